@@ -1,0 +1,1 @@
+"""What moves and is seen: the embedded play table (and, behind the same interface, others)."""

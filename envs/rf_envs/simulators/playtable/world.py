@@ -1,0 +1,314 @@
+"""The simulation: bodies, CALVIN's button and switch logic, observations, pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as xml
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rf_envs import scenes
+from rf_envs.scenes import SCENES
+from rf_envs.simulators.base import CONTROL_FREQUENCY, PHYSICS_FREQUENCY
+from rf_envs.simulators.playtable.bullet import connect
+from rf_envs.simulators.playtable.cameras import GripperCamera, StaticCamera
+from rf_envs.simulators.playtable.furniture import add_inertial, write_block, write_table
+from rf_envs.simulators.playtable.meshes import box, disc, write_obj
+from rf_envs.simulators.playtable.robot import Panda, write_panda
+from rf_envs.simulators.playtable.textures import write_textures
+
+SLIDE, DRAWER, BUTTON, SWITCH = "base__slide", "base__drawer", "base__button", "base__switch"
+FRICTION_FORCE = 4.0
+"""Force (N) that holds doors and switch where they are, and the spring of the button."""
+LIGHT_COLORS = {"light_link": (1.0, 1.0, 0.0, 1.0), "led_link": (0.0, 1.0, 0.0, 1.0)}
+LIGHT_OFF = (1.0, 1.0, 1.0, 1.0)
+MOVING_LINKS = ("button_link", "switch_link", "slide_link", "drawer_link", "led_link", "light_link")
+
+
+class Bodies:
+    """Robot, blocks and table in one client, loaded in CALVIN's order so that body ids agree."""
+
+    def __init__(self, client: Any, scene: scenes.Scene, folder: Path, variant: str) -> None:
+        self.robot = Panda(client, folder / f"panda{variant}.urdf")
+        self.blocks = {
+            color: client.loadURDF(str(folder / f"block_{color}{variant}.urdf"), (index, 0, -1))
+            for index, color in enumerate(scene.block_order)
+        }
+        self.table = client.loadURDF(str(folder / f"table{variant}.urdf"), useFixedBase=True)
+        info = [client.getJointInfo(self.table, i) for i in range(client.getNumJoints(self.table))]
+        self.joints = {joint[1].decode(): joint[0] for joint in info}
+        self.links = {joint[12].decode(): joint[0] for joint in info} | {"base_link": -1}
+
+
+class PlayTable:
+    """CALVIN's play table in PyBullet; see `rf_envs.simulators.base.Simulator` for the interface."""
+
+    renderer = "tiny"
+
+    def __init__(self, scene: str = "D") -> None:
+        self.scene = scene
+        self._scene = SCENES[scene]
+        self._folder = tempfile.TemporaryDirectory(prefix="play_table_")
+        _write_assets(self._scene, Path(self._folder.name))
+        self._physics = connect()
+        self._viewers: _Viewers | None = None
+        self.reset()
+
+    def reset(self, robot_obs: ArrayLike | None = None, scene_obs: ArrayLike | None = None) -> None:
+        """Put robot (15,) and scene (24,) into a state; `None` means the neutral one.
+
+        The world is built anew each time: only so do the same actions give the same bits afterwards.
+        """
+        self._load()
+        if robot_obs is None:
+            self._bodies.robot.reset()
+        else:
+            robot = np.asarray(robot_obs, dtype=float)
+            self._bodies.robot.reset(robot[7:14], robot[6], robot[14])
+        self._reset_scene(
+            self._default_scene_obs() if scene_obs is None else np.asarray(scene_obs, dtype=float)
+        )
+        self._physics.stepSimulation()
+
+    def step(self, action: NDArray[np.float64]) -> None:
+        """Apply one relative action (7,) in [-1, 1] for 1/30 s."""
+        self._bodies.robot.apply(action)
+        for _ in range(PHYSICS_FREQUENCY // CONTROL_FREQUENCY):
+            self._physics.stepSimulation()
+        self._update_logic()
+
+    @property
+    def robot_obs(self) -> NDArray[np.float64]:
+        """`robot_obs` (15,)."""
+        return self._bodies.robot.observation()
+
+    @property
+    def scene_obs(self) -> NDArray[np.float64]:
+        """`scene_obs` (24,)."""
+        p = self._physics
+        joints = [self._joint(name) for name in (SLIDE, DRAWER, BUTTON, SWITCH)]
+        poses = []
+        for uid in self._bodies.blocks.values():
+            position, quaternion = p.getBasePositionAndOrientation(uid)
+            poses += [*position, *p.getEulerFromQuaternion(quaternion)]
+        return np.array([*joints, self._lights["light_link"], self._lights["led_link"], *poses], dtype=float)
+
+    def info(self) -> dict[str, Any]:
+        """`robot_info` and `scene_info` in CALVIN's structure."""
+        p, bodies = self._physics, self._bodies
+        blocks = {}
+        for color, uid in bodies.blocks.items():
+            position, quaternion = p.getBasePositionAndOrientation(uid)
+            linear, angular = p.getBaseVelocity(uid)
+            blocks[f"block_{color}"] = {
+                "current_pos": position,
+                "current_orn": quaternion,
+                "current_lin_vel": linear,
+                "current_ang_vel": angular,
+                "contacts": p.getContactPoints(bodyA=uid),
+                "uid": uid,
+            }
+        table = {
+            "uid": bodies.table,
+            "links": dict(bodies.links),
+            "contacts": p.getContactPoints(bodyA=bodies.table),
+        }
+        scene = {
+            "fixed_objects": {"table": table},
+            "movable_objects": blocks,
+            "doors": {name: {"current_state": self._joint(name)} for name in (SLIDE, DRAWER)},
+            "buttons": {
+                BUTTON: {"joint_state": self._joint(BUTTON), "logical_state": self._lights["led_link"]}
+            },
+            "switches": {
+                SWITCH: {"joint_state": self._joint(SWITCH), "logical_state": int(self._switch_is_up())}
+            },
+            "lights": {
+                "lightbulb": {"logical_state": self._lights["light_link"]},
+                "led": {"logical_state": self._lights["led_link"]},
+            },
+        }
+        return {"robot_info": bodies.robot.info(), "scene_info": scene}
+
+    def render(self, camera: str, size: int) -> NDArray[np.uint8]:
+        """A fresh image (size, size, 3) of the `static` or `gripper` camera."""
+        if self._viewers is None:
+            self._viewers = _Viewers(self._scene, Path(self._folder.name))
+        return self._viewers.render(camera, size, self._physics, self._bodies, self._lights)
+
+    def inverse_kinematics(self, position: ArrayLike, euler: ArrayLike) -> NDArray[np.float64]:
+        """Arm joint angles (7,) for a tcp pose; the simulation's state is not touched."""
+        viewers = self._viewers or _Viewers(self._scene, Path(self._folder.name))
+        self._viewers = viewers
+        robot = viewers.spare_robot
+        robot.reset()
+        for _ in range(20):
+            joints = robot.inverse_kinematics(position, euler)
+            robot.reset(joints)
+        return joints
+
+    def close(self) -> None:
+        """Release clients and files."""
+        if self._viewers is not None:
+            self._viewers.close()
+            self._viewers = None
+        if self._physics is not None:
+            self._physics.disconnect()
+            self._physics = None
+            self._folder.cleanup()
+
+    def _load(self) -> None:
+        p = self._physics
+        p.resetSimulation()
+        # resetSimulation drops this setting, and without it contacts are found in an order that varies
+        p.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
+        p.setTimeStep(1 / PHYSICS_FREQUENCY)
+        p.setGravity(0, 0, -9.8)
+        self._bodies = Bodies(p, self._scene, Path(self._folder.name), "_physics")
+        floor = p.createCollisionShape(p.GEOM_PLANE)
+        p.createMultiBody(baseCollisionShapeIndex=floor)
+        for name, joint in self._bodies.joints.items():
+            if name == BUTTON:
+                p.setJointMotorControl2(
+                    self._bodies.table, joint, p.POSITION_CONTROL, targetPosition=0, force=FRICTION_FORCE
+                )
+            else:
+                p.setJointMotorControl2(self._bodies.table, joint, p.VELOCITY_CONTROL, force=FRICTION_FORCE)
+        self._lights = {"light_link": 0, "led_link": 0}
+        self._button_was_down = False
+
+    def _reset_scene(self, scene_obs: NDArray[np.float64]) -> None:
+        p = self._physics
+        for name, position in zip((SLIDE, DRAWER, BUTTON, SWITCH), scene_obs[:4], strict=True):
+            p.resetJointState(self._bodies.table, self._bodies.joints[name], position)
+        self._lights = {"light_link": int(scene_obs[4] > 0.5), "led_link": int(scene_obs[5] > 0.5)}
+        for uid, pose in zip(self._bodies.blocks.values(), scene_obs[6:].reshape(3, 6), strict=True):
+            p.resetBasePositionAndOrientation(
+                uid, pose[:3].tolist(), p.getQuaternionFromEuler(pose[3:].tolist())
+            )
+        self._button_was_down = self._button_is_down()
+
+    def _default_scene_obs(self) -> NDArray[np.float64]:
+        """Everything shut and off, the blocks side by side in the middle of the table's sampling surface."""
+        scene_obs = np.zeros(24)
+        (x0, y0, z), (x1, y1, _) = self._scene.surfaces["table"]
+        for index, x in enumerate(np.linspace(x0 + 0.05, x1 - 0.05, 3)):
+            scene_obs[6 + 6 * index : 12 + 6 * index] = x, (y0 + y1) / 2, z, 0, 0, np.pi / 2
+        return scene_obs
+
+    def _update_logic(self) -> None:
+        """Pressing the button turns the LED over; the bulb follows the switch."""
+        down = self._button_is_down()
+        if down and not self._button_was_down:
+            self._lights["led_link"] = 1 - self._lights["led_link"]
+        self._button_was_down = down
+        self._lights["light_link"] = int(self._switch_is_up())
+
+    def _button_is_down(self) -> bool:
+        return self._joint(BUTTON) > scenes.FIXTURE_HALF_STROKE * scenes.BUTTON_MAX
+
+    def _switch_is_up(self) -> bool:
+        return self._joint(SWITCH) > scenes.FIXTURE_HALF_STROKE * scenes.SWITCH_MAX
+
+    def _joint(self, name: str) -> float:
+        return float(self._physics.getJointState(self._bodies.table, self._bodies.joints[name])[0])
+
+
+class _Viewers:
+    """Clients that only draw: what never moves, what moves, and both together."""
+
+    def __init__(self, scene: scenes.Scene, folder: Path) -> None:
+        self._still = connect()
+        self._still.loadURDF(str(folder / "table_still.urdf"), useFixedBase=True)
+        self._still.loadURDF(str(folder / "room.urdf"), useFixedBase=True)
+        self._moving = connect()
+        self._all = connect()
+        self._followers = {
+            "static": (self._moving, Bodies(self._moving, scene, folder, "_moving")),
+            "gripper": (self._all, Bodies(self._all, scene, folder, "")),
+        }
+        self._all.loadURDF(str(folder / "room.urdf"), useFixedBase=True)
+        self._shown: dict[str, dict[str, int]] = {"static": {}, "gripper": {}}
+        hand = self._followers["gripper"][1].robot
+        self._cameras = {
+            "static": StaticCamera(self._still, self._moving),
+            "gripper": GripperCamera(self._all, hand.uid, hand.camera),
+        }
+
+    @property
+    def spare_robot(self) -> Panda:
+        """A robot that may be posed at will: it follows the simulation again before it is drawn."""
+        return self._followers["gripper"][1].robot
+
+    def render(
+        self, camera: str, size: int, source: Any, bodies: Bodies, lights: dict[str, int]
+    ) -> NDArray[np.uint8]:
+        """Bring the camera's client to the state of `source` and draw it."""
+        client, copies = self._followers[camera]
+        for mine, theirs in ((copies.robot.uid, bodies.robot.uid), (copies.table, bodies.table)):
+            count = source.getNumJoints(theirs)
+            for index, state in enumerate(source.getJointStates(theirs, list(range(count)))):
+                client.resetJointState(mine, index, state[0])
+        for color, uid in bodies.blocks.items():
+            client.resetBasePositionAndOrientation(
+                copies.blocks[color], *source.getBasePositionAndOrientation(uid)
+            )
+        for link, state in lights.items():
+            if self._shown[camera].get(link) != state:
+                rgba = LIGHT_COLORS[link] if state else LIGHT_OFF
+                client.changeVisualShape(copies.table, copies.links[link], rgbaColor=rgba)
+                self._shown[camera][link] = state
+        return self._cameras[camera].render(size)
+
+    def close(self) -> None:
+        for client in (self._still, self._moving, self._all):
+            client.disconnect()
+
+
+def _write_assets(scene: scenes.Scene, folder: Path) -> None:
+    """Meshes, textures and the variants of each URDF that the clients load."""
+    write_textures(folder, set(scene.wood))
+    panda, table = write_panda(folder), write_table(scene, folder)
+    blocks = [write_block(scene, color, folder) for color in scene.block_order]
+    for path in (panda, table, *blocks):
+        _write_variant(path, "_physics", drop=("visual",))
+        _write_variant(
+            path, "_moving", drop=("collision",), hide=("base_link", "plank_link") if path == table else ()
+        )
+    _write_variant(table, "_still", drop=("collision",), hide=MOVING_LINKS)
+    _write_room(folder)
+
+
+def _write_variant(path: Path, suffix: str, drop: tuple[str, ...], hide: tuple[str, ...] = ()) -> None:
+    tree = xml.parse(path)
+    for link in tree.getroot().findall("link"):
+        tags = (*drop, "visual") if link.get("name") in hide else drop
+        for tag in tags:
+            for element in link.findall(tag):
+                link.remove(element)
+    tree.write(path.with_stem(path.stem + suffix))
+
+
+def _write_room(folder: Path) -> None:
+    """Floor tiles, small enough to be clipped well by the renderer, and the robot's pedestal."""
+    tiles = [
+        box((x, y, -0.02), (x + 0.5, y + 0.5, 0.0), "floor")
+        for x in np.arange(-2.5, 2.5, 0.5)
+        for y in np.arange(-2.5, 2.5, 0.5)
+    ]
+    top_faces = [type(tile)(tile.corners, (tile.faces[1],), tile.material) for tile in tiles]
+    write_obj(folder / "room_floor.obj", top_faces, "floor.png", shift=0.0)
+    x, y, z = scenes.ROBOT_BASE
+    write_obj(folder / "room_pedestal.obj", [disc((x - 0.05, y, 0), 0.13, z, sides=24)])
+    robot = xml.Element("robot", name="room")
+    link = xml.SubElement(robot, "link", name="base_link")
+    add_inertial(link, 0.0)
+    for mesh, color in (("room_floor.obj", "1 1 1 1"), ("room_pedestal.obj", "0.93 0.93 0.94 1")):
+        visual = xml.SubElement(link, "visual")
+        xml.SubElement(xml.SubElement(visual, "geometry"), "mesh", filename=mesh)
+        material = xml.SubElement(visual, "material", name=mesh)
+        xml.SubElement(material, "color", rgba=color)
+    xml.ElementTree(robot).write(folder / "room.urdf")
