@@ -126,9 +126,7 @@ class StaticCamera:
         self._still, self._moving = still, moving
         self._view = View.look(moving, STATIC_FROM, STATIC_TO, STATIC_UP, STATIC_LENS)
         target = np.array([0.0, -0.05, 0.4])
-        self._light = View.look(
-            moving, target + LIGHT_DIRECTION * LIGHT_DISTANCE, target, (0, 1, 0), LIGHT_LENS
-        )
+        self._light = View.look(moving, target + LIGHT_DIRECTION * LIGHT_DISTANCE, target, (0, 1, 0), LIGHT_LENS)
         self._kept: dict[int, tuple[NDArray, NDArray, Shadows]] = {}
 
     def render(self, size: int) -> NDArray[np.uint8]:

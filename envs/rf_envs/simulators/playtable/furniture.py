@@ -110,7 +110,7 @@ def table_links(scene: Scene) -> list[Link]:
         ),
         Link(
             "plank_link",
-            [box((scene.plank_x[0] + 0.1, -0.07, 0), (scene.plank_x[1] + 0.1, 0.07, 0.02))],
+            [box((scene.plank_x[0] + 0.1, -0.07, 0), (scene.plank_x[1] + 0.1, 0.07, 0.021))],
             2.8438,
             Joint("base__plank", "fixed", (-0.1, 0.09, 0.42)),
         ),
@@ -122,9 +122,7 @@ def _base(scene: Scene) -> list[Part]:
     x0, x1 = scene.plank_x
     d0, d1 = scene.drawer_x - 0.2, scene.drawer_x + 0.2
     legs = [
-        box((sx * 0.40, sy * 0.148, 0), (sx * 0.44, sy * 0.18, 0.40), grain="z")
-        for sx in (-1, 1)
-        for sy in (-1, 1)
+        box((sx * 0.40, sy * 0.148, 0), (sx * 0.44, sy * 0.18, 0.40), grain="z") for sx in (-1, 1) for sy in (-1, 1)
     ]
     apron = [
         box((-0.42, -0.16, 0.30), (d0, 0.16, 0.40)),
@@ -149,9 +147,7 @@ def _base(scene: Scene) -> list[Part]:
     return legs + apron + top + panel + ring
 
 
-def _handle(
-    length: float, reach: float, thickness: float, low: float, high: float, material: str
-) -> list[Part]:
+def _handle(length: float, reach: float, thickness: float, low: float, high: float, material: str) -> list[Part]:
     """A bar along x held by two feet that stand on the plane y = 0; `low` and `high` bound it along z."""
     half = length / 2
     return [
@@ -206,9 +202,10 @@ def write_block(scene: Scene, color: str, folder: Path) -> Path:
     xml.SubElement(contact, "spinning_friction", value="0.001")
     add_inertial(element, 1.0)
     for tag in ("visual", "collision"):
-        shape = xml.SubElement(xml.SubElement(xml.SubElement(element, tag), "geometry"), "box")
-        shape.set("size", size)
-    _add_color(element.find("visual"), color)
+        body = xml.SubElement(element, tag)
+        xml.SubElement(xml.SubElement(body, "geometry"), "box", size=size)
+        if tag == "visual":
+            _add_color(body, color)
     path = folder / f"block_{color}.urdf"
     xml.ElementTree(robot).write(path)
     return path

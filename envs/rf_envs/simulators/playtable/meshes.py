@@ -48,21 +48,18 @@ def prism_x(x0: float, x1: float, profile, material: str = "wood", grain: str = 
     """A convex (y, z) outline, anticlockwise seen from +x, stretched from `x0` to `x1`."""
     n = len(profile)
     corners = np.array([[x, y, z] for x in (x0, x1) for y, z in profile], dtype=float)
-    sides = tuple((i, i + n, (i + 1) % n + n, (i + 1) % n) for i in range(n))
-    sides = tuple(tuple(reversed(face)) for face in sides)
+    sides = tuple(((i + 1) % n, (i + 1) % n + n, i + n, i) for i in range(n))
     ends = (tuple(reversed(range(n))), tuple(range(n, 2 * n)))
     return Part(corners, sides + ends, material, True, grain)
 
 
-def disc(
-    center, radius: float, height: float, sides: int = 14, material: str = "wood", collides: bool = True
-) -> Part:
+def disc(center, radius: float, height: float, sides: int = 14, material: str = "wood", collides: bool = True) -> Part:
     """An upright cylinder with `sides` flat sides standing on `center`."""
     angles = np.arange(sides) * 2 * np.pi / sides
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
-    corners = np.concatenate(
-        [np.column_stack([ring, np.full(sides, z)]) for z in (0.0, height)]
-    ) + np.asarray(center, dtype=float)
+    corners = np.concatenate([np.column_stack([ring, np.full(sides, z)]) for z in (0.0, height)]) + np.asarray(
+        center, dtype=float
+    )
     loop = tuple((i, (i + 1) % sides, (i + 1) % sides + sides, i + sides) for i in range(sides))
     ends = (tuple(reversed(range(sides))), tuple(range(sides, 2 * sides)))
     return Part(corners, loop + ends, material, collides)
@@ -111,9 +108,7 @@ def write_obj(path: Path, parts: list[Part], texture: str | None = None, shift: 
                 lines += [f"v {x:.6f} {y:.6f} {z:.6f}", f"vt {u:.5f} {v:.5f}"]
                 lines.append("vn {:.5f} {:.5f} {:.5f}".format(*normal))
             for k in range(1, len(face) - 1):
-                lines.append(
-                    "f " + " ".join(f"{index + i + 1}/{index + i + 1}/{index + i + 1}" for i in (0, k, k + 1))
-                )
+                lines.append("f " + " ".join(f"{index + i + 1}/{index + i + 1}/{index + i + 1}" for i in (0, k, k + 1)))
             index += len(face)
     path.write_text("\n".join(lines) + "\n")
 

@@ -127,9 +127,7 @@ class Panda:
         self.target_position = np.zeros(3)
         self.target_euler = np.zeros(3)
 
-    def reset(
-        self, joints: ArrayLike = NEUTRAL_JOINTS, width: float = 2 * MAX_FINGER_JOINT, gripper_action=1.0
-    ):
+    def reset(self, joints: ArrayLike = NEUTRAL_JOINTS, width: float = 2 * MAX_FINGER_JOINT, gripper_action=1.0):
         """Put the arm (rad) and the fingers (opening width, m) into place; motors hold them there."""
         p = self._p
         for index, angle in zip(ARM_JOINTS, np.asarray(joints, dtype=float), strict=True):

@@ -68,9 +68,7 @@ class PlayTable:
         else:
             robot = np.asarray(robot_obs, dtype=float)
             self._bodies.robot.reset(robot[7:14], robot[6], robot[14])
-        self._reset_scene(
-            self._default_scene_obs() if scene_obs is None else np.asarray(scene_obs, dtype=float)
-        )
+        self._reset_scene(self._default_scene_obs() if scene_obs is None else np.asarray(scene_obs, dtype=float))
         self._physics.stepSimulation()
 
     def step(self, action: NDArray[np.float64]) -> None:
@@ -120,12 +118,8 @@ class PlayTable:
             "fixed_objects": {"table": table},
             "movable_objects": blocks,
             "doors": {name: {"current_state": self._joint(name)} for name in (SLIDE, DRAWER)},
-            "buttons": {
-                BUTTON: {"joint_state": self._joint(BUTTON), "logical_state": self._lights["led_link"]}
-            },
-            "switches": {
-                SWITCH: {"joint_state": self._joint(SWITCH), "logical_state": int(self._switch_is_up())}
-            },
+            "buttons": {BUTTON: {"joint_state": self._joint(BUTTON), "logical_state": self._lights["led_link"]}},
+            "switches": {SWITCH: {"joint_state": self._joint(SWITCH), "logical_state": int(self._switch_is_up())}},
             "lights": {
                 "lightbulb": {"logical_state": self._lights["light_link"]},
                 "led": {"logical_state": self._lights["led_link"]},
@@ -186,9 +180,7 @@ class PlayTable:
             p.resetJointState(self._bodies.table, self._bodies.joints[name], position)
         self._lights = {"light_link": int(scene_obs[4] > 0.5), "led_link": int(scene_obs[5] > 0.5)}
         for uid, pose in zip(self._bodies.blocks.values(), scene_obs[6:].reshape(3, 6), strict=True):
-            p.resetBasePositionAndOrientation(
-                uid, pose[:3].tolist(), p.getQuaternionFromEuler(pose[3:].tolist())
-            )
+            p.resetBasePositionAndOrientation(uid, pose[:3].tolist(), p.getQuaternionFromEuler(pose[3:].tolist()))
         self._button_was_down = self._button_is_down()
 
     def _default_scene_obs(self) -> NDArray[np.float64]:
@@ -233,7 +225,7 @@ class _Viewers:
         self._all.loadURDF(str(folder / "room.urdf"), useFixedBase=True)
         self._shown: dict[str, dict[str, int]] = {"static": {}, "gripper": {}}
         hand = self._followers["gripper"][1].robot
-        self._cameras = {
+        self._cameras: dict[str, StaticCamera | GripperCamera] = {
             "static": StaticCamera(self._still, self._moving),
             "gripper": GripperCamera(self._all, hand.uid, hand.camera),
         }
@@ -243,9 +235,7 @@ class _Viewers:
         """A robot that may be posed at will: it follows the simulation again before it is drawn."""
         return self._followers["gripper"][1].robot
 
-    def render(
-        self, camera: str, size: int, source: Any, bodies: Bodies, lights: dict[str, int]
-    ) -> NDArray[np.uint8]:
+    def render(self, camera: str, size: int, source: Any, bodies: Bodies, lights: dict[str, int]) -> NDArray[np.uint8]:
         """Bring the camera's client to the state of `source` and draw it."""
         client, copies = self._followers[camera]
         for mine, theirs in ((copies.robot.uid, bodies.robot.uid), (copies.table, bodies.table)):
@@ -253,9 +243,7 @@ class _Viewers:
             for index, state in enumerate(source.getJointStates(theirs, list(range(count)))):
                 client.resetJointState(mine, index, state[0])
         for color, uid in bodies.blocks.items():
-            client.resetBasePositionAndOrientation(
-                copies.blocks[color], *source.getBasePositionAndOrientation(uid)
-            )
+            client.resetBasePositionAndOrientation(copies.blocks[color], *source.getBasePositionAndOrientation(uid))
         for link, state in lights.items():
             if self._shown[camera].get(link) != state:
                 rgba = LIGHT_COLORS[link] if state else LIGHT_OFF
@@ -275,9 +263,7 @@ def _write_assets(scene: scenes.Scene, folder: Path) -> None:
     blocks = [write_block(scene, color, folder) for color in scene.block_order]
     for path in (panda, table, *blocks):
         _write_variant(path, "_physics", drop=("visual",))
-        _write_variant(
-            path, "_moving", drop=("collision",), hide=("base_link", "plank_link") if path == table else ()
-        )
+        _write_variant(path, "_moving", drop=("collision",), hide=("base_link", "plank_link") if path == table else ())
     _write_variant(table, "_still", drop=("collision",), hide=MOVING_LINKS)
     _write_room(folder)
 

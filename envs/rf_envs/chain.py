@@ -1,0 +1,64 @@
+"""CALVIN's long-horizon benchmark as a Gymnasium environment: five tasks in a row."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rf_envs.sampling import restore
+from rf_envs.scenes import SCENES
+from rf_envs.sequences import CHAIN_LENGTH, NUM_CHAINS, chain, initial_state
+from rf_envs.simulators.base import Simulator
+from rf_envs.table import TableEnv
+from rf_envs.tasks import is_done
+
+
+class ChainEnv(TableEnv):
+    """A Franka Panda at CALVIN's play table, asked in words to do five tasks one after the other.
+
+    Each sub-task gives reward 1 on the step that fulfils it, and the next one is asked for on that same step:
+    its instruction is in the observation returned. The episode terminates after the fifth and is truncated
+    when a sub-task runs out of its ``max_steps``, so its return is CALVIN's sequence length.
+    ``reset(options=...)`` takes ``chain`` (0 to 999, drawn if not given), ``robot_obs`` and ``scene_obs``,
+    which replace the chain's own start. The arguments are those of `TableEnv`; ``tasks`` has no effect.
+    """
+
+    reset_options: ClassVar[tuple[str, ...]] = ("chain", "robot_obs", "scene_obs")
+
+    _chain = 0
+    _subtasks: tuple[str, ...] = ()
+    _completed = 0
+
+    @property
+    def _max_episode_steps(self) -> int:
+        return CHAIN_LENGTH * self._max_steps
+
+    def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        checked = super()._check_options(options)
+        if "chain" in checked:
+            chain(checked["chain"])
+        return checked
+
+    def _begin_episode(self, simulator: Simulator, options: dict[str, Any]) -> None:
+        self._chain = int(options.get("chain", self.np_random.integers(NUM_CHAINS)))
+        state, subtasks = chain(self._chain)
+        robot_obs, scene_obs = initial_state(state, SCENES[self.scene])
+        robot_obs, scene_obs = options.get("robot_obs", robot_obs), options.get("scene_obs", scene_obs)
+        self._state = restore(simulator, robot_obs, scene_obs)
+        self._subtasks, self._completed = tuple(subtasks), 0
+        self._give(self._subtasks[0])
+
+    def _judge(self) -> tuple[float, bool, bool]:
+        if not is_done(self._task, self._start, self._present_state()):
+            return 0.0, False, self._task_steps >= self._max_steps
+        self._completed += 1
+        self._is_success = self._completed == CHAIN_LENGTH
+        if not self._is_success:
+            self._give(self._subtasks[self._completed])
+        return 1.0, self._is_success, False
+
+    def _info(self) -> dict[str, Any]:
+        return super()._info() | {
+            "subtask": min(self._completed, CHAIN_LENGTH - 1),
+            "completed": self._completed,
+            "chain": self._chain,
+        }

@@ -1,0 +1,43 @@
+"""The scripted demonstrator: it solves a task from the simulator's state, for a policy to learn it from pictures.
+
+It remembers nothing. Every action is computed anew from what the cameras could also see (the measured pose of
+the gripper, the blocks, the fixtures), so that a policy without that state can learn the same function, and so
+that the expert goes on sensibly from wherever noise, a slip or another policy has left the robot.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rf_envs.expert.motions import servo
+from rf_envs.expert.skills import SKILLS
+from rf_envs.expert.view import View
+
+__all__ = ["SKILLS", "Expert"]
+
+
+class Expert:
+    """Demonstrates the current task of one environment of this package.
+
+    Args:
+        env: a single-task or chain environment, wrapped or not; it must have been reset before `act`.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self._env = env.unwrapped
+
+    def act(self) -> NDArray[np.float32]:
+        """The next action (7,) in [-1, 1] for the environment's current task.
+
+        Raises:
+            ValueError: the current task has no skill; the message names it.
+        """
+        task = self._env.task
+        if task not in SKILLS:
+            raise ValueError(
+                f"The expert has no skill for task '{task}'; it knows {', '.join(sorted(SKILLS))}."
+            )
+        return servo(view := View.of(self._env), SKILLS[task](view))

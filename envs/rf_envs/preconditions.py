@@ -1,0 +1,124 @@
+"""Whether a state allows a task: its check could be met from here, and nobody would call it nonsense to ask.
+
+CALVIN writes such conditions as symbols (see `chain_generator`); here they are read off a state info.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rf_envs import tasks
+from rf_envs.geometry import DRAWER_BACK, is_reachable_on_shelf
+from rf_envs.scenes import DRAWER_MAX, Scene
+from rf_envs.tasks import StateInfo, held_block, rests_on_blocks, table_link, touched_bodies, touched_links
+
+JOINT_MARGIN = 0.01
+"""Metres that a joint must be able to move beyond what a check asks for."""
+OPEN_DRAWER = 0.13
+"""From this joint position on, one can reach into the drawer."""
+TABLE_EDGE = 0.44
+PUSH_TRAVEL = 0.105
+BLOCK_REACH = 0.03
+"""Half the width, along x, of a block that stands across."""
+BUTTON_REACH = 0.04
+
+
+def push_range(scene: Scene, direction: int) -> tuple[float, float]:
+    """The x from which a block can be pushed right (+1) or left (-1) without meeting button or table edge."""
+    low, high = -TABLE_EDGE + BLOCK_REACH, TABLE_EDGE - BLOCK_REACH
+    if scene.button_x < 0.1:
+        low = scene.button_x + BUTTON_REACH + BLOCK_REACH
+    else:
+        high = scene.button_x - BUTTON_REACH - BLOCK_REACH
+    return (low, high - PUSH_TRAVEL) if direction > 0 else (low + PUSH_TRAVEL, high)
+
+
+def possible(task: str, info: StateInfo, scene: Scene) -> bool:
+    """Whether ``task`` can be asked for in the state ``info`` of ``scene``.
+
+    Raises:
+        ValueError: the task is unknown.
+    """
+    entry = tasks.TASK_TABLE[tasks.check_task(task)]
+    return _CONDITIONS[entry.check](info, scene, *entry.arguments)
+
+
+def _is_free_on(info: StateInfo, block: str, link: str) -> bool:
+    """The block stands on ``link`` of the table and touches no other block."""
+    contacts = tasks.blocks(info)[block]["contacts"]
+    others = {other["uid"] for other in tasks.blocks(info).values()}
+    return table_link(info, link) in touched_links(contacts) and not touched_bodies(contacts) & others
+
+
+def _hands_free(info: StateInfo) -> bool:
+    ids = {block["uid"] for block in tasks.blocks(info).values()}
+    return not touched_bodies(info["robot_info"]["contacts"]) & ids
+
+
+def _can_rotate(info: StateInfo, scene: Scene, block: str, degrees: float) -> bool:
+    return _hands_free(info) and _is_free_on(info, block, "base_link")
+
+
+def _can_push(info: StateInfo, scene: Scene, block: str, distance: float) -> bool:
+    low, high = push_range(scene, 1 if distance > 0 else -1)
+    x = tasks.blocks(info)[block]["current_pos"][0]
+    return _hands_free(info) and _is_free_on(info, block, "base_link") and low <= x <= high
+
+
+def _can_lift(info: StateInfo, scene: Scene, block: str, height: float, link: str) -> bool:
+    if not (_hands_free(info) and _is_free_on(info, block, link)):
+        return False
+    x, y, _ = tasks.blocks(info)[block]["current_pos"]
+    if link == "plank_link":
+        return is_reachable_on_shelf(scene, info, x)
+    return link != "drawer_link" or (_drawer(info) > OPEN_DRAWER and y < DRAWER_BACK - 0.02)
+
+
+def _can_move_door(info: StateInfo, scene: Scene, joint: str, distance: float) -> bool:
+    state = info["scene_info"]["doors"][joint]["current_state"]
+    room = (scene.slide_max if joint == "base__slide" else DRAWER_MAX) - state if distance > 0 else state
+    return _hands_free(info) and room > abs(distance) + JOINT_MARGIN
+
+
+def _can_place(info: StateInfo, scene: Scene, link: str) -> bool:
+    return held_block(info) is not None and (link != "drawer_link" or _drawer(info) > OPEN_DRAWER)
+
+
+def _can_stack(info: StateInfo, scene: Scene) -> bool:
+    held = held_block(info)
+    return held is not None and any(
+        _is_free_on(info, other, "base_link") for other in tasks.blocks(info) if other != held
+    )
+
+
+def _can_unstack(info: StateInfo, scene: Scene) -> bool:
+    return _hands_free(info) and any(rests_on_blocks(info, block) for block in tasks.blocks(info))
+
+
+def _can_switch(info: StateInfo, scene: Scene, light: str, before: int, after: int) -> bool:
+    return _hands_free(info) and info["scene_info"]["lights"][light]["logical_state"] == before
+
+
+def _can_push_into(info: StateInfo, scene: Scene, source: str, target: str) -> bool:
+    alone = (
+        touched_links(block["contacts"]) == {table_link(info, source)}
+        for block in tasks.blocks(info).values()
+    )
+    return _drawer(info) > OPEN_DRAWER and any(alone)
+
+
+def _drawer(info: StateInfo) -> float:
+    return info["scene_info"]["doors"]["base__drawer"]["current_state"]
+
+
+_CONDITIONS: dict[Callable[..., bool], Callable[..., bool]] = {
+    tasks.rotated: _can_rotate,
+    tasks.pushed: _can_push,
+    tasks.lifted: _can_lift,
+    tasks.placed: _can_place,
+    tasks.pushed_into: _can_push_into,
+    tasks.stacked: _can_stack,
+    tasks.unstacked: _can_unstack,
+    tasks.door_moved: _can_move_door,
+    tasks.light_switched: _can_switch,
+}

@@ -1,0 +1,116 @@
+"""Observation and action space of all environments, and the conversions at their border."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+INSTRUCTION_BYTES = 256
+"""Length of the instruction in an observation."""
+
+_JOINT_LOW = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
+_JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
+_SLACK = 0.5
+"""Room for a joint to overshoot its limit (rad): observations are not clipped to the bounds."""
+_PI = 3.1416
+ROBOT_OBS_LOW = np.array([-2.0] * 3 + [-_PI] * 3 + [-0.1, *(_JOINT_LOW - _SLACK), -1.0], dtype=np.float32)
+ROBOT_OBS_HIGH = np.array([2.0] * 3 + [_PI] * 3 + [0.2, *(_JOINT_HIGH + _SLACK), 1.0], dtype=np.float32)
+
+
+def observation_space(image_size: tuple[int, int]) -> spaces.Dict:
+    """The observation space for square images of ``(static, gripper)`` pixels."""
+    static, gripper = image_size
+    return spaces.Dict(
+        {
+            "rgb_static": spaces.Box(0, 255, (static, static, 3), np.uint8),
+            "rgb_gripper": spaces.Box(0, 255, (gripper, gripper, 3), np.uint8),
+            "robot_obs": spaces.Box(ROBOT_OBS_LOW, ROBOT_OBS_HIGH, dtype=np.float32),
+            # bytes, as Stable-Baselines3 and vector environments with shared memory cannot carry spaces.Text
+            "instruction": spaces.Box(0, 255, (INSTRUCTION_BYTES,), np.uint8),
+        }
+    )
+
+
+def action_space() -> spaces.Box:
+    """Relative end-effector motion (x, y, z, Euler XYZ) and gripper, each in [-1, 1]."""
+    return spaces.Box(-1.0, 1.0, (7,), np.float32)
+
+
+def check_action(action: Any) -> np.ndarray:
+    """The action as (7,) float64, clipped to [-1, 1].
+
+    Raises:
+        ValueError: it is not seven numbers, or one of them is NaN.
+    """
+    array = _numbers("The action", action, 7, "relative x, y, z, Euler x, y, z, and gripper (> 0 opens)")
+    if np.isnan(array).any():
+        raise ValueError(
+            f"The action has NaN at index {np.flatnonzero(np.isnan(array)).tolist()}; expected 7 numbers in "
+            "[-1, 1]. Check the policy's output."
+        )
+    return np.clip(array, -1.0, 1.0)
+
+
+def check_state(name: str, value: Any, size: int) -> np.ndarray:
+    """A ``robot_obs`` (15,) or ``scene_obs`` (24,) given by a user, as float64.
+
+    Raises:
+        ValueError: it is not ``size`` finite numbers, or a light of ``scene_obs`` is neither 0 nor 1.
+    """
+    array = _numbers(name, value, size, "CALVIN's layout; env.unwrapped has one of the present state")
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} has values that are not finite at index {np.flatnonzero(~np.isfinite(array)).tolist()}; "
+            f"expected {size} finite numbers."
+        )
+    if name == "scene_obs" and not np.isin(array[4:6], (0, 1)).all():
+        raise ValueError(
+            f"scene_obs has {array[4:6].tolist()} at index 4 and 5, the light bulb and the LED; expected 0 "
+            "(off) or 1 (on) for each."
+        )
+    return array
+
+
+def _numbers(name: str, value: Any, size: int, meaning: str) -> np.ndarray:
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} is not an array of numbers ({error}); expected {size}: {meaning}."
+        ) from error
+    if array.shape != (size,):
+        raise ValueError(f"{name} has shape {array.shape}; expected ({size},): {meaning}.")
+    return array
+
+
+def encode_instruction(text: str) -> np.ndarray:
+    """The text's UTF-8 bytes, padded with zeros: (256,) uint8.
+
+    Raises:
+        ValueError: it is not a str, needs more than 256 bytes or holds a null character.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"The instruction must be a str, got {type(text).__name__}: {text!r}.")
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The instruction {text!r} is not valid Unicode text ({error.reason}).") from error
+    if len(data) > INSTRUCTION_BYTES:
+        raise ValueError(
+            f"The instruction takes {len(data)} bytes in UTF-8, but observations have room for "
+            f"{INSTRUCTION_BYTES}; shorten it: {text[:40]!r}..."
+        )
+    if b"\0" in data:
+        raise ValueError(
+            f"The instruction {text!r} holds a null character, which marks its end; take it out."
+        )
+    encoded = np.zeros(INSTRUCTION_BYTES, dtype=np.uint8)
+    encoded[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+    return encoded
+
+
+def decode_instruction(encoded: np.ndarray) -> str:
+    """The text of an observation's ``instruction``."""
+    return bytes(np.asarray(encoded, dtype=np.uint8)).rstrip(b"\0").decode("utf-8")

@@ -1,0 +1,316 @@
+"""The play table as a Gymnasium environment: one task per episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from rf_envs import instructions as wordings
+from rf_envs.describe import Description, describe
+from rf_envs.errors import check_choice
+from rf_envs.preconditions import possible
+from rf_envs.sampling import draw_start, restore
+from rf_envs.scatter import scatter
+from rf_envs.scenes import SCENES
+from rf_envs.simulators.base import CONTROL_FREQUENCY, Simulator
+from rf_envs.spaces import action_space, check_action, check_state, encode_instruction, observation_space
+from rf_envs.tasks import TASKS, StateInfo, check_task, is_done
+from rf_envs.window import Window
+
+if TYPE_CHECKING:
+    from rf_envs.expert import Expert
+
+Observation = dict[str, Any]
+"""What `rf_envs.spaces.observation_space` holds."""
+MAX_STEPS = 360
+"""Steps that a task may take, as in CALVIN."""
+
+
+def _embedded(scene: str) -> Simulator:
+    # imported here so that registering the environments needs no physics engine
+    from rf_envs.simulators.playtable import PlayTable
+
+    return PlayTable(scene=scene)
+
+
+class TableEnv(gym.Env[Observation, np.ndarray]):
+    """A Franka Panda at CALVIN's play table, asked in words to do one of 34 tasks.
+
+    The episode ends with reward 1 on the step that fulfils the task, and is truncated after ``max_steps``.
+    ``reset(options=...)`` takes ``task``, ``instruction``, ``robot_obs`` (15,) and ``scene_obs`` (24,): what
+    is not given is drawn. An instruction that is one of the known wordings also chooses its task.
+
+    Args:
+        scene: letter of CALVIN's scene, "A" to "D".
+        render_mode: None, "rgb_array" (the static view) or "human" (a window).
+        render_size: edge of the rendered view, in pixels.
+        image_size: edges of the observed static and gripper images, in pixels.
+        render_every: draw the observed images at the reset and every so many steps, and repeat them between.
+        instructions: which wordings to ask in, "evaluation" (one per task) or "training" (drawn from many).
+        tasks: the tasks to draw from where none is given; None for all 34.
+        max_steps: steps that a task may take.
+        simulator: makes the simulator from the scene's letter; None for the embedded one.
+
+    Example:
+        >>> env = gym.make("rf_envs:rf/PlayTableD-v0")
+        >>> observation, info = env.reset(seed=0, options={"task": "open_drawer"})
+        >>> info["task"]
+        'open_drawer'
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": CONTROL_FREQUENCY}
+    reset_options: ClassVar[tuple[str, ...]] = ("task", "instruction", "robot_obs", "scene_obs")
+
+    def __init__(
+        self,
+        scene: str = "D",
+        render_mode: str | None = None,
+        render_size: int = 200,
+        image_size: tuple[int, int] = (200, 84),
+        render_every: int = 1,
+        instructions: str = "evaluation",
+        tasks: Iterable[str] | None = None,
+        max_steps: int = MAX_STEPS,
+        simulator: Callable[[str], Simulator] | None = None,
+    ):
+        self.scene = check_choice("scene", scene, SCENES)
+        if render_mode is not None:
+            check_choice("render mode", render_mode, self.metadata["render_modes"])
+        self.render_mode = render_mode
+        if np.shape(image_size) != (2,):
+            raise ValueError(f"image_size is {image_size!r}; expected two edges (static, gripper) in pixels.")
+        self._image_size = (_positive("image_size", image_size[0]), _positive("image_size", image_size[1]))
+        self._render_size = _positive("render_size", render_size)
+        self._render_every = _positive("render_every", render_every)
+        self._max_steps = _positive("max_steps", max_steps)
+        self._wordings = check_choice("kind of instructions", instructions, ("evaluation", "training"))
+        self._tasks = TASKS if tasks is None else tuple(check_task(task) for task in tasks)
+        if not self._tasks:
+            raise ValueError("tasks is empty; name at least one task, or leave it out for all 34.")
+        self._make_simulator = simulator or _embedded
+
+        self.observation_space = observation_space(self._image_size)
+        self.action_space = action_space()
+        # made at the first reset: a vector environment makes one environment more than it uses
+        self._simulator: Simulator | None = None
+        self._window: Window | None = None
+        self._state: StateInfo | None = None
+        self._start: StateInfo = {}
+        self._task, self._instruction = "", ""
+        self._steps = self._task_steps = 0
+        self._is_success = False
+        self._ended = [False, False]
+
+    # Gymnasium's interface
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode.
+
+        Raises:
+            ValueError: an option is unknown or malformed; nothing has changed then.
+        """
+        checked = self._check_options(options or {})
+        super().reset(seed=seed)
+        self._simulator = self._simulator or self._make_simulator(self.scene)
+        self._steps, self._is_success, self._ended = 0, False, [False, False]
+        self._begin_episode(self._simulator, checked)
+        return self._observe(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Apply one relative action (7,) for 1/30 s.
+
+        Raises:
+            ValueError: the action has another shape or holds NaN.
+            gymnasium.error.ResetNeeded: there is no episode yet.
+        """
+        simulator = self._running()
+        simulator.step(check_action(action))
+        self._state = simulator.info()
+        self._steps += 1
+        self._task_steps += 1
+        reward = 0.0
+        # stepping on after the end is allowed but changes nothing: it stays ended, without a further reward
+        if not any(self._ended):
+            reward, *self._ended = self._judge()
+        terminated, truncated = self._ended
+        return self._observe(), reward, terminated, truncated, self._info()
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """The static view (render_size, render_size, 3), or None after showing it in the window."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() draws nothing without a render_mode; use gym.make(id, render_mode='rgb_array')."
+            )
+            return None
+        frame = self._running().render("static", self._render_size)
+        if self.render_mode == "rgb_array":
+            return frame
+        self._window = self._window or Window(f"Play table {self.scene}")
+        self._window.show(frame, self._instruction)
+        return None
+
+    def close(self) -> None:
+        """Release the simulator and the window; closing twice is allowed."""
+        if self._simulator is not None:
+            self._simulator.close()
+        if self._window is not None:
+            self._window.close()
+        self._simulator = self._window = self._state = None
+
+    # What the table knows
+
+    @property
+    def task(self) -> str:
+        """Name of the present task."""
+        return self._task
+
+    @property
+    def task_description(self) -> str:
+        """The present instruction."""
+        return self._instruction
+
+    @property
+    def robot_obs(self) -> np.ndarray:
+        """(15,) float64, in CALVIN's layout."""
+        return self._running().robot_obs
+
+    @property
+    def scene_obs(self) -> np.ndarray:
+        """(24,) float64, in CALVIN's layout."""
+        return self._running().scene_obs
+
+    @property
+    def robot_info(self) -> dict[str, Any]:
+        """CALVIN's ``robot_info``."""
+        return self._present_state()["robot_info"]
+
+    @property
+    def scene_info(self) -> dict[str, Any]:
+        """CALVIN's ``scene_info``."""
+        return self._present_state()["scene_info"]
+
+    @property
+    def renderer(self) -> str:
+        """Name of the renderer that draws the images."""
+        return self._running().renderer
+
+    @property
+    def _max_episode_steps(self) -> int:
+        """The name under which LeRobot looks for an episode's longest length."""
+        return self._max_steps
+
+    def expert(self) -> Expert:
+        """A scripted demonstrator of this environment's present task."""
+        from rf_envs.expert import Expert
+
+        return Expert(self)
+
+    def describe(self) -> Description:
+        """The present state in words: captions, questions with answers, and where things are."""
+        return describe(self._present_state(), SCENES[self.scene])
+
+    def scatter(self, seed: int | None = None) -> Observation:
+        """Put everything somewhere at random and return the observation: a picture to learn to see from.
+
+        Unlike a reset it also moves the robot and leaves things as no task would; the task is drawn among
+        those that the state allows.
+        """
+        super().reset(seed=seed)
+        self._simulator = self._simulator or self._make_simulator(self.scene)
+        self._steps, self._is_success, self._ended = 0, False, [False, False]
+        self._state = scatter(SCENES[self.scene], self._simulator, self.np_random)
+        self._give(self._draw_possible_task())
+        return self._observe()
+
+    # An episode
+
+    def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        for key in options:
+            check_choice("reset option", key, self.reset_options)
+        checked = {key: value for key, value in options.items() if value is not None}
+        if "task" in checked:
+            check_task(checked["task"])
+        if "instruction" in checked:
+            encode_instruction(checked["instruction"])
+        for key, size in (("robot_obs", 15), ("scene_obs", 24)):
+            if key in checked:
+                checked[key] = check_state(key, checked[key], size)
+        return checked
+
+    def _begin_episode(self, simulator: Simulator, options: dict[str, Any]) -> None:
+        """Put the simulator into the start of an episode and give the (first) task."""
+        instruction = options.get("instruction")
+        task = options.get("task") or (wordings.task_of(instruction) if instruction else None)
+        if "scene_obs" in options:
+            self._state = restore(simulator, options.get("robot_obs"), options["scene_obs"])
+            task = task or self._draw_possible_task()
+        else:
+            task = task or self._tasks[int(self.np_random.integers(len(self._tasks)))]
+            scene = SCENES[self.scene]
+            self._state = draw_start(task, scene, simulator, self.np_random, options.get("robot_obs"))
+        self._give(task, instruction)
+
+    def _draw_possible_task(self) -> str:
+        state, scene = self._present_state(), SCENES[self.scene]
+        for candidates in (self._tasks, TASKS):
+            allowed = [task for task in candidates if possible(task, state, scene)]
+            if allowed:
+                return allowed[int(self.np_random.integers(len(allowed)))]
+        return self._tasks[0]
+
+    def _give(self, task: str, instruction: str | None = None) -> None:
+        """Ask for ``task`` from the present state on."""
+        self._task = task
+        if instruction is not None:
+            self._instruction = instruction
+        elif self._wordings == "evaluation":
+            self._instruction = wordings.EVALUATION[task]
+        else:
+            choices = wordings.TRAINING[task]
+            self._instruction = choices[int(self.np_random.integers(len(choices)))]
+        self._start = self._present_state()
+        self._task_steps = 0
+
+    def _judge(self) -> tuple[float, bool, bool]:
+        """Reward, terminated and truncated of the step just taken."""
+        self._is_success = is_done(self._task, self._start, self._present_state())
+        out_of_time = self._task_steps >= self._max_steps
+        return float(self._is_success), self._is_success, out_of_time and not self._is_success
+
+    def _info(self) -> dict[str, Any]:
+        return {"is_success": self._is_success, "task": self._task, "instruction": self._instruction}
+
+    def _observe(self) -> Observation:
+        simulator = self._running()
+        if self._steps % self._render_every == 0:
+            static, gripper = self._image_size
+            self._images = simulator.render("static", static), simulator.render("gripper", gripper)
+        if self.render_mode == "human":
+            self.render()
+        return {
+            "rgb_static": self._images[0].copy(),
+            "rgb_gripper": self._images[1].copy(),
+            "robot_obs": simulator.robot_obs.astype(np.float32),
+            "instruction": encode_instruction(self._instruction),
+        }
+
+    def _running(self) -> Simulator:
+        if self._simulator is None:
+            raise gym.error.ResetNeeded("The environment has not been reset yet; call env.reset() first.")
+        return self._simulator
+
+    def _present_state(self) -> StateInfo:
+        self._running()
+        assert self._state is not None
+        return self._state
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
+    return int(value)

@@ -1,0 +1,158 @@
+"""A policy on disk: a directory of configuration, weights, tokenizer and model card.
+
+Written whole or not at all; read strictly.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rf_agent.config import RoboFlamingoConfig
+from rf_agent.errors import UserError
+
+CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
+
+
+class CheckpointError(UserError, ValueError):
+    """A checkpoint that cannot be written or read; the message names the file or tensors, and the remedy."""
+
+
+def is_checkpoint(directory: str | Path) -> bool:
+    """Whether `directory` looks like a policy that `write` wrote."""
+    return all((Path(directory) / name).is_file() for name in (CONFIG, WEIGHTS))
+
+
+def write(
+    directory: str | Path,
+    config: RoboFlamingoConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: Any,
+    card: str,
+) -> Path:
+    """Write a checkpoint directory. It replaces an older checkpoint there; other directories are left alone.
+
+    Args:
+        directory: where; its parents are made.
+        weights: tensors without aliases (see `unique_tensors`).
+        tokenizer: a `transformers` tokenizer.
+        card: text of the model card.
+
+    Raises:
+        CheckpointError: `directory` holds something that is no checkpoint.
+    """
+    directory = Path(directory)
+    if (
+        directory.exists()
+        and not is_checkpoint(directory)
+        and (directory.is_file() or any(directory.iterdir()))
+    ):
+        raise CheckpointError(
+            f"{directory} exists and is no checkpoint; choose another directory or empty it."
+        )
+    with replaced_directory(directory) as draft:
+        config.save(draft / CONFIG)
+        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, draft / WEIGHTS)
+        tokenizer.save_pretrained(draft)
+        (draft / CARD).write_text(card, encoding="utf-8")
+    return directory
+
+
+@contextmanager
+def replaced_directory(directory: Path) -> Iterator[Path]:
+    """A draft directory that takes the place of `directory` when the block ends well, and vanishes when it
+    does not."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unique = f"{os.getpid()}-{secrets.token_hex(3)}"
+    draft, old = (directory.parent / f".{directory.name}.{kind}-{unique}" for kind in ("new", "old"))
+    draft.mkdir()
+    try:
+        yield draft
+        if directory.exists():
+            directory.rename(old)
+        try:
+            draft.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def read_config(directory: str | Path) -> RoboFlamingoConfig:
+    """Configuration of a checkpoint. Raises CheckpointError when the directory is none."""
+    directory = Path(directory)
+    for name in (CONFIG, WEIGHTS, TOKENIZER):
+        if not (directory / name).is_file():
+            raise CheckpointError(
+                f"{directory} is no complete policy checkpoint: {name} is missing; save or copy it again."
+            )
+    return RoboFlamingoConfig.load(directory / CONFIG)
+
+
+def read_tokenizer(directory: str | Path) -> Any:
+    """Tokenizer of a checkpoint; from its own files only."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
+
+
+def read_weights(directory: str | Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint. Raises CheckpointError when the file is damaged."""
+    path = Path(directory) / WEIGHTS
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); save or copy the checkpoint again.") from error
+
+
+def unique_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """State dict without aliases: of tied weights only the first name is kept."""
+    unique: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique[name] = tensor.detach()
+    return unique
+
+
+@torch.no_grad()
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Copy `weights` into `module`, converting number formats.
+
+    Raises:
+        CheckpointError: names every tensor that is missing, unexpected or of another shape. Nothing is copied
+        then.
+    """
+    own = unique_tensors(module)
+    problems = []
+    if missing := [name for name in own if name not in weights]:
+        problems.append(f"missing: {', '.join(missing)}")
+    if unexpected := [name for name in weights if name not in own]:
+        problems.append(f"unexpected: {', '.join(unexpected)}")
+    if misshaped := [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]:
+        problems.append(f"of another shape: {', '.join(misshaped)}")
+    if problems:
+        raise CheckpointError(
+            f"{source} does not fit its configuration; tensors {'; '.join(problems)}. "
+            "Use the config.json that was saved with these weights, or save the policy again."
+        )
+    for name, tensor in own.items():
+        tensor.copy_(weights[name])

@@ -1,0 +1,136 @@
+"""The command line, `rf-agent COMMAND ...` or `python -m rf_agent.cli COMMAND ...`.
+
+A command is a module of `rf_agent.commands` with a dataclass `Args` and a function `run(args)`. It is
+imported only when it is called, so that help is there at once.
+
+Exit codes: 0 done, 1 not done, 2 the command line was not understood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from rf_agent import __version__
+from rf_agent.errors import UserError
+
+PROGRAM = "rf-agent"
+COMMANDS = {
+    "rollout": "run episodes and film them",
+    "collect": "collect demonstrations of the expert",
+    "pretrain": "pre-train a small vision-language model on pictures of the table",
+    "train": "train a policy by imitation of demonstrations",
+    "evaluate": "measure success per task, or on chains of five tasks",
+    "grounding": "measure whether the colour word decides which block is touched",
+    "inspect": "say what a demonstration file holds and what is wrong with it",
+    "benchmark": "measure the speed of simulator, policy and trainer here",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit. `--debug` may stand anywhere and shows the traceback of an error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        _dispatch(words)
+    except KeyboardInterrupt:
+        _fail("interrupted; what had been finished is kept", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, as `head` does
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(sentence(error), 1)
+    sys.exit(0)
+
+
+def sentence(error: BaseException) -> str:
+    """An error as one line. Errors that are not worded for users are introduced by their kind."""
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    if isinstance(error, (UserError, ValueError, FileNotFoundError, FileExistsError, PermissionError)) and text:
+        return text
+    if isinstance(error, (ImportError, RuntimeError)) and text:
+        return text
+    return f"{type(error).__name__}: {text or 'no message'} (--debug shows where)"
+
+
+def overview() -> str:
+    """The text of `rf-agent --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND [options]",
+            "",
+            "A vision-language policy that follows spoken instructions, in Gymnasium environments.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            f"{PROGRAM} COMMAND --help explains a command; --debug, anywhere, shows an error's traceback.",
+        ]
+    )
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words:
+        print(overview(), file=sys.stderr)
+        sys.exit(2)
+    name, *rest = words
+    if name in ("-h", "--help", "help"):
+        print(overview())
+    elif name == "--version":
+        print(f"{PROGRAM} {__version__}")
+    elif name in COMMANDS:
+        module = importlib.import_module(f"rf_agent.commands.{name}")
+        module.run(parse(module.Args, name, rest))
+    else:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"commands are {', '.join(COMMANDS)}"
+        _fail(f"there is no command {name!r}: {hint}", 2)
+
+
+def parse(args_type: type, name: str, words: Sequence[str]) -> Any:
+    """Words to the dataclass `args_type`. Exits after the help, and with code 2 after one sentence."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(args_type, prog=f"{PROGRAM} {name}", args=words, description=COMMANDS.get(name))
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        _fail(f"{_unboxed(complaint.getvalue())}; see `{PROGRAM} {name} --help`", 2)
+
+
+def _unboxed(text: str) -> str:
+    """What tyro draws in a box, as one line: the words above the box's rule, without its frame."""
+    lines = [re.sub(r"^[│|]|[│|]$", "", line.strip()).strip() for line in text.splitlines()]
+    words = []
+    for line in lines[1:]:
+        if not line.strip("─-╰╯+ "):
+            break
+        words.append(line)
+    message = " ".join(" ".join(words).split()).rstrip(".:;")
+    if message.startswith("Missing from"):
+        names = re.findall(r"(?<!\S)--[\w-]+", message) or re.findall(r"(?<!\S)[A-Z]{2,}(?!\S)", message)[:1]
+        return f"{' and '.join(names)} must be given"
+    return message or "the options were not understood"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

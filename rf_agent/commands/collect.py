@@ -1,0 +1,25 @@
+"""`rf-agent collect`: expert demonstrations into an HDF5 file."""
+
+from __future__ import annotations
+
+from rf_agent.demos.collect import CollectConfig as Args
+from rf_agent.demos.collect import collect
+from rf_agent.training.callbacks import RichReporter
+
+__all__ = ["Args", "run"]
+
+
+def run(args: Args) -> None:
+    """Collect, with a progress bar, and say what the file holds."""
+    with RichReporter("collect") as reporter:
+        report = collect(args, reporter)
+        for task, number in report.demos.items():
+            failed = report.failures.get(task, 0)
+            reporter.say(f"  {task:<28} {number:4d} demos" + (f", {failed} failed attempts left out" if failed else ""))
+        reporter.say(f"{report.output}: {sum(report.demos.values())} demonstrations, {report.samples} new steps")
+    if report.missing:
+        names = ", ".join(report.missing)
+        raise RuntimeError(
+            f"the expert gave up on {sum(report.missing.values())} demonstrations of {names} "
+            f"after {args.attempts} scenes each: raise --attempts, or leave these tasks out with --tasks"
+        )

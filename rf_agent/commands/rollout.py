@@ -1,0 +1,109 @@
+"""`rf-agent rollout`: watch a policy at work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rf_agent.errors import UserError
+from rf_agent.evaluation.agents import load_agent, pick_device, taught_tasks
+from rf_agent.evaluation.episode import Item, item_seed, play
+from rf_agent.evaluation.metrics import Episode, group_counts
+from rf_agent.evaluation.runner import EnvFacts, env_facts, make_env, one_thread
+from rf_agent.evaluation.video import Recorder, Screen, Video, Window, can_open_window
+
+
+@dataclass(kw_only=True)
+class Args:
+    """Run episodes and film them."""
+
+    env: str = "rf/PlayTableD-v0"
+    """Environment: of single tasks or of chains."""
+    policy: str = "roboflamingo-tiny"
+    """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
+    episodes: int = 6
+    """How many."""
+    output: Path | None = None
+    """The video, .mp4 or .gif (rollout.mp4 if not given, unless a window is open)."""
+    render: bool = False
+    """Open a window where there is a display."""
+    tasks: tuple[str, ...] = ()
+    """Single tasks: which, in turn; a variety if none is given."""
+    instruction: str | None = None
+    """What to tell the robot, instead of the task's own wording."""
+    seed: int = 0
+    """Seed of the scenes."""
+    device: str = "auto"
+    """Where the policy computes: auto, cpu, cuda, ..."""
+
+
+def run(args: Args) -> list[Episode]:
+    """Play the episodes, print each outcome, show them in a window or a video, and return them."""
+    if args.episodes < 1:
+        raise UserError(f"--episodes is {args.episodes}: give 1 or more")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    device = pick_device(args.policy, args.device)
+    agent = load_agent(args.policy, device)
+    items = _items(args, env_facts(args.env, args.tasks))
+    env = make_env(args.env, render=True)
+    window = Window("rf-agent rollout") if args.render and can_open_window() else None
+    if args.render and window is None:
+        console.print("There is no display to open a window on: writing a video instead.")
+    path = args.output or (None if window else Path("rollout.mp4"))
+    video = Video(path, env.metadata.get("render_fps", 30)) if path else None
+    screens: list[Screen] = [screen for screen in (window, video) if screen]
+    recorder = Recorder(env, screens)
+    episodes = []
+    try:
+        with one_thread(args.policy, serve=device != "cpu"):
+            for number, item in enumerate(items, 1):
+                episode = play(env, agent, item, recorder, f"episode {number} of {len(items)}")
+                episodes.append(episode)
+                console.print(f"{number}/{len(items)}  {_outcome(episode)}, {episode.steps} steps")
+    except BaseException:
+        if video:
+            video.discard()
+        raise
+    finally:
+        if window:
+            window.close()
+    if video:
+        video.close()
+        console.print(f"Video: {video.path}")
+    return episodes
+
+
+def _items(args: Args, facts: EnvFacts) -> list[Item]:
+    options: list[dict[str, Any]]
+    extra = {} if args.instruction is None else {"instruction": args.instruction}
+    if facts.chained:
+        if args.tasks:
+            raise UserError(f"{args.env} plays chains of its own: leave --tasks out")
+        options = [{"chain": index} for index in range(args.episodes)]
+    elif args.instruction is not None and not args.tasks:
+        options = [{}] * args.episodes
+    else:
+        tasks = args.tasks or _variety(taught_tasks(args.policy) or facts.tasks)
+        options = [{"task": tasks[index % len(tasks)]} for index in range(args.episodes)]
+    return [
+        Item(f"rollout/{index}", item_seed(args.seed, f"rollout/{index}"), {**option, **extra})
+        for index, option in enumerate(options)
+    ]
+
+
+def _variety(tasks: tuple[str, ...]) -> list[str]:
+    """The tasks in an order that takes turns between families, so that a few episodes show many skills."""
+    groups = [list(members) for members in group_counts({task: {} for task in tasks}).values()]
+    longest = max(map(len, groups))
+    return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
+
+
+def _outcome(episode: Episode) -> str:
+    if len(episode.attempts) == 1:
+        (attempt,) = episode.attempts
+        return f"{attempt.task}: {'success' if attempt.success else 'failure'}"
+    tasks = ", ".join(f"{attempt.task} {'✓' if attempt.success else '✗'}" for attempt in episode.attempts)
+    return f"{episode.completed} in a row ({tasks})"

@@ -1,0 +1,16 @@
+"""`rf-agent train`: a policy by imitation of demonstrations."""
+
+from __future__ import annotations
+
+from rf_agent.training.callbacks import RichReporter
+from rf_agent.training.trainer import TrainConfig as Args
+from rf_agent.training.trainer import train
+
+__all__ = ["Args", "run"]
+
+
+def run(args: Args) -> None:
+    """Train, with a progress bar, and say where the policy is."""
+    with RichReporter("train") as reporter:
+        train(args, reporter)
+        reporter.say(f"Policy: {args.output / 'policy'}")

@@ -1,0 +1,1 @@
+"""Demonstrations and pictures: collecting, storing, loading."""

@@ -1,0 +1,31 @@
+"""Opening HDF5 files with errors that a reader understands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+
+def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
+    """Open an HDF5 file.
+
+    Raises:
+        FileNotFoundError: if it is to be read and is not there.
+        ValueError: if it is truncated or no HDF5 file at all.
+    """
+    path = Path(path)
+    if mode in ("r", "r+") and not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give an HDF5 file that this program's collection wrote")
+    path.parent.mkdir(parents=True, exist_ok=True) if mode in ("a", "w") else None
+    try:
+        return h5py.File(path, mode)
+    except BlockingIOError as error:
+        raise ValueError(f"{path} is being written by another process: wait for it, or stop it") from error
+    except OSError as error:
+        # h5py's own text names C functions and addresses; what a user can do about it is always the same.
+        if "unable to lock" in str(error).lower():
+            raise ValueError(f"{path} is being written by another process: wait for it, or stop it") from error
+        raise ValueError(
+            f"{path} is truncated or not an HDF5 file: copy it again, or delete it and collect it again"
+        ) from error

@@ -1,0 +1,244 @@
+"""Demonstrations in one HDF5 file, in robomimic's schema.
+
+    data                          attribute env_args (JSON): env_id, scene, renderer, frame_stride, version
+    data/demo_N                   attributes: num_samples, task, instruction, seed, scene, success, complete
+    data/demo_N/actions           (num_samples, 7) float32: what the demonstrator wanted (the labels)
+    data/demo_N/actions_executed  (num_samples, 7) float32: what was carried out, disturbances included
+    data/demo_N/obs/robot_obs     (num_samples, 15) float32
+    data/demo_N/obs/rgb_static    (num_frames, H, W, 3) uint8, one chunk per frame; rgb_gripper likewise
+
+With `frame_stride` k, frame i belongs to sample i * k; k = 1 is plain robomimic. Observations precede their
+action.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rf_agent.demos.files import open_hdf5
+
+VIEWS = ("rgb_static", "rgb_gripper")
+
+
+@dataclass
+class Demo:
+    """One demonstration: arrays as in the module's docstring, and its attributes."""
+
+    actions: NDArray[np.float32]
+    actions_executed: NDArray[np.float32]
+    robot_obs: NDArray[np.float32]
+    frames: dict[str, NDArray[np.uint8]]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def create_store(path: Path, env_args: dict[str, Any]) -> None:
+    """Make an empty store, or check that an existing one was begun with the same `env_args`.
+
+    Demonstrations that a crash left incomplete are dropped.
+
+    Raises:
+        ValueError: if the file is damaged or was begun with other settings.
+    """
+    with open_hdf5(path, "a") as file:
+        if "data" not in file:
+            if len(file):
+                raise ValueError(f"{path} holds something other than demonstrations: give another --output")
+            file.create_group("data").attrs["env_args"] = json.dumps(env_args)
+            return
+        data = file["data"]
+        stored = json.loads(data.attrs["env_args"])
+        changed = [key for key in env_args if stored.get(key) != env_args[key]]
+        if changed:
+            key = changed[0]
+            raise ValueError(
+                f"{path} was begun with {key} {stored.get(key)!r}, not {env_args[key]!r}: give the same "
+                "settings to continue, or another --output"
+            )
+        for name in [name for name in data if not data[name].attrs.get("complete", False)]:
+            del data[name]
+
+
+def append_demo(path: Path, demo: Demo) -> str:
+    """Write one demonstration under the next free name, which is returned.
+
+    The attribute `complete` is set last, and the file is opened for this one write: a process killed at
+    another time leaves a closed file, one killed while writing a group that readers skip.
+    """
+    with open_hdf5(path, "r+") as file:
+        data = file["data"]
+        name = f"demo_{1 + max((int(other.split('_')[1]) for other in data), default=-1)}"
+        group = data.create_group(name)
+        group.attrs["complete"] = False
+        group.create_dataset("actions", data=demo.actions, dtype=np.float32)
+        group.create_dataset("actions_executed", data=demo.actions_executed, dtype=np.float32)
+        group.create_dataset("obs/robot_obs", data=demo.robot_obs, dtype=np.float32)
+        for view, frames in demo.frames.items():
+            chunks = (1, *frames.shape[1:])
+            group.create_dataset(f"obs/{view}", data=frames, chunks=chunks, compression="gzip", compression_opts=1)
+        for key, value in demo.attributes.items():
+            group.attrs[key] = value
+        group.attrs["num_samples"] = len(demo.actions)
+        file.flush()
+        group.attrs["complete"] = True
+        data.attrs["total"] = int(data.attrs.get("total", 0)) + len(demo.actions)  # robomimic's count of samples
+    return name
+
+
+def env_args(file: h5py.File) -> dict[str, Any]:
+    """The settings of an open store. Raises ValueError if it is none."""
+    if "data" not in file or "env_args" not in file["data"].attrs:
+        raise ValueError(
+            f"{file.filename} holds no demonstrations (no data/env_args): give a file of `rf-agent collect`"
+        )
+    try:
+        return json.loads(file["data"].attrs["env_args"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file.filename} is damaged (data/env_args is no JSON): collect it again") from error
+
+
+def demo_names(file: h5py.File) -> list[str]:
+    """Complete demonstrations, sorted by task and seed so that the order in which workers finished is of no
+    account."""
+    data = file["data"]
+    # Files written by robomimic itself have no `complete`: they are closed when whole.
+    names = [name for name in data if isinstance(data[name], h5py.Group) and data[name].attrs.get("complete", True)]
+
+    def key(name: str) -> tuple[str, int, str]:
+        attributes = data[name].attrs
+        return str(attributes.get("task", "")), int(attributes.get("seed", 0)), name
+
+    return sorted(names, key=key)
+
+
+def problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
+    """What is wrong with a demonstration, as sentences without the file's name; empty when it can be trained
+    on."""
+    group, found = file["data"][name], []
+    for key in ("num_samples", "task", "instruction"):
+        if key not in group.attrs:
+            found.append(f"attribute {key} is missing")
+    for key in ("actions", "obs/robot_obs", *(f"obs/{view}" for view in VIEWS)):
+        if key not in group:
+            found.append(f"{key} is missing")
+    if found:
+        return found
+    samples = int(group.attrs["num_samples"])
+    frames = -(-samples // frame_stride)
+    expected = {"actions": (samples, 7), "obs/robot_obs": (samples, 15)}
+    for key, shape in expected.items():
+        if group[key].shape != shape:
+            found.append(f"{key} has shape {group[key].shape}, expected {shape}")
+    for view in VIEWS:
+        images = group[f"obs/{view}"]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != frames or images.shape[3] != 3:
+            expected_shape = f"({frames}, H, W, 3)"
+            found.append(f"obs/{view} is {images.dtype} {images.shape}, expected uint8 {expected_shape}")
+    try:
+        for key in expected:
+            values = group[key][:]
+            if not np.isfinite(values).all():
+                found.append(f"{key} has NaN or infinite values")
+            elif key == "actions" and values.size and np.abs(values).max() > 1.0 + 1e-6:
+                found.append("actions lie outside [-1, 1]")
+    except OSError:
+        found.append("its arrays cannot be read")
+    if samples == 0:
+        found.append("it is empty")
+    return found
+
+
+def check_demos(path: Path) -> None:
+    """Refuse a file with anything wrong in it.
+
+    Raises:
+        ValueError: naming the file, the demonstration and the remedy.
+        FileNotFoundError: if there is none.
+    """
+    with open_hdf5(path) as file:
+        stride = int(env_args(file).get("frame_stride", 1))
+        names = demo_names(file)
+        if not names:
+            raise ValueError(f"{path} holds no complete demonstration: collect some first")
+        for name in names:
+            if found := problems(file, name, stride):
+                raise ValueError(f"{path}: {name}: {found[0]}; delete that demonstration or collect the file again")
+
+
+def iterate_demos(path: Path) -> Iterator[tuple[str, Demo]]:
+    """Every complete demonstration of a store with its name, in `demo_names` order."""
+    with open_hdf5(path) as file:
+        env_args(file)
+        for name in demo_names(file):
+            group = file["data"][name]
+            try:
+                yield (
+                    name,
+                    Demo(
+                        actions=group["actions"][:],
+                        actions_executed=group["actions_executed" if "actions_executed" in group else "actions"][:],
+                        robot_obs=group["obs/robot_obs"][:],
+                        frames={view: group[f"obs/{view}"][:] for view in VIEWS},
+                        attributes=dict(group.attrs),
+                    ),
+                )
+            except OSError as error:
+                raise ValueError(f"{path}: {name} cannot be read: the file is damaged, collect it again") from error
+
+
+@dataclass
+class Summary:
+    """What `inspect` found in a demonstration file."""
+
+    path: Path
+    env_args: dict[str, Any]
+    demos: int
+    samples: int
+    incomplete: int
+    tasks: dict[str, dict[str, Any]]
+    """Per task: `demos`, `samples`, `instructions` (different wordings)."""
+    problems: list[str]
+    """What stands in the way of training, each naming its demonstration."""
+
+
+def inspect(path: Path) -> Summary:
+    """Summarise a demonstration file and list everything wrong with it.
+
+    Raises:
+        FileNotFoundError, ValueError: if it cannot be read at all.
+    """
+    with open_hdf5(path) as file:
+        arguments = env_args(file)
+        names = demo_names(file)
+        found: list[str] = []
+        tasks: dict[str, dict[str, Any]] = {}
+        for name in names:
+            wrong = problems(file, name, int(arguments.get("frame_stride", 1)))
+            found += [f"{name}: {text}" for text in wrong]
+            attributes = file["data"][name].attrs
+            entry = tasks.setdefault(str(attributes.get("task", "?")), {"demos": 0, "samples": 0, "wordings": set()})
+            entry["demos"] += 1
+            entry["samples"] += int(attributes.get("num_samples", 0))
+            entry["wordings"].add(str(attributes.get("instruction", "")))
+            if not attributes.get("success", True):
+                found.append(f"{name}: the oracle did not accept it")
+        for entry in tasks.values():
+            entry["instructions"] = len(entry.pop("wordings"))
+        if not names:
+            found.append("no complete demonstration")
+        return Summary(
+            path=Path(path),
+            env_args=arguments,
+            demos=len(names),
+            samples=sum(entry["samples"] for entry in tasks.values()),
+            incomplete=len(file["data"]) - len(names),
+            tasks=dict(sorted(tasks.items())),
+            problems=found,
+        )

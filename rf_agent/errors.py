@@ -1,0 +1,29 @@
+"""The errors a user can mend, and the imports that may be missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class UserError(Exception):
+    """Something the user can mend. Its text is one sentence: what was given, expected, and what to do."""
+
+
+def require(module: str, purpose: str, install: str) -> ModuleType:
+    """Import an optional module, or say which command installs it.
+
+    Args:
+        module: dotted name of the module, such as `"h5py"`.
+        purpose: what needs it, the subject of the sentence, such as `"writing videos"`.
+        install: argument of `pip install` that brings it.
+
+    Raises:
+        UserError: the module (and not something that it imports) is missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(f"{purpose} needs the package {module!r}: install it with `pip install {install}`") from error

@@ -1,0 +1,144 @@
+"""What can act in an environment: a policy, the environment's own expert, or chance.
+
+An agent is named by `--policy`: a checkpoint directory, the name of a bundled policy, `expert` or `random`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rf_agent.errors import UserError
+
+Observation = dict[str, np.ndarray]
+
+NEVER = 1_000_000_000  # `render_every` of an agent that looks at no image: the cameras draw at reset only
+
+
+class Agent(Protocol):
+    """Acts in one environment at a time."""
+
+    render_every: int
+    """How often it looks at the cameras, in environment steps; images in between need not be drawn."""
+
+    def reset(self, env: Any, seed: int) -> None:
+        """A new episode of `env` begins; forget the last one."""
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """The action (7,) for the newest observation."""
+
+
+class ExpertAgent:
+    """The environment's scripted demonstrator, which sees the simulator's state."""
+
+    render_every = NEVER
+
+    def reset(self, env: Any, seed: int) -> None:
+        if not hasattr(env.unwrapped, "expert"):
+            raise UserError(f"the environment {env.spec.id!r} has no expert: give another --policy")
+        self._expert = env.unwrapped.expert()
+
+    def act(self, observation: Observation) -> np.ndarray:
+        return self._expert.act()
+
+
+class RandomAgent:
+    """Uniform actions, seeded by the episode: the floor that a policy should beat."""
+
+    render_every = NEVER
+
+    def reset(self, env: Any, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._shape = env.action_space.shape
+
+    def act(self, observation: Observation) -> np.ndarray:
+        return self._rng.uniform(-1.0, 1.0, self._shape).astype(np.float32)
+
+
+class PolicyAgent:
+    """A `RoboFlamingoPolicy`, which keeps the episode's history itself."""
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+        self.render_every = policy.config.head.execute
+
+    def reset(self, env: Any, seed: int) -> None:
+        self.policy.reset()
+
+    def act(self, observation: Observation) -> np.ndarray:
+        return self.policy.act(observation)
+
+
+SCRIPTED: dict[str, Callable[[], Agent]] = {"expert": ExpertAgent, "random": RandomAgent}
+
+
+@functools.lru_cache(maxsize=1)
+def load_policy(name: str, device: str = "cpu") -> Any:
+    """The policy of a checkpoint directory or bundled name, ready to act on `device`; the last one is kept.
+
+    Raises:
+        UserError: there is no such directory or bundled policy, or no such device.
+    """
+    from rf_agent.checkpoint import CheckpointError
+    from rf_agent.policy import RoboFlamingoPolicy
+
+    try:
+        return RoboFlamingoPolicy.from_pretrained(name, device)
+    except CheckpointError as error:
+        if Path(name).exists():
+            raise
+        raise UserError(f"{str(error).rstrip('.')}; --policy also takes 'expert' and 'random'") from error
+
+
+def load_agent(name: str, device: str = "cpu") -> Agent:
+    """The agent that `--policy NAME` means."""
+    if name in SCRIPTED:
+        return SCRIPTED[name]()
+    return PolicyAgent(load_policy(name, device))
+
+
+def pick_device(name: str, device: str) -> str:
+    """The device on which the agent `name` computes: "auto" is "cuda" where there is one, else "cpu".
+
+    Raises:
+        UserError: CUDA was asked for and is not there.
+    """
+    if name in SCRIPTED or device == "cpu":
+        return "cpu"
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device} was given, but torch finds no CUDA device here: use --device cpu")
+    return device
+
+
+def taught_tasks(name: str) -> tuple[str, ...]:
+    """The tasks that a checkpoint says it was trained on; none for scripted agents and where it does not say."""
+    if name in SCRIPTED:
+        return ()
+    from rf_agent.config import RoboFlamingoConfig
+    from rf_agent.policy import find_checkpoint
+
+    return tuple(getattr(RoboFlamingoConfig.load(find_checkpoint(name) / "config.json"), "tasks", ()))
+
+
+def fingerprint(name: str) -> str:
+    """Digest of a checkpoint's files, so that results of different weights are not mixed."""
+    if name in SCRIPTED:
+        return name
+    from rf_agent.policy import find_checkpoint
+
+    digest = hashlib.sha256()
+    directory = find_checkpoint(name)
+    for file in sorted(directory.glob("*.json")) + sorted(directory.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            for block in iter(functools.partial(stream.read, 1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,79 @@
+"""One episode: an agent in an environment, from reset to its end, and what came of it."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rf_agent.evaluation.agents import Agent
+from rf_agent.evaluation.metrics import Attempt, Episode
+from rf_agent.evaluation.video import Recorder
+
+
+@dataclass(frozen=True)
+class Item:
+    """An episode to be played. It fixes everything random, so that the result depends on no other episode.
+
+    Args:
+        key: its name, unique within an evaluation.
+        seed: for `env.reset` and for agents that draw numbers.
+        options: for `env.reset`.
+        chain: index of the chain, or None for an episode with a single task.
+    """
+
+    key: str
+    seed: int
+    options: dict[str, Any] = field(default_factory=dict)
+    chain: int | None = None
+
+
+def item_seed(seed: int, key: str) -> int:
+    """The seed of the item `key` in an evaluation with `seed`, whatever the other items and their order."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(key.encode())]).generate_state(1)[0])
+
+
+def task_items(tasks: list[str], episodes_per_task: int, seed: int) -> list[Item]:
+    """`episodes_per_task` episodes of each task, in turns: early results say something about all."""
+    keys = [(task, f"{task}/{index}") for index in range(episodes_per_task) for task in tasks]
+    return [Item(key, item_seed(seed, key), {"task": task}) for task, key in keys]
+
+
+def chain_items(chains: int, seed: int) -> list[Item]:
+    """The first `chains` chains of the benchmark."""
+    return [
+        Item(f"chain/{index}", item_seed(seed, f"chain/{index}"), {"chain": index}, index) for index in range(chains)
+    ]
+
+
+def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, note: str = "") -> Episode:
+    """Play `item` to its end.
+
+    A positive reward means that the task in hand was solved; where the episode goes on, `info["task"]` names
+    the next one.
+
+    Args:
+        env: a Gymnasium environment whose `info` has `task` and `instruction`.
+        recorder: sees every step; `note` is written into its frames.
+    """
+    begun = time.perf_counter()
+    observation, info = env.reset(seed=item.seed, options=dict(item.options))
+    agent.reset(env, item.seed)
+    attempts: list[Attempt] = []
+    steps, over = 0, False
+    while not over:
+        if recorder:
+            recorder.add(observation, info["instruction"], note)
+        task, instruction = info["task"], info["instruction"]
+        observation, reward, terminated, truncated, info = env.step(agent.act(observation))
+        steps += 1
+        over = terminated or truncated
+        if reward > 0 or over:
+            attempts.append(Attempt(task, bool(reward > 0)))
+    if recorder:
+        recorder.add(observation, instruction, note, "success" if attempts[-1].success else "failure")
+    seconds = round(time.perf_counter() - begun, 3)
+    return Episode(item.key, tuple(attempts), steps, seconds, item.seed, item.chain)

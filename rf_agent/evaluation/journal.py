@@ -1,0 +1,65 @@
+"""The file of finished episodes that lets an evaluation go on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rf_agent.errors import UserError
+from rf_agent.evaluation.metrics import Attempt, Episode
+
+
+class Journal:
+    """`DIRECTORY/episodes.jsonl`: the settings on the first line, then a line for every finished episode.
+
+    Args:
+        directory: made if need be.
+        settings: what makes episodes comparable (environment, policy, seed); others are refused.
+
+    Raises:
+        UserError: the directory holds results of different settings, or something that is not a journal.
+    """
+
+    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
+        self.path = directory / "episodes.jsonl"
+        self._header = json.dumps({"settings": settings}) + "\n"
+        self.episodes: dict[str, Episode] = {}
+        self.seconds = 0.0  # wall-clock time of earlier runs
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to --output {directory}: {error.strerror or error}") from error
+        if self.path.exists():
+            self._read(settings)
+
+    def add(self, episode: Episode, seconds: float) -> None:
+        """Append a finished episode; `seconds` is the wall-clock time of the whole evaluation so far."""
+        self.episodes[episode.key] = episode
+        line = json.dumps({**asdict(episode), "elapsed": round(seconds, 3)}) + "\n"
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(line if stream.tell() else self._header + line)
+
+    def _read(self, settings: dict[str, Any]) -> None:
+        text = self.path.read_text(encoding="utf-8")
+        whole, newline, cut = text.rpartition("\n")
+        try:
+            header, *lines = [json.loads(line) for line in whole.splitlines()]
+            stored = header["settings"]
+            for line in lines:
+                self.seconds = float(line.pop("elapsed"))
+                attempts = tuple(Attempt(**attempt) for attempt in line.pop("attempts"))
+                self.episodes[line["key"]] = Episode(attempts=attempts, **line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.path} is not a readable list of episodes: delete it or give another --output"
+            ) from error
+        for name in settings:
+            if stored.get(name) != settings[name]:
+                raise UserError(
+                    f"{self.path.parent} holds results for {name} {stored.get(name)!r}, but now {name} is "
+                    f"{settings[name]!r}: give another --output, or delete that directory"
+                )
+        if cut:  # the line being written when the last run was killed
+            self.path.write_text(whole + newline, encoding="utf-8")

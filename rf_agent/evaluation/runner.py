@@ -1,0 +1,174 @@
+"""An evaluation: episodes as a work queue over simulator processes, kept as they finish."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rf_agent.demos.workers import close_environments, environment, run_jobs
+from rf_agent.evaluation.agents import SCRIPTED, Agent, fingerprint, load_agent, load_policy
+from rf_agent.evaluation.episode import Item, play
+from rf_agent.evaluation.journal import Journal
+from rf_agent.evaluation.metrics import Episode
+from rf_agent.evaluation.server import Address, PolicyServer, RemoteAgent
+from rf_agent.evaluation.video import STATIC, Recorder, Video
+
+VIDEO_SIZE = STATIC  # pixels of the static view that is rendered for videos
+
+
+@dataclass(frozen=True)
+class EnvFacts:
+    """What an evaluation must know about an environment before it begins."""
+
+    tasks: tuple[str, ...]
+    """The tasks an episode can have."""
+    chained: bool
+    """Whether an episode is a chain of tasks."""
+    renderer: str
+    """What draws the camera images; scores of different renderers do not compare."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    item: Item
+    env_id: str
+    policy: str
+    device: str
+    video: Path | None
+    server: Address | None
+
+
+def is_ours(env_id: str) -> bool:
+    """Whether an id is one of the environments of this project, and so takes their keyword arguments."""
+    return env_id.rpartition(":")[2].startswith("rf/")
+
+
+def env_facts(env_id: str, wanted: Sequence[str] = ()) -> EnvFacts:
+    """Ask an environment what its episodes are. Its tasks are those of its expert: what can be learned.
+
+    Raises:
+        ValueError: one of the `wanted` tasks is unknown to the environment, in its words.
+    """
+    env = make_env(env_id)
+    _, info = env.reset(seed=0)
+    for task in wanted:
+        env.reset(seed=0, options={"task": task})
+    bare = env.unwrapped
+    tasks = bare.expert().tasks if hasattr(bare, "expert") else getattr(bare, "tasks", (info["task"],))
+    facts = EnvFacts(tuple(tasks), "chain" in info, str(getattr(bare, "renderer", "unknown")))
+    close_environments()
+    return facts
+
+
+def evaluate(
+    env_id: str,
+    policy: str,
+    items: Sequence[Item],
+    output: Path,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    device: str = "cpu",
+    video_episodes: int = 0,
+    on_episode: Callable[[Episode], None] | None = None,
+) -> tuple[list[Episode], float]:
+    """Play those of `items` that `output` does not hold yet.
+
+    On a CPU every worker process has its own copy of the policy on one thread, and an item's result depends
+    on the item alone. On a GPU one copy serves the looks of all workers in batches.
+
+    Args:
+        env_id: Gymnasium id; `rf/...` finds rf_envs by itself.
+        policy: what `--policy` takes.
+        items: see `task_items` and `chain_items`.
+        output: directory of the journal `episodes.jsonl` and of `videos/`.
+        seed: of the evaluation, kept in the journal; the items have theirs.
+        workers: simulator processes; 1 plays in this process.
+        video_episodes: that many of the first items are recorded.
+        on_episode: called with each episode as it finishes.
+
+    Returns:
+        The episodes of `items`, in their order, and the wall-clock seconds spent on the journal so far.
+
+    Raises:
+        UserError: `output` holds results of another environment, policy or seed.
+        RuntimeError: a worker died; what had finished is kept.
+    """
+    settings = {"env": env_id, "policy": policy, "weights": fingerprint(policy), "seed": seed}
+    journal = Journal(output, settings)
+    wanted = [(index, item) for index, item in enumerate(items) if item.key not in journal.episodes]
+    begun = time.perf_counter() - journal.seconds
+    serve = device != "cpu" and policy not in SCRIPTED
+    with _served(policy, device) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
+        jobs = (
+            _Job(item, env_id, policy, device, _video(output, item) if index < video_episodes else None, server)
+            for index, item in wanted
+        )
+        for _, episode in run_jobs(_run, jobs, max(1, min(workers, len(wanted)))):
+            journal.add(episode, time.perf_counter() - begun)
+            if on_episode:
+                on_episode(episode)
+    return [journal.episodes[item.key] for item in items], time.perf_counter() - begun
+
+
+def make_env(env_id: str, render_every: int = 1, render: bool = False) -> Any:
+    """This process's environment for evaluation; `render` adds `env.render()` at a size for videos."""
+    options: dict[str, Any] = {}
+    if is_ours(env_id):
+        options["render_every"] = render_every
+    if render:
+        options["render_mode"] = "rgb_array"
+        if is_ours(env_id):
+            options["render_size"] = VIDEO_SIZE
+    return environment(env_id, **options)
+
+
+def _video(output: Path, item: Item) -> Path:
+    return output / "videos" / f"{item.key.replace('/', '-')}.mp4"
+
+
+def _run(job: _Job) -> Episode:
+    agent = _agent(job.policy, job.device, job.server)
+    if job.video is None:
+        return play(make_env(job.env_id, agent.render_every), agent, job.item)
+    env = make_env(job.env_id, render=True)
+    video = Video(job.video, env.metadata.get("render_fps", 30))
+    try:
+        episode = play(env, agent, job.item, Recorder(env, [video]), job.item.key)
+    except BaseException:
+        video.discard()
+        raise
+    video.close()
+    return episode
+
+
+@functools.lru_cache(maxsize=1)
+def _agent(policy: str, device: str, server: Address | None) -> Agent:
+    return RemoteAgent(server) if server else load_agent(policy, device)
+
+
+@contextlib.contextmanager
+def _served(policy: str, device: str) -> Iterator[Address]:
+    with PolicyServer(load_policy(policy, device)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def one_thread(policy: str, serve: bool = False) -> Iterator[None]:
+    """Sums over several threads round differently, so a policy in this process has one, as in the workers."""
+    if serve or policy in SCRIPTED:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,99 @@
+"""Vision towers: any `transformers` vision model as a function from pixels to tokens."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from rf_agent.config import ConfigError, VisionConfig
+
+
+class VisionTower(nn.Module):
+    """A vision model that yields the tokens of each view of a frame.
+
+    Convolutional models yield the cells of their last feature map, row by row, normalised; transformers their
+    patch tokens without the class token. With `config.position_embedding` a learned embedding of (view, row,
+    column) is added, which starts as sines and cosines so that places are told apart from the first step.
+
+    Args:
+        config: `model` is a `transformers` configuration with its `model_type`.
+        image_size: side of the (square) input in pixels.
+        views: number of views of a frame.
+
+    Attributes:
+        tokens: tokens per view. dim: their width.
+
+    Raises:
+        ConfigError: the model is unknown to `transformers` or yields no grid of features.
+    """
+
+    def __init__(self, config: VisionConfig, image_size: int, views: int) -> None:
+        super().__init__()
+        self.model = build_vision_model(config, image_size)
+        with torch.no_grad():
+            shape = self.model.eval()(torch.zeros(1, 3, image_size, image_size)).last_hidden_state.shape
+        self.is_convolutional = len(shape) == 4
+        if self.is_convolutional:
+            self.dim, grid = int(shape[1]), (int(shape[2]), int(shape[3]))
+            self.norm: nn.Module = nn.LayerNorm(self.dim)
+        else:
+            side = math.isqrt(int(shape[1]))
+            self.dim, grid = int(shape[2]), (side, side)
+            self.norm = nn.Identity()
+        self.tokens = grid[0] * grid[1]
+        self.position: nn.Parameter | None = None
+        if config.position_embedding:
+            table = sine_cosine_grid(*grid, self.dim)  # (n, d)
+            view = 0.1 * torch.randn(views, 1, self.dim)
+            self.position = nn.Parameter(table + view)  # (V, n, d)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """pixels (N, V, 3, S, S) normalised -> tokens (N, V, n, d)."""
+        n, views = pixels.shape[:2]
+        flat = pixels.flatten(0, 1)
+        if self.is_convolutional:  # channels last is what CPUs and GPUs convolve fastest
+            flat = flat.contiguous(memory_format=torch.channels_last)
+        out = self.model(flat).last_hidden_state
+        if self.is_convolutional:
+            tokens = self.norm(out.flatten(2).transpose(1, 2))  # (N * V, n, d)
+        else:
+            tokens = out[:, -self.tokens :]
+        tokens = tokens.unflatten(0, (n, views))
+        return tokens if self.position is None else tokens + self.position
+
+
+def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
+    """The bare `transformers` model of `config`, with random weights."""
+    values = dict(config.model)
+    kind = values.pop("model_type", None)
+    if kind is None:
+        raise ConfigError(
+            "vision.model has no 'model_type'; name a vision model of transformers, such as 'resnet'."
+        )
+    if "image_size" not in values:
+        values["image_size"] = image_size  # transformers ignores it where it has no meaning
+    try:
+        return AutoModel.from_config(AutoConfig.for_model(kind, **values))
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"vision.model cannot be built by transformers: {error}") from error
+
+
+def sine_cosine_grid(rows: int, columns: int, dim: int) -> Tensor:
+    """(rows * columns, dim): half of the channels say the row, half the column, at wavelengths up to twice
+    the grid."""
+    bands = dim // 4
+    frequency = (
+        math.pi / max(rows, columns) * torch.logspace(0, math.log2(max(rows, columns)), bands, base=2.0)
+    )
+
+    def waves(count: int) -> Tensor:
+        phase = (torch.arange(count)[:, None] + 0.5) * frequency  # (count, bands)
+        return torch.cat((phase.sin(), phase.cos()), dim=1)
+
+    table = torch.zeros(rows, columns, dim)
+    table[..., : 2 * bands] = waves(rows)[:, None]
+    table[..., 2 * bands : 4 * bands] = waves(columns)[None]
+    return table.flatten(0, 1)

@@ -1,0 +1,138 @@
+"""Observations to tensors: one way for acting, collecting and training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rf_agent.config import ImageConfig
+
+INSTRUCTION_BYTES = 256
+"""Most bytes of an instruction in UTF-8, as in the environments."""
+
+
+def resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Camera images at the policy's size, by area-weighted (antialiased) bilinear interpolation.
+
+    The only resize there is: a demonstration stored at the policy's size is bit for bit what the policy sees.
+
+    Args:
+        images: uint8 (..., H, W, 3).
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 (..., size, size, 3); the input itself when it has that size already.
+
+    Raises:
+        ValueError: the images are no uint8 RGB.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[-1] != 3:
+        raise ValueError(
+            f"images of dtype {images.dtype} and shape {images.shape} were given; give uint8 (..., H, W, 3)."
+        )
+    if images.shape[-3:-1] == (size, size):
+        return images
+    flat = torch.from_numpy(np.ascontiguousarray(images.reshape(-1, *images.shape[-3:])))
+    channels_last = flat.permute(0, 3, 1, 2)
+    out = F.interpolate(channels_last, size=(size, size), mode="bilinear", antialias=True)
+    return np.ascontiguousarray(out.permute(0, 2, 3, 1).numpy()).reshape(*images.shape[:-3], size, size, 3)
+
+
+def normalise(images: Tensor, config: ImageConfig) -> Tensor:
+    """uint8 images (..., S, S, 3) on any device -> float32 pixels (..., 3, S, S), zero mean and unit
+    variance."""
+    mean, std = (torch.tensor(values, device=images.device) for values in (config.mean, config.std))
+    scaled = images.float() * (1 / (255 * std)) - mean / std
+    return scaled.movedim(-1, -3)
+
+
+def pixels(
+    observation: Mapping[str, Any],
+    views: Sequence[str],
+    config: ImageConfig,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """The camera images of a batch of observations.
+
+    Args:
+        observation: for each view uint8 (N, H, W, 3); sizes may differ between views.
+        views: names of the camera images, in the policy's order.
+
+    Returns:
+        float32 (N, V, 3, S, S), normalised, on `device`.
+    """
+    stacked = np.stack([resize(observation[view], config.size) for view in views], axis=1)  # (N, V, S, S, 3)
+    return normalise(torch.from_numpy(stacked).to(device), config)
+
+
+def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[int, bool]:
+    """Number of observations in `observation`, and whether it is a single one (without a batch axis).
+
+    Raises:
+        ValueError: a camera image or the instruction is missing, or the shapes do not fit together.
+    """
+    for key in (*views, "instruction"):
+        if key not in observation:
+            raise ValueError(
+                f"the observation has no {key!r} (it has {', '.join(sorted(observation))}); "
+                f"the policy needs {', '.join(views)} and instruction."
+            )
+    shapes = {view: np.shape(observation[view]) for view in views}
+    ranks, sizes = {len(shape) for shape in shapes.values()}, {shape[0] for shape in shapes.values()}
+    if ranks == {3}:
+        return 1, True
+    if ranks == {4} and len(sizes) == 1:
+        return sizes.pop(), False
+    raise ValueError(
+        f"camera images of shapes {shapes} were given; give (H, W, 3) each, or (n, H, W, 3) each."
+    )
+
+
+def instructions(value: Any, n: int) -> list[str]:
+    """The instruction of each of `n` observations as text.
+
+    Args:
+        value: one str for all, a list or numpy array of str, or the environments' uint8 (256,) or (n, 256).
+
+    Raises:
+        ValueError: another type, another number than n, no UTF-8, empty, or over 256 bytes.
+    """
+    if isinstance(value, str | bytes):
+        texts = [value]
+    elif isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (1, 2):
+        texts = [row.tobytes().rstrip(b"\0") for row in np.atleast_2d(value)]
+    else:
+        texts = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()
+    if len(texts) == 1:
+        texts = texts * n
+    if len(texts) != n:
+        raise ValueError(
+            f"{len(texts)} instructions were given for {n} observations; give one for each, or one for all."
+        )
+    return [_text(text) for text in texts]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the instruction {value[:40]!r} is not UTF-8; encode it as UTF-8.") from error
+    if not isinstance(value, str):
+        raise ValueError(
+            f"an instruction of type {type(value).__name__} was given; give text, or its bytes as uint8."
+        )
+    size = len(value.encode())
+    if size > INSTRUCTION_BYTES:
+        raise ValueError(
+            f"the instruction {value[:40]!r}... has {size} bytes, but {INSTRUCTION_BYTES} is the most."
+        )
+    if not value.strip():
+        raise ValueError("the instruction is empty; say what the robot shall do.")
+    return str(value)

@@ -1,0 +1,79 @@
+"""Text to tokens: the prompt of the policy, and a small tokenizer that can be built offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+IMAGE, END_OF_CHUNK, PAD, END_OF_TEXT = "<image>", "<|endofchunk|>", "<PAD>", "<|endoftext|>"
+
+
+def build_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer from `corpus`: frequent words become one token, any text can be encoded.
+
+    Args:
+        corpus: texts such as instructions and captions; may be empty, then every byte is a token.
+        vocab_size: most tokens, counting 256 bytes and 4 special tokens.
+
+    Raises:
+        ValueError: `vocab_size` leaves no room for the bytes and special tokens.
+    """
+    special = [END_OF_TEXT, END_OF_CHUNK, IMAGE, PAD]
+    least = 256 + len(special)
+    if vocab_size < least:
+        raise ValueError(
+            f"vocab_size is {vocab_size}, but bytes and special tokens alone are {least}; give more."
+        )
+    tokenizer = Tokenizer(models.BPE())
+    # A space before the first word too, so that a word is the same token wherever it stands.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        additional_special_tokens=[END_OF_CHUNK, IMAGE],
+        padding_side="right",
+    )
+
+
+def prompt(instruction: str, end_of_text: str = END_OF_TEXT) -> str:
+    """What the language model reads for an instruction (or any text about one picture); OpenFlamingo's
+    format."""
+    return f"{IMAGE}{instruction.strip()}{END_OF_CHUNK}{end_of_text}"
+
+
+def image_token(tokenizer: Any) -> int:
+    """Id of `<image>`. Raises ValueError when the tokenizer has no such token."""
+    token = tokenizer.convert_tokens_to_ids(IMAGE)
+    if token is None or token == tokenizer.unk_token_id:
+        raise ValueError(f"the tokenizer has no {IMAGE} token; add it to its special tokens.")
+    return token
+
+
+def encode(tokenizer: Any, texts: Sequence[str], max_length: int = 64) -> list[list[int]]:
+    """Token ids of complete texts (see `prompt`), each at most `max_length` long."""
+    return [tokenizer(text, truncation=True, max_length=max_length)["input_ids"] for text in texts]
+
+
+def pad(sequences: Sequence[Sequence[int]], padding: int) -> tuple[Tensor, Tensor]:
+    """Right-padded ids (N, L) int64 and the mask (N, L) bool that is true for real tokens."""
+    length = max(map(len, sequences))
+    tokens = torch.full((len(sequences), length), padding)
+    mask = torch.zeros(len(sequences), length, dtype=torch.bool)
+    for row, ids in enumerate(sequences):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+        mask[row, : len(ids)] = True
+    return tokens, mask

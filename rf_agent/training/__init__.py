@@ -1,0 +1,1 @@
+"""Learning: objectives, the optimisation loop, pre-training and imitation."""

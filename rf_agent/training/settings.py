@@ -1,0 +1,85 @@
+"""Settings that pre-training and imitation share, and the checks made before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(kw_only=True)
+class LoopConfig:
+    """How to optimise."""
+
+    output: Path
+    """Directory of the run: checkpoint, curves, result."""
+    steps: int | None = None
+    """Optimisation steps; 20,000 if neither steps nor minutes are given."""
+    minutes: float | None = None
+    """Time limit; the schedule follows it (or `steps`, if those are over first). Such a run is not repeatable
+    exactly."""
+    batch_size: int = 32
+    """Examples of a step."""
+    learning_rate: float = 1e-3
+    """Highest learning rate."""
+    weight_decay: float = 0.05
+    """AdamW's decay, on matrices only."""
+    warmup: float = 0.03
+    """Share of the run in which the learning rate rises."""
+    final_rate: float = 0.01
+    """Learning rate at the end of the cosine, as a factor of the highest."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    average: float = 0.999
+    """Decay of the moving average of the weights, which is what is evaluated and saved; 0 for none."""
+    held_out: float = 0.05
+    """Share of the data kept for validation."""
+    evaluations: int = 10
+    """Validations spread over the run."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints."""
+    resume: bool = False
+    """Go on from the output directory's checkpoint."""
+    seed: int = 0
+    """Seed of the weights and of the order of the data."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, ..."""
+    threads: int | None = None
+    """CPU threads; all cores if not given."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "minutes", "learning_rate", "clip", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}: give a number above zero")
+        if not 0 <= self.held_out < 1 or not 0 <= self.average < 1 or not 0 <= self.warmup < 1:
+            raise ValueError("held_out, average and warmup are shares: give numbers from 0 to below 1")
+
+
+def choose_device(config: LoopConfig) -> torch.device:
+    """The device to compute on; also sets the number of threads. Raises ValueError if it is not there."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device!r} was asked for, but torch sees no GPU: use --device cpu")
+    return torch.device(config.device)
+
+
+def claim_output(config: LoopConfig) -> None:
+    """Refuse early to overwrite a run, or to resume one that is not there.
+
+    Raises:
+        FileExistsError, FileNotFoundError: with what to do instead.
+    """
+    exists = (config.output / CHECKPOINT).exists()
+    if exists and not config.resume:
+        raise FileExistsError(
+            f"{config.output} already holds a run: add --resume to go on with it, or choose another --output"
+        )
+    if config.resume and not exists:
+        raise FileNotFoundError(f"{config.output} holds no {CHECKPOINT} to resume: leave --resume out to start")

@@ -1,0 +1,234 @@
+"""Imitation: a policy learns what the expert did, from runs of looks of which every frame is encoded once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rf_agent import checkpoint
+from rf_agent.config import RoboFlamingoConfig
+from rf_agent.demos.augment import jitter_colours
+from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_runs, window_indices
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.preprocess import normalise
+from rf_agent.presets import preset
+from rf_agent.training.callbacks import Reporter, Silent
+from rf_agent.training.loop import Loop
+from rf_agent.training.losses import action_loss
+from rf_agent.training.optim import parameter_groups
+from rf_agent.training.settings import LoopConfig, choose_device, claim_output
+
+
+@dataclass(kw_only=True)
+class TrainConfig(LoopConfig):
+    """Train a policy by imitation of demonstrations."""
+
+    demos: tuple[Path, ...]
+    """Demonstration files (HDF5)."""
+    preset: str = "roboflamingo-tiny"
+    """Name of the policy's configuration."""
+    init: str | None = None
+    """Checkpoint directory whose vision-language model (and head, if it has the same shape) is the start."""
+    batch_size: int = 16
+    """Runs of looks in a step."""
+    run_looks: int = 16
+    """Looks of a run: each is encoded once, and all windows of the run are supervised."""
+    train_vision: bool = False
+    """The vision tower learns too (the paper freezes it)."""
+    train_language: bool = False
+    """The language model's own layers learn too (the paper freezes them)."""
+    vlm_rate: float = 0.3
+    """Learning rate of the vision-language model as a factor of the head's."""
+    balance: float = 0.5
+    """A task is drawn in proportion to its data to this power: 0 all tasks equally often, 1 all looks."""
+    mix_wordings: bool = True
+    """Give a demonstration any instruction of its task instead of always the one it was recorded with."""
+    jitter: float = 0.05
+    """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
+    cache_vision: bool = True
+    """Encode all frames once, before training, when the vision tower is frozen (without jitter then)."""
+
+
+@dataclass
+class TrainReport:
+    """The result of a training run."""
+
+    output: Path
+    """Checkpoint directory of the policy."""
+    scalars: dict[str, float]
+    """The last validation."""
+
+
+def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
+    """Train a policy; writes `config.output / "policy"`, the curves and the checkpoint that `resume` goes on
+    from.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: bad data or settings, before anything is written.
+    """
+    reporter = reporter or Silent()
+    claim_output(config)
+    device = choose_device(config)
+    shape = preset(config.preset)
+    start = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
+    if start is not None:
+        shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
+    demos = DemoSet(config.demos, shape.image.size, shape.head.execute, shape.head.chunk)
+    policy = _build(config, shape, start, demos).to(device)
+    reporter.say(policy.trainable_summary())
+    imitation = Imitation(config, policy, demos, reporter)
+    vlm, head = policy.vlm.parameters(), policy.head.parameters()
+    groups = [
+        *parameter_groups(vlm, config.learning_rate * config.vlm_rate, config.weight_decay),
+        *parameter_groups(head, config.learning_rate, config.weight_decay),
+    ]
+    try:
+        scalars = Loop(config, policy, imitation.loss, imitation.evaluate, reporter, groups).run()
+    finally:
+        imitation.close()
+    report = TrainReport(config.output / "policy", scalars)
+    policy.save_pretrained(report.output, card=_card(config, demos, scalars))
+    return report
+
+
+def _build(
+    config: TrainConfig, shape: RoboFlamingoConfig, start: RoboFlamingoPolicy | None, demos: DemoSet
+) -> RoboFlamingoPolicy:
+    """The policy before its first step, with what shall learn switched on."""
+    if start is None:
+        corpus = [episode.instruction for episode in demos.episodes]
+        policy = RoboFlamingoPolicy.from_preset(config.preset, corpus, seed=config.seed)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            policy = RoboFlamingoPolicy(shape, start.tokenizer)
+        checkpoint.load_strictly(policy.vlm, checkpoint.unique_tensors(start.vlm), str(config.init))
+        if start.config.head == shape.head:
+            checkpoint.load_strictly(policy.head, checkpoint.unique_tensors(start.head), str(config.init))
+    # Without a pre-trained start there is nothing to keep frozen.
+    policy.set_trainable(config.train_vision or start is None, config.train_language or start is None)
+    return policy
+
+
+class Imitation:
+    """The objective on random runs of the demonstrations, and its value on held-out ones."""
+
+    def __init__(self, config: TrainConfig, policy: RoboFlamingoPolicy, demos: DemoSet, reporter: Reporter):
+        self.config, self.policy, self.demos = config, policy, demos
+        if config.run_looks < policy.config.head.window:
+            raise ValueError(
+                f"run_looks is {config.run_looks}, shorter than the head's window: "
+                f"give {policy.config.head.window} or more"
+            )
+        training, self.held_out = demos.split(config.held_out)
+        self.sampler = ChunkSampler(demos, training, config.run_looks, config.balance, config.mix_wordings)
+        self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
+        self._cache: NDArray[np.float16] | None = None
+        self._cache_file = config.output / "vision_tokens.cache"
+        if config.cache_vision and not self._vision_learns:
+            self._cache = self._encode_all(reporter)
+
+    def loss(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a random batch of runs."""
+        # Running statistics of a convolutional tower come from pre-training: a few episodes are no sample.
+        self.policy.vlm.vision_encoder.eval()
+        batch = self.sampler.draw(self.config.batch_size, rng)
+        with torch.set_grad_enabled(self._vision_learns):
+            vision = self._vision(batch.frames, self.config.jitter)
+        return chunk_loss(self.policy, vision, batch)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Loss and errors on every look of the held-out episodes; empty if there are none."""
+        runs = whole_runs(self.demos, self.held_out, self.config.run_looks)
+        totals: dict[str, float] = {}
+        weight = 0.0
+        for first in range(0, len(runs), self.config.batch_size):
+            part = runs[first : first + self.config.batch_size]
+            texts = [self.demos.episodes[index].instruction for index, _, _ in part]
+            batch = self.demos.chunks(part, self.config.run_looks, texts)
+            loss, metrics = chunk_loss(self.policy, self._vision(batch.frames, 0.0), batch)
+            looks = float(batch.valid.sum())
+            weight += looks
+            for name, value in {"loss": loss, **metrics}.items():
+                totals[name] = totals.get(name, 0.0) + looks * float(value)
+        return {name: value / weight for name, value in totals.items()}
+
+    def close(self) -> None:
+        """Remove the cache."""
+        self._cache = None
+        self._cache_file.unlink(missing_ok=True)
+
+    def _vision(self, frames: Tensor, jitter: float) -> Tensor:
+        """Vision tokens (M, V, n, dv) of frames (M,)."""
+        rows = frames.numpy()
+        if self._cache is not None:
+            return torch.from_numpy(self._cache[rows]).to(self.policy.device).float()
+        images = torch.from_numpy(self.demos.frames[rows]).to(self.policy.device)
+        return self.policy.encode_vision(jitter_colours(normalise(images, self.policy.config.image), jitter))
+
+    @torch.no_grad()
+    def _encode_all(self, reporter: Reporter) -> NDArray[np.float16]:
+        """Vision tokens of all frames, in a file of the run: memory is left to the system's file cache."""
+        self.policy.eval()
+        count, cache = len(self.demos.frames), None
+        for first in range(0, count, 64):
+            rows = torch.arange(first, min(first + 64, count))
+            tokens = self._vision(rows, 0.0).cpu().numpy().astype(np.float16)
+            if cache is None:
+                self._cache_file.parent.mkdir(parents=True, exist_ok=True)
+                cache = np.memmap(self._cache_file, np.float16, "w+", shape=(count, *tokens.shape[1:]))
+            cache[first : first + len(rows)] = tokens
+            reporter.update(0.0, f"encoded {first + len(rows)}/{count} frames")
+        assert cache is not None  # a DemoSet is never empty
+        return cache
+
+
+def chunk_loss(
+    policy: RoboFlamingoPolicy, vision_tokens: Tensor, batch: ChunkBatch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Imitation loss over all windows of some runs; each look's feature is computed once and shared by its
+    windows.
+
+    Args:
+        vision_tokens: (M, V, n, dv), one for each valid look.
+        batch: the runs; windows that reach into their padding are left out, unless a run is shorter than a
+            window.
+    """
+    device = vision_tokens.device
+    tokens, token_mask = policy.tokenize(batch.instructions)  # (B, L)
+    looks = batch.valid.sum(dim=1).to(device)
+    features = policy.features(  # (M, d)
+        vision_tokens, tokens.repeat_interleave(looks, dim=0), token_mask.repeat_interleave(looks, dim=0)
+    )
+    grid = features.new_zeros(*batch.valid.shape, features.shape[-1])
+    grid[batch.valid.to(device)] = features  # (B, T, d)
+    indices = window_indices(batch.valid.shape[1], policy.config.head.window)  # (n, W)
+    kept = batch.valid[:, indices].all(dim=-1)  # (B, n)
+    kept[:, 0] = True
+    pose, gripper_logits = policy.head.window(grid[:, indices][kept.to(device)])  # (windows, W, K, ...)
+    actions, mask = (x[:, indices][kept].to(device) for x in (batch.actions, batch.mask))
+    return action_loss(pose, gripper_logits, actions, mask, policy.config.loss)
+
+
+def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str:
+    tasks = sorted({episode.task for episode in demos.episodes})
+    results = "\n".join(f"- {name}: {value:.4g}" for name, value in scalars.items()) or "- none held out"
+    settings = " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name in ("preset", "steps", "minutes", "batch_size", "learning_rate", "seed")
+        if (value := getattr(config, name)) is not None
+    )
+    files = " ".join(path.name for path in config.demos)
+    return (
+        f"# {config.preset}\n\nA RoboFlamingo policy (arXiv:2311.01378) trained by imitation of "
+        f"{len(demos.episodes)} demonstrations of {len(tasks)} tasks: {', '.join(tasks)}.\n\n"
+        f"    rf-agent train --demos {files} {settings}\n\nOn held-out demonstrations:\n\n{results}\n\n"
+        "Load it with `RoboFlamingoPolicy.from_pretrained(<this directory>)`.\n"
+    )

@@ -1,0 +1,111 @@
+"""Environments without a simulator: a number must reach a target. Worker processes import them by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+TASKS = ("go_left", "go_right", "go_far")
+TARGETS = {"go_left": -0.5, "go_right": 0.5, "go_far": 9.0}
+
+
+class FakeEnv(gym.Env):
+    """`position += 0.1 * action[0] + noise`; `go_far` cannot be reached within the 20 steps of a task."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+    tasks = TASKS
+    renderer = "none"
+
+    def __init__(self, length: int = 1, render_mode: str | None = None):
+        self.length, self.render_mode = length, render_mode
+        box = gym.spaces.Box
+        self.observation_space = gym.spaces.Dict({
+            "rgb_static": box(0, 255, (20, 20, 3), np.uint8),
+            "rgb_gripper": box(0, 255, (8, 8, 3), np.uint8),
+            "instruction": box(0, 255, (256,), np.uint8),
+        })  # fmt: skip
+        self.action_space = box(-1, 1, (7,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        options = options or {}
+        if options.get("task", TASKS[0]) not in TASKS:
+            raise ValueError(f"unknown task {options['task']!r}: tasks are {', '.join(TASKS)}")
+        self.chain = options.get("chain", 0)
+        self.queue = [options.get("task", TASKS[0])]
+        if self.length > 1:
+            self.queue = [TASKS[(self.chain + index) % 2] for index in range(self.length)]
+        self.completed, self.steps = 0, 0
+        self.position = float(self.np_random.uniform(-0.2, 0.2))
+        return self._observe(), self._info(False)
+
+    def step(self, action: np.ndarray):
+        self.position += 0.1 * float(action[0]) + float(self.np_random.normal(0, 0.02))
+        self.steps += 1
+        target = TARGETS[self.queue[self.completed]]
+        solved = self.position * np.sign(target) > abs(target)
+        if solved:
+            self.completed, self.steps = self.completed + 1, 0
+        return (
+            self._observe(),
+            float(solved),
+            self.completed == self.length,
+            self.steps == 20,
+            self._info(solved),
+        )
+
+    def render(self) -> np.ndarray:
+        return np.full((40, 40, 3), 128, np.uint8)
+
+    def expert(self) -> FakeExpert:
+        return FakeExpert(self)
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        text = np.zeros(256, np.uint8)
+        words = self._task().replace("_", " ").encode()
+        text[: len(words)] = list(words)
+        level = int(np.clip(128 + 50 * self.position, 0, 255))
+        return {
+            "rgb_static": np.full((20, 20, 3), level, np.uint8),
+            "rgb_gripper": np.full((8, 8, 3), level, np.uint8),
+            "instruction": text,
+        }
+
+    def _task(self) -> str:
+        return self.queue[min(self.completed, self.length - 1)]
+
+    def _info(self, solved: bool) -> dict[str, Any]:
+        info = {"is_success": solved, "task": self._task(), "instruction": self._task().replace("_", " ")}
+        if self.length > 1:
+            info |= {"subtask": self.completed, "completed": self.completed, "chain": self.chain}
+        return info
+
+
+class FakeExpert:
+    """Walks towards the target."""
+
+    tasks = TASKS
+
+    def __init__(self, env: FakeEnv):
+        self.env = env
+
+    def act(self) -> np.ndarray:
+        action = np.zeros(7, np.float32)
+        action[0] = np.sign(TARGETS[self.env._task()])
+        return action
+
+
+gym.register("fake/Task-v0", FakeEnv)
+gym.register("fake/Chain-v0", FakeEnv, kwargs={"length": 5})
+gym.register("fake/Crash-v0", "fake_env:CrashEnv")
+
+
+class CrashEnv(FakeEnv):
+    """Breaks in the middle of an episode of `go_right`."""
+
+    def step(self, action: np.ndarray):
+        if self._task() == "go_right" and self.steps == 2:
+            raise RuntimeError("the simulator exploded")
+        return super().step(action)

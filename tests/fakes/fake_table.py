@@ -1,0 +1,91 @@
+"""A stand-in for the play table that costs nothing: what collection needs of an environment, and no more."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+
+SIZE = 24
+TASKS = ("go_left", "go_right")
+
+
+class FakeExpert:
+    tasks = TASKS
+
+    def __init__(self, env):
+        self._env = env
+
+    def act(self):
+        sign = -1.0 if self._env.task == "go_left" else 1.0
+        return np.array([sign * 0.5, 0, 0, 0, 0, 0, -1.0], np.float32)
+
+
+class FakeTable(gym.Env):
+    """Move along x for a drawn number of steps; one episode in four fails."""
+
+    scene, renderer = "D", "fake"
+    observation_space = gym.spaces.Dict(
+        {
+            "rgb_static": gym.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
+            "rgb_gripper": gym.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
+            "robot_obs": gym.spaces.Box(-10, 10, (15,), np.float32),
+        }
+    )
+    action_space = gym.spaces.Box(-1, 1, (7,), np.float32)
+
+    def __init__(self, render_every=1, instructions="evaluation", sleep=0.0):
+        self.task = TASKS[0]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.task = options["task"]
+        self.steps, self.length = 0, int(self.np_random.integers(10, 20))
+        self.fails = self.np_random.random() < 0.25
+        self.x = float(self.np_random.uniform(-0.2, 0.2))
+        return self._observe(), self._info(False)
+
+    def step(self, action):
+        self.steps += 1
+        self.x += 0.02 * float(action[0])
+        done = self.steps == self.length
+        return self._observe(), float(done), done, False, self._info(done and not self.fails)
+
+    def expert(self):
+        return FakeExpert(self)
+
+    def scatter(self, seed):
+        rng = np.random.default_rng(seed)
+        self.x, self.y = rng.uniform(0, 1, 2)
+        return self._observe()
+
+    def describe(self):
+        position = np.array([self.x, self.y, 0.5])
+        return {
+            "captions": [f"a block on the {'left' if self.x < 0.5 else 'right'}"],
+            "questions": [("where is the block?", "left" if self.x < 0.5 else "right")],
+            "places": [
+                {"text": "the block", "name": "block", "position": position, "yaw": 0.3},
+                {"text": "push the block", "name": "block", "position": position, "yaw": 0.3},
+                {"text": "the lamp", "name": "lamp", "position": np.zeros(3), "yaw": None},
+            ],
+            "gripper": {"position": np.zeros(3), "euler": np.array([np.pi, 0, 1.5]), "width": 0.04},
+        }
+
+    def _observe(self):
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
+        column = int(np.clip(self.x, 0, 0.999) * SIZE)
+        row = int(np.clip(getattr(self, "y", 0.5), 0, 0.999) * SIZE)
+        image[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = 255
+        robot_obs = np.zeros(15, np.float32)
+        robot_obs[0] = self.x
+        return {"rgb_static": image, "rgb_gripper": image.copy(), "robot_obs": robot_obs}
+
+    def _info(self, success):
+        return {
+            "is_success": success,
+            "task": self.task,
+            "instruction": f"please {self.task.replace('_', ' ')}",
+        }
+
+
+gym.register("FakeTable-v0", entry_point=FakeTable)

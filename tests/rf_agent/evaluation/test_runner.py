@@ -1,0 +1,111 @@
+"""The work queue: what comes out depends on the items alone, and survives interruptions."""
+
+import json
+
+import pytest
+
+from rf_agent.errors import UserError
+from rf_agent.evaluation.episode import chain_items, item_seed, task_items
+from rf_agent.evaluation.runner import env_facts, evaluate
+
+TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
+
+
+def outcomes(episodes):
+    return [(e.key, e.attempts, e.steps, e.seed, e.chain) for e in episodes]
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+    items = task_items(["go_left", "go_right"], 5, seed=1)
+    runs = [evaluate(TASK, "expert", items, tmp_path / str(w), workers=w)[0] for w in (1, 2, 3)]
+    assert outcomes(runs[0]) == outcomes(runs[1]) == outcomes(runs[2])
+    assert len({e.seed for e in runs[0]}) == len(items)
+
+
+def test_results_do_not_depend_on_the_other_items(tmp_path):
+    few = evaluate(TASK, "random", task_items(["go_right"], 2, seed=0), tmp_path / "few")[0]
+    many = evaluate(TASK, "random", task_items(["go_left", "go_right"], 4, seed=0), tmp_path / "many")[0]
+    assert outcomes(few) == [o for o in outcomes(many) if o[0] in ("go_right/0", "go_right/1")]
+
+
+def test_seeds_differ_between_items_and_evaluations():
+    seeds = {item_seed(seed, f"{task}/{index}") for seed in (0, 1) for task in ("a", "b") for index in range(50)}
+    assert len(seeds) == 200
+
+
+def test_task_episodes_end_in_success_or_failure(tmp_path):
+    episodes, _ = evaluate(TASK, "expert", task_items(["go_left", "go_far"], 2, seed=0), tmp_path)
+    assert [(e.attempts[0].task, e.completed) for e in episodes] == [("go_left", 1), ("go_far", 0)] * 2
+    assert [e.steps for e in episodes if not e.completed] == [20, 20]
+
+
+def test_chains_count_every_sub_task(tmp_path):
+    episodes, _ = evaluate(CHAIN, "expert", chain_items(3, seed=0), tmp_path)
+    assert [e.chain for e in episodes] == [0, 1, 2]
+    assert all(e.completed == 5 and len(e.attempts) == 5 for e in episodes)
+    assert [attempt.task for attempt in episodes[1].attempts] == ["go_right", "go_left"] * 2 + ["go_right"]
+
+
+def test_a_failed_sub_task_is_the_last_attempt(tmp_path):
+    episodes, _ = evaluate(CHAIN, "random", chain_items(3, seed=0), tmp_path)
+    for episode in episodes:
+        assert [attempt.success for attempt in episode.attempts] == [True] * episode.completed + [False]
+
+
+def test_an_evaluation_goes_on_where_it_stopped(tmp_path):
+    items = task_items(["go_left", "go_right"], 3, seed=0)
+    whole = evaluate(TASK, "random", items, tmp_path / "whole")[0]
+    played = []
+
+    def stop_after_four(episode):
+        played.append(episode.key)
+        if len(played) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(TASK, "random", items, tmp_path / "cut", on_episode=stop_after_four)
+    journal = tmp_path / "cut" / "episodes.jsonl"
+    journal.write_text(journal.read_text() + '{"key": "go_le')  # killed while it wrote the next line
+    seconds = []
+    episodes, total = evaluate(TASK, "random", items, tmp_path / "cut", on_episode=lambda e: seconds.append(e.key))
+    assert sorted(played + seconds) == sorted(item.key for item in items)
+    assert outcomes(episodes) == outcomes(whole)
+    assert total > 0
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert len(lines) == 1 + len(items)
+
+
+@pytest.mark.parametrize(("policy", "seed", "named"), [("expert", 0, "policy"), ("random", 7, "seed")])
+def test_other_settings_are_refused(tmp_path, policy, seed, named):
+    items = task_items(["go_left"], 1, seed=0)
+    evaluate(TASK, "random", items, tmp_path, seed=0)
+    with pytest.raises(UserError, match=f"results for {named} .* another --output"):
+        evaluate(TASK, policy, items, tmp_path, seed=seed)
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    (tmp_path / "episodes.jsonl").write_text("hello\n")
+    with pytest.raises(UserError, match="not a readable list of episodes"):
+        evaluate(TASK, "random", task_items(["go_left"], 1, seed=0), tmp_path)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crash_keeps_what_was_finished(tmp_path, workers):
+    items = task_items(["go_left"], 3, seed=0) + task_items(["go_right"], 1, seed=0)
+    with pytest.raises(RuntimeError, match="exploded"):
+        evaluate("fake_env:fake/Crash-v0", "expert", items, tmp_path, workers=workers)
+    kept = [json.loads(line)["key"] for line in (tmp_path / "episodes.jsonl").read_text().splitlines()[1:]]
+    assert "go_left/0" in kept and "go_right/0" not in kept
+
+
+def test_videos_of_the_first_episodes(tmp_path):
+    evaluate(TASK, "expert", task_items(["go_left"], 3, seed=0), tmp_path, video_episodes=1)
+    assert [path.name for path in (tmp_path / "videos").iterdir()] == ["go_left-0.mp4"]
+
+
+def test_facts_of_an_environment():
+    facts = env_facts(TASK)
+    assert (facts.tasks, facts.chained, facts.renderer) == (("go_left", "go_right", "go_far"), False, "none")
+    assert env_facts(CHAIN).chained
+    with pytest.raises(ValueError, match="unknown task 'fly'"):
+        env_facts(TASK, ["fly"])

@@ -1,0 +1,49 @@
+"""Frames and files of videos."""
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+
+from rf_agent.errors import UserError
+from rf_agent.evaluation.video import Video, compose
+
+STATIC = np.zeros((200, 200, 3), np.uint8)
+GRIPPER = np.full((84, 84, 3), 255, np.uint8)
+
+
+def test_compose_puts_the_views_side_by_side():
+    frame = compose(STATIC, GRIPPER, "push the red block to the left", "episode 1 of 2", "running")
+    assert frame.shape == (448, 672, 3) and frame.dtype == np.uint8
+    assert (frame[:, :448] == 0).all() and (frame[:224, 448:] == 255).all()
+
+
+def test_compose_shows_instruction_and_outcome():
+    def panel(instruction, outcome):
+        return compose(STATIC, GRIPPER, instruction, "", outcome)[224:, 448:]
+
+    assert (panel("open the drawer", "running") != panel("close the drawer", "running")).any()
+    assert (panel("open the drawer", "success") != panel("open the drawer", "failure")).any()
+    assert panel("ouvre le tiroir, s'il te plaît " * 9, "running").any()  # long and not ASCII
+
+
+@pytest.mark.parametrize(("name", "count"), [("a.mp4", 9), ("a.gif", 3)])
+def test_a_video_appears_when_it_is_closed(tmp_path, name, count):
+    video = Video(tmp_path / "new" / name)
+    for level in range(9):
+        video.add(compose(STATIC + 20 * level, GRIPPER, "go", "", "running"))
+        assert not video.path.exists()
+    video.close()
+    assert [path.name for path in video.path.parent.iterdir()] == [name]
+    assert len(imageio.mimread(video.path)) == count
+
+
+def test_a_discarded_video_leaves_nothing(tmp_path):
+    video = Video(tmp_path / "a.mp4")
+    video.add(compose(STATIC, GRIPPER, "go", "", "running"))
+    video.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"must end in \.mp4 or \.gif"):
+        Video(tmp_path / "a.avi")

@@ -1,0 +1,112 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from policy_cases import make_observation, make_policy
+from safetensors.torch import load_file, save_file
+
+from rf_agent import checkpoint
+from rf_agent.checkpoint import CheckpointError
+from rf_agent.config import ConfigError
+from rf_agent.policy import RoboFlamingoPolicy
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return make_policy().save_pretrained(tmp_path / "policy", card="# Card\n")
+
+
+def test_saved_policy_loads_to_the_same_actions(saved):
+    policy, loaded = make_policy(), RoboFlamingoPolicy.from_pretrained(saved, device="cpu")
+    for t in range(6):
+        observation = make_observation(t)
+        assert np.array_equal(policy.act(observation), loaded.act(observation))
+    assert not loaded.training
+    assert (saved / "README.md").read_text() == "# Card\n"
+    assert {p.name for p in saved.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_half_precision_halves_the_file(saved, tmp_path):
+    policy = make_policy()
+    half = policy.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    size = (half / "model.safetensors").stat().st_size
+    assert size < 0.8 * (saved / "model.safetensors").stat().st_size
+    loaded = RoboFlamingoPolicy.from_pretrained(half)
+    observation = make_observation(0)
+    assert next(loaded.parameters()).dtype == torch.float32
+    np.testing.assert_allclose(loaded.act(observation), policy.act(observation), atol=5e-3)
+
+
+def test_saving_again_replaces_the_checkpoint_and_leaves_nothing_else(saved):
+    make_policy(seed=1).save_pretrained(saved)
+    assert [p.name for p in saved.parent.iterdir()] == ["policy"]
+    weights = load_file(saved / "model.safetensors")
+    assert torch.equal(weights["vlm.perceiver.latents"], make_policy(seed=1).vlm.perceiver.latents)
+
+
+def test_failed_save_keeps_the_old_checkpoint_and_leaves_nothing_else(saved, monkeypatch):
+    before = (saved / "model.safetensors").read_bytes()
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        make_policy(seed=1).save_pretrained(saved)
+    assert (saved / "model.safetensors").read_bytes() == before
+    assert os.listdir(saved.parent) == ["policy"]
+
+
+def test_other_directories_are_not_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
+        make_policy().save_pretrained(tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def test_every_wrong_tensor_is_named(saved):
+    path = saved / "model.safetensors"
+    weights = load_file(path)
+    del weights["head.actions.mlp.0.bias"]
+    weights["head.surplus"] = torch.zeros(1)
+    weights["vlm.perceiver.latents"] = torch.zeros(3, 16)
+    save_file(weights, path)
+    with pytest.raises(CheckpointError) as error:
+        RoboFlamingoPolicy.from_pretrained(saved)
+    for part in (
+        "missing: head.actions.mlp.0.bias",
+        "unexpected: head.surplus",
+        "vlm.perceiver.latents (3, 16) instead of (4, 32)",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_missing_files_are_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        RoboFlamingoPolicy.from_pretrained(saved)
+
+
+def test_truncated_weights_are_refused(saved):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
+        RoboFlamingoPolicy.from_pretrained(saved)
+
+
+def test_unknown_configuration_keys_are_refused(saved):
+    values = json.loads((saved / "config.json").read_text())
+    values["head"]["colour"] = "blue"
+    (saved / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="head.colour"):
+        RoboFlamingoPolicy.from_pretrained(saved)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(CheckpointError, match="no policy 'roboflamingo-huge'"):
+        RoboFlamingoPolicy.from_pretrained("roboflamingo-huge")
+    with pytest.raises(CheckpointError, match="no trained 'roboflamingo-test'"):
+        RoboFlamingoPolicy.from_pretrained("roboflamingo-test")

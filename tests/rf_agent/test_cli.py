@@ -1,0 +1,122 @@
+"""The command line as a user meets it: outputs, sentences and exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rf_agent import cli
+
+TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
+TASKS, CHAINS = (["evaluate", "--env", env, "--output", "x"] for env in (TASK, CHAIN))
+
+
+def run(capfd, *words):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in words])
+    out, err = capfd.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(capfd, command):
+    code, out, err = run(capfd, command, "--help")
+    assert code == 0 and f"usage: rf-agent {command}" in out and not err
+
+
+def test_help_needs_no_torch():
+    code = "import sys\nfrom rf_agent import cli\ntry: cli.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["evalute"], 2, "did you mean 'evaluate'?"),
+        (["evaluate"], 2, "--env and --output must be given"),
+        (["inspect"], 2, "PATH must be given"),
+        ([*TASKS, "--workers", "many"], 2, "--workers"),
+        (["rollout", "--epsiodes", "3"], 2, "--epsiodes"),
+        ([*TASKS, "--policy", "nobody"], 1, "there is no policy 'nobody'"),
+        (["rollout", "--env", "fake_env:fake/Nope-v0", "--policy", "random"], 1, "fake/Nope-v0"),
+        ([*TASKS, "--policy", "random", "--tasks", "fly"], 1, "unknown task 'fly'"),
+        ([*TASKS, "--policy", "random", "--chains", "3"], 1, "--episodes-per-task"),
+        ([*CHAINS, "--policy", "random", "--tasks", "go_left"], 1, "--chains"),
+        ([*CHAINS, "--policy", "random", "--chains", "1001"], 1, "1000 chains"),
+        ([*TASKS, "--policy", "random", "--workers", "0"], 1, "--workers is 0"),
+        (["rollout", "--env", TASK, "--policy", "random", "--output", "x.avi"], 1, ".mp4 or .gif"),
+        (["rollout", "--env", TASK, "--policy", "random", "--episodes", "0"], 1, "--episodes is 0"),
+        (["inspect", "missing.hdf5"], 1, "missing.hdf5"),
+        (["train", "--demos", "missing.hdf5", "--output", "x"], 1, "missing.hdf5"),
+        (["train", "--demos", "missing.hdf5", "--output", "x", "--preset", "huge"], 1, "huge"),
+        (["benchmark", "--policy", "random"], 1, "no network to measure"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_answered_with_one_sentence(capfd, tmp_path, monkeypatch, words, code, said):
+    monkeypatch.chdir(tmp_path)
+    exit_code, _, err = run(capfd, *words)
+    assert exit_code == code
+    assert said in err
+    assert err.startswith("rf-agent: ") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+def test_debug_shows_the_traceback():
+    words = [sys.executable, "-m", "rf_agent.cli", "inspect", "--debug", "missing.hdf5"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_evaluate_tasks_writes_results(capfd, tmp_path):
+    words = ["--env", TASK, "--policy", "expert", "--output", tmp_path, "--episodes-per-task", 2]
+    code, out, _ = run(capfd, "evaluate", *words)
+    assert code == 0 and "go_left" in out and "all: mean of 3" in out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["tasks"] == {
+        "go_far": {"success": 0, "total": 2},
+        "go_left": {"success": 2, "total": 2},
+        "go_right": {"success": 2, "total": 2},
+    }
+    assert results["success_rate"]["1"]["rate"] == pytest.approx(4 / 6)
+    assert (results["env"], results["policy"], results["sequences"]) == (TASK, "expert", [])
+    before = (tmp_path / "episodes.jsonl").read_text()
+    assert run(capfd, "evaluate", *words)[0] == 0
+    assert (tmp_path / "episodes.jsonl").read_text() == before  # nothing was left to play
+
+
+def test_evaluate_chains_writes_results(capfd, tmp_path):
+    words = ["--env", CHAIN, "--policy", "expert", "--chains", 3, "--workers", 1, "--output", tmp_path]
+    code, out, _ = run(capfd, "evaluate", *words)
+    assert code == 0 and "average length" in out and "5.00" in out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results) >= {"env", "policy", "chains", "success_rate", "average_length", "tasks", "sequences"}
+    assert set(results) >= {"renderer", "versions", "seconds"}
+    assert list(results["success_rate"]) == ["1", "2", "3", "4", "5"]
+    assert results["chains"] == 3 and results["average_length"] == {"mean": 5.0, "ci95": [5.0, 5.0]}
+    assert [set(entry) for entry in results["sequences"]] == [{"chain", "completed", "steps"}] * 3
+
+
+def test_evaluate_refuses_to_mix_policies(capfd, tmp_path):
+    words = ["--env", TASK, "--episodes-per-task", 1, "--workers", 1, "--output", tmp_path, "--policy"]
+    assert run(capfd, "evaluate", *words, "random")[0] == 0
+    code, _, err = run(capfd, "evaluate", *words, "expert")
+    assert code == 1 and "'random'" in err and "another --output" in err
+
+
+def test_rollout_films_and_reports(capfd, tmp_path):
+    video = tmp_path / "film.mp4"
+    words = ["--env", TASK, "--policy", "expert", "--episodes", 2, "--output", video]
+    code, out, _ = run(capfd, "rollout", *words)
+    assert code == 0 and video.stat().st_size > 1000
+    assert "1/2  go_left: success" in out and str(video) in out
+
+
+def test_rollout_without_a_display_writes_a_video(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, out, _ = run(capfd, "rollout", "--env", TASK, "--policy", "expert", "--episodes", 1, "--render")
+    assert code == 0 and "no display" in out and (tmp_path / "rollout.mp4").exists()

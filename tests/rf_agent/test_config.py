@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from rf_agent.config import ConfigError, HeadConfig, RoboFlamingoConfig
+from rf_agent.presets import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_round_trip(name, tmp_path):
+    config = preset(name)
+    config.save(tmp_path / "config.json")
+    assert RoboFlamingoConfig.load(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"heads": {}}, "'heads'"),
+        ({"head": {"widnow": 3}}, "'head.widnow'"),
+        ({"head": {"window": "3"}}, "head.window"),
+        ({"image": {"mean": [0.5]}}, "image.mean"),
+        ({"head": {"chunk": 2, "execute": 3}}, "head.execute"),
+        ({"loss": {"pose": "hubert"}}, "loss.pose"),
+        ({"vision": 3}, "vision"),
+    ],
+)
+def test_wrong_values_are_named(change, named):
+    with pytest.raises(ConfigError, match=named):
+        RoboFlamingoConfig.from_dict(change)
+
+
+def test_wrong_files_are_named(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("{")
+    with pytest.raises(ConfigError, match="config.json is not valid JSON"):
+        RoboFlamingoConfig.load(path)
+    path.write_text(json.dumps({"nonsense": 1}))
+    with pytest.raises(ConfigError, match="config.json.*nonsense"):
+        RoboFlamingoConfig.load(path)
+
+
+def test_window_must_hold_a_look():
+    with pytest.raises(ConfigError, match="head.window"):
+        RoboFlamingoConfig(head=HeadConfig(window=0))
+
+
+def test_presets_are_fresh_and_known():
+    preset("roboflamingo-tiny").head.hidden = 1
+    assert preset("roboflamingo-tiny").head.hidden != 1
+    with pytest.raises(ConfigError, match="no preset 'tiny'.*roboflamingo-tiny"):
+        preset("tiny")

@@ -1,0 +1,76 @@
+"""The demonstration file: what is in it, what is refused."""
+
+import h5py
+import numpy as np
+import pytest
+from demo_files import make_demo, make_store
+
+from rf_agent.demos.store import append_demo, check_demos, create_store, demo_names, inspect, iterate_demos
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=4, stride=3)
+    demos = dict(iterate_demos(path))
+    assert len(demos) == 4
+    for demo in demos.values():
+        assert len(demo.frames["rgb_static"]) == -(-len(demo.actions) // 3)
+    summary = inspect(path)
+    assert summary.demos == 4 and not summary.problems
+    assert summary.samples == sum(len(demo.actions) for demo in demos.values())
+    assert summary.tasks["open_drawer"] == {"demos": 2, "samples": 14, "instructions": 2}
+
+
+def test_order_does_not_depend_on_who_finished_first(tmp_path):
+    paths = tmp_path / "a.hdf5", tmp_path / "b.hdf5"
+    for path, seeds in zip(paths, ([3, 1, 2], [2, 3, 1]), strict=True):
+        create_store(path, {"frame_stride": 1})
+        for seed in seeds:
+            append_demo(path, make_demo(5, 1, "open_drawer", seed))
+    first, second = ([demo.attributes["seed"] for _, demo in iterate_demos(path)] for path in paths)
+    assert first == second == [1, 2, 3]
+
+
+def test_incomplete_demonstration_is_dropped(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=2)
+    with h5py.File(path, "r+") as file:
+        file["data/demo_1"].attrs["complete"] = False
+    assert inspect(path).incomplete == 1 and inspect(path).demos == 1
+    create_store(path, {"env_id": "test", "frame_stride": 1})
+    with h5py.File(path) as file:
+        assert list(file["data"]) == demo_names(file) == ["demo_0"]
+
+
+def test_other_settings_are_refused(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=1)
+    with pytest.raises(ValueError, match="begun with frame_stride 1, not 3.*another --output"):
+        create_store(path, {"env_id": "test", "frame_stride": 3})
+
+
+def test_truncated_file_is_refused(tmp_path):
+    path = make_store(tmp_path / "d.hdf5")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    for function in (check_demos, inspect):
+        with pytest.raises(ValueError, match="d.hdf5 is truncated or not an HDF5 file.*again"):
+            function(path)
+    with pytest.raises(FileNotFoundError, match="nothing.hdf5 does not exist"):
+        check_demos(tmp_path / "nothing.hdf5")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda group: group["actions"].__setitem__((2, 3), np.nan), "actions has NaN"),
+        (lambda group: group["actions"].__setitem__((2, 3), 1.5), r"actions lie outside \[-1, 1\]"),
+        (lambda group: group.attrs.__setitem__("num_samples", 3), r"actions has shape \(\d+, 7\), expected"),
+        (lambda group: group.__delitem__("obs/rgb_gripper"), "obs/rgb_gripper is missing"),
+        (lambda group: group.attrs.__delitem__("instruction"), "attribute instruction is missing"),
+    ],
+)
+def test_bad_demonstration_is_named(tmp_path, damage, message):
+    path = make_store(tmp_path / "d.hdf5")
+    with h5py.File(path, "r+") as file:
+        damage(file["data/demo_3"])
+    with pytest.raises(ValueError, match=f"d.hdf5: demo_3: {message}"):
+        check_demos(path)
+    assert any(problem.startswith("demo_3") for problem in inspect(path).problems)

@@ -1,0 +1,210 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from policy_cases import CORPUS, as_bytes, make_observation, make_policy, row
+
+from rf_agent import preprocess
+
+
+@pytest.fixture
+def policy():
+    return make_policy()
+
+
+def test_act_gives_actions_in_the_box(policy):
+    action = policy.act(make_observation(0))
+    assert action.shape == (7,) and action.dtype == np.float32
+    assert np.abs(action).max() <= 1 and abs(action[6]) == 1
+    policy.reset()
+    assert policy.act(make_observation(0, n=3)).shape == (3, 7)
+
+
+def test_batch_equals_each_alone(policy):
+    """Different instructions (thus padding), and an environment that restarts in between."""
+    batched, alone = [], [[] for _ in range(3)]
+    state, states = None, [None] * 3
+    for t in range(9):
+        starts = np.array([t == 0, t in (0, 3), t == 0])
+        observation = make_observation(t, n=3, instruction=list(CORPUS))
+        actions, state = policy.predict(observation, state, starts)
+        batched.append(actions)
+        for i in range(3):
+            action, states[i] = policy.predict(row(observation, i), states[i], starts[i : i + 1])
+            alone[i].append(action)
+    np.testing.assert_allclose(np.array(batched), np.stack(alone, axis=1), atol=1e-5)
+
+
+def test_images_are_only_touched_at_a_look(policy, monkeypatch):
+    looked = []
+    resize = preprocess.resize
+    monkeypatch.setattr(
+        preprocess, "resize", lambda images, size: looked.append(len(images)) or resize(images, size)
+    )
+    for t in range(4):  # E = 2
+        policy.act(make_observation(t, n=3))
+    assert looked == [3, 3, 3, 3]  # two views, two looks
+    policy.reset([1])
+    policy.act(make_observation(4, n=3))
+    looked.clear()
+    policy.reset([1])
+    policy.act(make_observation(5, n=3))
+    assert looked == [1, 1]  # the others execute the rest of their chunks
+
+
+def test_executed_actions_are_those_of_the_chunk(policy):
+    chunk = policy.predict_action_chunk(make_observation(0))
+    assert chunk.shape == (1, 3, 7) and set(np.abs(chunk[..., 6]).ravel()) == {1.0}
+    policy.reset()
+    actions = [policy.act(make_observation(t)) for t in range(2)]
+    np.testing.assert_array_equal(actions, chunk[0, :2])
+
+
+def test_chunks_continue_the_history(policy):
+    acted = [policy.act(make_observation(t // 2)) for t in range(12)]
+    policy.reset()
+    chunks = [policy.predict_action_chunk(make_observation(t))[0, :2] for t in range(6)]
+    np.testing.assert_allclose(acted, np.concatenate(chunks), atol=1e-6)
+
+
+def test_stepping_equals_the_training_window(policy):
+    observations = [make_observation(t) for t in range(4)]
+    chunks = np.stack([policy.predict_action_chunk(o)[0] for o in observations])
+    pixels = torch.stack(
+        [
+            preprocess.pixels(
+                {k: o[k][None] for k in policy.config.views}, policy.config.views, policy.config.image
+            )
+            for o in observations
+        ],
+        dim=1,
+    )
+    with torch.no_grad():
+        out = policy.window(pixels, *policy.tokenize([CORPUS[0]]))
+    assert out.pose.shape == (1, 4, 3, 6) and out.gripper_logits.shape == (1, 4, 3)
+    np.testing.assert_allclose(out.pose[0].numpy(), chunks[..., :6], atol=1e-5)
+    np.testing.assert_array_equal(out.gripper_logits[0].numpy() > 0, chunks[..., 6] > 0)
+
+
+def test_history_counts_and_ends(policy):
+    def second_look(first):
+        policy.reset()
+        policy.predict_action_chunk(make_observation(first))
+        return policy.predict_action_chunk(make_observation(1))
+
+    assert not np.allclose(second_look(0), second_look(7), atol=1e-6)
+    policy.reset()
+    for t in range(6):  # W = 4: the first two looks are forgotten
+        last = policy.predict_action_chunk(make_observation(t))
+    policy.reset()
+    for t in range(2, 6):
+        again = policy.predict_action_chunk(make_observation(t))
+    np.testing.assert_allclose(last, again, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["reset", "reset([0])", "instruction", "episode_start"])
+def test_history_restarts(policy, how):
+    new = CORPUS[1] if how == "instruction" else CORPUS[0]
+    fresh, _ = policy.predict(make_observation(9, n=1, instruction=new))
+    state = None
+    for t in range(3):
+        _, state = policy.predict(make_observation(t, n=1), state)
+        policy.act(make_observation(t, n=1))
+    if how == "episode_start":
+        action, _ = policy.predict(make_observation(9, n=1), state, np.array([True]))
+    else:
+        if how == "reset":
+            policy.reset()
+        elif how == "reset([0])":
+            policy.reset([0])
+        action = policy.act(make_observation(9, n=1, instruction=new))
+    np.testing.assert_allclose(action, fresh, atol=1e-6)
+
+
+def test_predict_leaves_given_states_alone_and_keeps_none(policy):
+    _, state = policy.predict(make_observation(0, n=2))
+    copies = [np.copy(part) for part in state]
+    one, _ = policy.predict(make_observation(1, n=2), state)
+    policy.predict(make_observation(2, n=2), state, np.array([True, True]))
+    two, _ = policy.predict(make_observation(1, n=2), state)
+    np.testing.assert_array_equal(one, two)
+    for part, copy in zip(state, copies, strict=True):
+        np.testing.assert_array_equal(part, copy)
+
+
+def test_every_form_of_instruction_gives_the_same_action(policy):
+    text = CORPUS[2]
+    actions = []
+    for value in (text, [text, text], np.array([text, text]), as_bytes(text), np.stack([as_bytes(text)] * 2)):
+        policy.reset()
+        actions.append(policy.act(make_observation(0, n=2, instruction=value)))
+    assert all(np.array_equal(actions[0], action) for action in actions)
+
+
+def test_images_and_words_matter(policy):
+    def chunk(seed, text):
+        policy.reset()
+        return policy.predict_action_chunk(make_observation(seed, instruction=text))
+
+    base = chunk(0, CORPUS[0])
+    assert not np.allclose(base, chunk(1, CORPUS[0]), atol=1e-6)
+    assert not np.allclose(base, chunk(0, CORPUS[0].replace("red", "blue")), atol=1e-6)
+
+
+def test_acting_does_not_change_training_modes(policy):
+    policy.train()
+    policy.vlm.vision_encoder.eval()
+    policy.act(make_observation(0))
+    assert policy.training and policy.head.training and not policy.vlm.vision_encoder.training
+
+
+def test_loss_learns_and_reaches_every_part(policy):
+    torch.manual_seed(0)
+    tokens, mask = policy.tokenize(CORPUS[:2])
+    batch = {
+        "pixels": torch.randn(2, 4, 2, 3, 32, 32),
+        "tokens": tokens,
+        "token_mask": mask,
+        "actions": torch.rand(2, 4, 3, 7) * 2 - 1,
+        "mask": torch.ones(2, 4, dtype=torch.bool),
+    }
+    loss, metrics = policy.train()(batch)
+    loss.backward()
+    without = [name for name, p in policy.named_parameters() if p.grad is None]
+    assert not without and loss.item() > 0 and metrics["pose_loss"] > 0
+    with torch.no_grad():
+        tokens = policy.encode_vision(batch.pop("pixels").flatten(0, 1)).unflatten(0, (2, 4))
+    again, _ = policy({**batch, "vision_tokens": tokens})
+    torch.testing.assert_close(again, loss)
+
+
+def test_trainable_groups(policy):
+    assert policy.set_trainable() == ["resampler", "cross-attention", "embeddings", "head"]
+    names = {name for name, p in policy.named_parameters() if p.requires_grad}
+    assert "vlm.lang_encoder.model.embed_tokens.weight" in names
+    assert not any(name.startswith(("vlm.vision_encoder", "vlm.lang_encoder.model.layers")) for name in names)
+    total = policy.trainable_summary().splitlines()[-1].split()
+    assert int(total[1].replace(",", "")) == sum(p.numel() for p in policy.parameters())
+    policy.set_trainable(train_vision=True, train_language=True)
+    assert all(p.requires_grad for p in policy.parameters())
+
+
+def test_wrong_calls_are_explained(policy):
+    policy.act(make_observation(0, n=2))
+    with pytest.raises(ValueError, match="3 observations.*2 environments.*reset"):
+        policy.act(make_observation(0, n=3))
+    with pytest.raises(ValueError, match=r"reset\(\[5\]\)"):
+        policy.reset([5])
+    with pytest.raises(ValueError, match="instruction"):
+        policy.act({k: v for k, v in make_observation(0).items() if k != "instruction"})
+
+
+def test_policy_needs_no_simulator_and_package_is_light():
+    script = (
+        "import sys, rf_agent; assert 'torch' not in sys.modules;"
+        "sys.modules['gymnasium'] = sys.modules['pybullet'] = None;"
+        "from rf_agent import RoboFlamingoPolicy; RoboFlamingoPolicy.from_preset('roboflamingo-test')"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

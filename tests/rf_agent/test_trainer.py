@@ -1,0 +1,186 @@
+"""Imitation: windows, resuming, learning, refusing bad data."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from demo_files import make_store
+
+from rf_agent.demos.windows import ChunkSampler, DemoSet, whole_runs, window_indices
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.preprocess import normalise
+from rf_agent.training.loop import Loop
+from rf_agent.training.losses import action_loss
+from rf_agent.training.optim import MovingAverage, parameter_groups, schedule
+from rf_agent.training.trainer import TrainConfig, chunk_loss, train
+
+PRESET = "roboflamingo-test"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def demos(tmp_path):
+    return make_store(tmp_path / "demos.hdf5", demos=6)
+
+
+def config(demos, output, **changes):
+    base = {"preset": PRESET, "steps": 6, "batch_size": 3, "run_looks": 6, "held_out": 0.3, "device": "cpu"}
+    return TrainConfig(demos=(demos,), output=output, **base | changes)
+
+
+def weights(directory):
+    return RoboFlamingoPolicy.from_pretrained(directory, "cpu").state_dict()
+
+
+def test_looks_and_targets(demos):
+    data = DemoSet([demos], image_size=32, execute=2, chunk=3)
+    assert data.frames.shape[1:] == (2, 32, 32, 3)
+    index = next(i for i, episode in enumerate(data.episodes) if len(episode.actions) == 7)
+    episode = data.episodes[index]
+    assert episode.looks(2) == 4 and episode.looks(2, phase=1) == 3
+    batch = data.chunks([(index, 0, 1), (index, 1, 0)], 4, ["a", "b"])
+    assert batch.valid.tolist() == [[True, True, True, False], [True, True, True, False]]
+    assert (batch.frames - episode.first_frame).tolist() == [2, 4, 6, 1, 3, 5]
+    assert torch.equal(batch.actions[0, 0], torch.from_numpy(episode.actions[2:5]))
+    assert batch.mask[0].tolist() == [[True] * 3, [True] * 3, [True, False, False], [False] * 3]
+
+
+def test_frame_stride_must_fit_the_policy(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", stride=3)
+    with pytest.raises(ValueError, match="a frame at every 3 steps, but the policy looks every 2"):
+        DemoSet([path], image_size=32, execute=2, chunk=3)
+    assert DemoSet([path], image_size=32, execute=3, chunk=3).episodes[0].frame_stride == 3
+
+
+def test_every_look_is_drawn(demos):
+    data = DemoSet([demos], image_size=32, execute=2, chunk=3)
+    training, held_out = data.split(0.3)
+    assert sorted(training + held_out) == list(range(6)) and len(held_out) == 2
+    sampler = ChunkSampler(data, training, 4, balance=0.5, mix_wordings=True)
+    rng = np.random.default_rng(0)
+    drawn = {int(frame) for _ in range(200) for frame in sampler.draw(4, rng).frames}
+    for index in training:
+        episode = data.episodes[index]
+        frames = range(episode.first_frame, episode.first_frame + len(episode.actions))
+        assert set(frames) <= drawn
+    covered = data.chunks(whole_runs(data, held_out, 4), 4, [""] * len(whole_runs(data, held_out, 4)))
+    assert len(set(covered.frames.tolist())) == covered.valid.sum()
+
+
+def test_shared_features_equal_windows_encoded_alone(demos):
+    """Encoding each look of a run once changes nothing about the loss of its windows."""
+    data = DemoSet([demos], image_size=32, execute=2, chunk=3)
+    policy = RoboFlamingoPolicy.from_preset(PRESET, [e.instruction for e in data.episodes], seed=0).eval()
+    index = max(range(6), key=lambda i: len(data.episodes[i].actions))  # 17 samples, 9 looks
+    text = data.episodes[index].instruction
+    length, window = 6, policy.config.head.window
+    batch = data.chunks([(index, 0, 0), (index, 0, 5)], length, [text, text])  # the second is padded
+    pixels = normalise(torch.from_numpy(data.frames[batch.frames]), policy.config.image)
+    with torch.no_grad():
+        shared, _ = chunk_loss(policy, policy.encode_vision(pixels), batch)
+        poses, logits, actions, masks = [], [], [], []
+        for first in (*range(length - window + 1), 5):
+            alone = data.chunks([(index, 0, first)], window, [text])
+            images = normalise(torch.from_numpy(data.frames[alone.frames]), policy.config.image)
+            out = policy.window(images[None], *policy.tokenize([text]))
+            poses.append(out.pose), logits.append(out.gripper_logits)
+            actions.append(alone.actions), masks.append(alone.mask)
+        separate, _ = action_loss(
+            *(torch.cat(x) for x in (poses, logits, actions, masks)), policy.config.loss
+        )
+    assert torch.allclose(shared, separate, atol=1e-6)
+    assert window_indices(6, 4).tolist() == [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
+    assert window_indices(3, 4).tolist() == [[0, 1, 2]]
+
+
+def test_learns_what_is_shown(demos, tmp_path):
+    report = train(config(demos, tmp_path / "run", steps=120, batch_size=6, learning_rate=3e-3, average=0.9))
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [row["pose_error"] for row in log if row["split"] == "train"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert report.scalars["pose_error"] < 0.3  # on held-out demonstrations; 0.33 is chance
+    policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
+    image = np.zeros((200, 200, 3), np.uint8)
+    action = policy.act({"rgb_static": image, "rgb_gripper": image[:84, :84], "instruction": "open drawer 1"})
+    assert action.shape == (7,)
+    assert "rf-agent train --demos demos.hdf5" in (report.output / "README.md").read_text()
+    assert not list((tmp_path / "run").glob("*.cache"))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_resumed_run_equals_uninterrupted_run(demos, tmp_path, monkeypatch, frozen):
+    start = None
+    if frozen:
+        start = str(train(config(demos, tmp_path / "start", steps=1)).output)
+    whole = train(config(demos, tmp_path / "whole", init=start, evaluations=3))
+    optimise = Loop._optimise
+
+    def interrupted(self):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return optimise(self)
+
+    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(demos, tmp_path / "parts", init=start, evaluations=3))
+    monkeypatch.undo()
+    torch.manual_seed(99)  # whatever happened in between
+    assert not (tmp_path / "parts" / "policy").exists()
+    with pytest.raises(FileExistsError, match="add --resume"):
+        train(config(demos, tmp_path / "parts", init=start))
+    with pytest.raises(ValueError, match="learning_rate 0.001, not 0.5"):
+        train(config(demos, tmp_path / "parts", init=start, resume=True, learning_rate=0.5))
+    parts = train(config(demos, tmp_path / "parts", init=start, evaluations=3, resume=True))
+    assert parts.scalars == whole.scalars
+    first, second = weights(whole.output), weights(parts.output)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    if frozen:
+        before = weights(start)
+        moved = {name for name in first if not torch.equal(first[name], before[name])}
+        assert any(name.startswith("head.") for name in moved)
+        assert any("gated_cross_attn" in name for name in moved)
+        assert not any(name.startswith("vlm.vision_encoder") for name in moved)
+
+
+def test_bad_data_is_refused_before_anything_is_written(demos, tmp_path):
+    with h5py.File(demos, "r+") as file:
+        file["data/demo_2/actions"][3, 0] = np.nan
+    with pytest.raises(ValueError, match="demos.hdf5: demo_2: actions has NaN"):
+        train(config(demos, tmp_path / "run"))
+    with pytest.raises(FileNotFoundError, match="to resume"):
+        train(config(demos, tmp_path / "run", resume=True))
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        config(demos, tmp_path / "run", batch_size=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_time_limit_ends_the_run(demos, tmp_path):
+    train(config(demos, tmp_path / "run", steps=None, minutes=1 / 60, evaluations=2))
+    assert (tmp_path / "run" / "policy").exists()
+
+
+def test_schedule_average_and_groups():
+    rates = [schedule(progress, warmup=0.1, final=0.01) for progress in np.linspace(0, 1, 101)]
+    assert max(rates) == rates[10] == 1.0 and rates[-1] == pytest.approx(0.01)
+    assert all(a < b for a, b in zip(rates[:10], rates[1:11], strict=True))
+    layer = torch.nn.Linear(2, 2)
+    groups = parameter_groups(layer.parameters(), 1e-3, 0.1)
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (1, 0.0)]
+    average = MovingAverage(layer, 0.9)
+    kept = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight += 1.0
+    for _ in range(50):
+        average.update()
+    with average.applied():
+        assert torch.allclose(layer.weight, kept + 1, atol=0.02) and not torch.equal(layer.weight, kept + 1)
+    assert torch.equal(layer.weight, kept + 1)
