@@ -52,14 +52,8 @@ def write(
         CheckpointError: `directory` holds something that is no checkpoint.
     """
     directory = Path(directory)
-    if (
-        directory.exists()
-        and not is_checkpoint(directory)
-        and (directory.is_file() or any(directory.iterdir()))
-    ):
-        raise CheckpointError(
-            f"{directory} exists and is no checkpoint; choose another directory or empty it."
-        )
+    if directory.exists() and not is_checkpoint(directory) and (directory.is_file() or any(directory.iterdir())):
+        raise CheckpointError(f"{directory} exists and is no checkpoint; choose another directory or empty it.")
     with replaced_directory(directory) as draft:
         config.save(draft / CONFIG)
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, draft / WEIGHTS)

@@ -56,9 +56,7 @@ class PolicyState(NamedTuple):
         length[where], queued[where] = 0, 0
         return self._replace(length=length, queued=queued)
 
-    def looked(
-        self, rows: np.ndarray, features: np.ndarray, length: np.ndarray, chunks: np.ndarray
-    ) -> PolicyState:
+    def looked(self, rows: np.ndarray, features: np.ndarray, length: np.ndarray, chunks: np.ndarray) -> PolicyState:
         """After a look of the environments `rows`: their history, and the actions (len(rows), E, 7) they
         shall do."""
         new = PolicyState(*(array.copy() for array in self))

@@ -198,9 +198,7 @@ class RoboFlamingoPolicy(nn.Module):
         rows = np.fromiter(indices, dtype=np.int64)
         count = len(self._state.length)
         if rows.size and not (-count <= rows.min() and rows.max() < count):
-            raise ValueError(
-                f"reset({rows.tolist()}) was asked, but the policy acts in {count} environments."
-            )
+            raise ValueError(f"reset({rows.tolist()}) was asked, but the policy acts in {count} environments.")
         self._state = self._state.cleared(rows)
 
     def _told(
@@ -252,9 +250,7 @@ class RoboFlamingoPolicy(nn.Module):
         return trainable_summary(self)
 
     @classmethod
-    def from_preset(
-        cls, name: str, corpus: Iterable[str] = (), seed: int | None = None
-    ) -> RoboFlamingoPolicy:
+    def from_preset(cls, name: str, corpus: Iterable[str] = (), seed: int | None = None) -> RoboFlamingoPolicy:
         """An untrained policy.
 
         Args:
@@ -269,9 +265,7 @@ class RoboFlamingoPolicy(nn.Module):
                 torch.manual_seed(seed)
             return cls(config, tokenizer)
 
-    def save_pretrained(
-        self, directory: str | Path, card: str | None = None, dtype: torch.dtype | None = None
-    ) -> Path:
+    def save_pretrained(self, directory: str | Path, card: str | None = None, dtype: torch.dtype | None = None) -> Path:
         """Write a checkpoint directory, whole or not at all.
 
         Args:
@@ -302,9 +296,7 @@ class RoboFlamingoPolicy(nn.Module):
         directory = find_checkpoint(name)
         config = checkpoint.read_config(directory)
         policy = cls(config, checkpoint.read_tokenizer(directory))
-        checkpoint.load_strictly(
-            policy, checkpoint.read_weights(directory), str(directory / checkpoint.WEIGHTS)
-        )
+        checkpoint.load_strictly(policy, checkpoint.read_weights(directory), str(directory / checkpoint.WEIGHTS))
         return policy.to(resolve_device(device)).eval()
 
 

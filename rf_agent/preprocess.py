@@ -89,9 +89,7 @@ def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[in
         return 1, True
     if ranks == {4} and len(sizes) == 1:
         return sizes.pop(), False
-    raise ValueError(
-        f"camera images of shapes {shapes} were given; give (H, W, 3) each, or (n, H, W, 3) each."
-    )
+    raise ValueError(f"camera images of shapes {shapes} were given; give (H, W, 3) each, or (n, H, W, 3) each.")
 
 
 def instructions(value: Any, n: int) -> list[str]:
@@ -125,14 +123,10 @@ def _text(value: Any) -> str:
         except UnicodeDecodeError as error:
             raise ValueError(f"the instruction {value[:40]!r} is not UTF-8; encode it as UTF-8.") from error
     if not isinstance(value, str):
-        raise ValueError(
-            f"an instruction of type {type(value).__name__} was given; give text, or its bytes as uint8."
-        )
+        raise ValueError(f"an instruction of type {type(value).__name__} was given; give text, or its bytes as uint8.")
     size = len(value.encode())
     if size > INSTRUCTION_BYTES:
-        raise ValueError(
-            f"the instruction {value[:40]!r}... has {size} bytes, but {INSTRUCTION_BYTES} is the most."
-        )
+        raise ValueError(f"the instruction {value[:40]!r}... has {size} bytes, but {INSTRUCTION_BYTES} is the most.")
     if not value.strip():
         raise ValueError("the instruction is empty; say what the robot shall do.")
     return str(value)

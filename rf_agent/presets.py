@@ -35,13 +35,13 @@ def tiny() -> RoboFlamingoConfig:
                 "layer_type": "preactivation",
             }
         ),
-        resampler=ResamplerConfig(layers=2, latents=16, heads=4, head_dim=32),
+        resampler=ResamplerConfig(layers=2, latents=16, heads=4, head_dim=32, ff_mult=2),
         language=LanguageConfig(
             model={
                 "model_type": "llama",
                 "vocab_size": 1024,
                 "hidden_size": 192,
-                "intermediate_size": 512,
+                "intermediate_size": 384,
                 "num_hidden_layers": 3,
                 "num_attention_heads": 4,
                 "num_key_value_heads": 4,
@@ -53,6 +53,7 @@ def tiny() -> RoboFlamingoConfig:
             },
             heads=4,
             head_dim=48,
+            ff_mult=2,
             initial_gate=0.5,
         ),
         head=HeadConfig(hidden=256, layers=1, window=8, chunk=3, execute=3, dropout=0.0, mlp=(256, 128)),

@@ -26,9 +26,7 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokeniz
     special = [END_OF_TEXT, END_OF_CHUNK, IMAGE, PAD]
     least = 256 + len(special)
     if vocab_size < least:
-        raise ValueError(
-            f"vocab_size is {vocab_size}, but bytes and special tokens alone are {least}; give more."
-        )
+        raise ValueError(f"vocab_size is {vocab_size}, but bytes and special tokens alone are {least}; give more.")
     tokenizer = Tokenizer(models.BPE())
     # A space before the first word too, so that a word is the same token wherever it stands.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

@@ -30,9 +30,7 @@ def parameter_groups(policy: RoboFlamingoPolicy) -> dict[str, dict[str, nn.Param
     return groups
 
 
-def set_trainable(
-    policy: RoboFlamingoPolicy, train_vision: bool = False, train_language: bool = False
-) -> list[str]:
+def set_trainable(policy: RoboFlamingoPolicy, train_vision: bool = False, train_language: bool = False) -> list[str]:
     """Freeze what stays frozen (`requires_grad`), and return the groups that learn.
 
     Default is the paper's: resampler, cross-attention, token embeddings and head learn (Table 3, "FT").

@@ -124,7 +124,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     return CollectReport(
         config.output,
         {task: demos[task] for task in tasks},
-        dict(failures),
+        {task: number for task, number in failures.items() if number},
         {task: number for task, number in missing.items() if number},
         samples,
     )
@@ -133,6 +133,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
 def _survey(config: CollectConfig) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The tasks to collect and the store's `env_args`, asking an environment in this process."""
     env = _environment(config.env, config.frame_stride)
+    env.reset(seed=config.seed)  # the simulator is made at the first reset, and only then names its renderer
     offered = tuple(env.unwrapped.expert().tasks)
     unknown = [task for task in config.tasks if task not in offered]
     if unknown:

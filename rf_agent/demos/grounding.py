@@ -48,6 +48,7 @@ class PictureSet:
         images: uint8 (N, V, S, S, 3). texts: every different place text. names: every different thing.
         captions: per picture, a list. questions: per picture, a list of (question, answer).
         scene: float32 (N, names, 5), position and yaw of everything in a picture; NaN where there is none.
+        hands: float32 (N, 10), the gripper's position, Euler cosines and sines, and width.
 
     Raises:
         ValueError, FileNotFoundError: for missing, damaged or empty files.
@@ -83,6 +84,7 @@ class PictureSet:
         self.places = Places(columns[:, 0], columns[:, 1], columns[:, 2], np.stack(targets))
         self.scene = self._scene()
         self._first = np.searchsorted(self.places.picture, np.arange(len(self.images) + 1))
+        self.hands = self.places.target[self._first[:-1], TARGETS["gripper"].start :]
         self._weights = self._sampling_weights()
 
     def __len__(self) -> int:

@@ -103,9 +103,7 @@ def build_language_model(config: LanguageConfig) -> Any:
     values = dict(config.model)
     kind = values.pop("model_type", None)
     if kind is None:
-        raise ConfigError(
-            "language.model has no 'model_type'; name a causal language model of transformers: 'llama'."
-        )
+        raise ConfigError("language.model has no 'model_type'; name a causal language model of transformers: 'llama'.")
     try:
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
     except (ValueError, KeyError) as error:
@@ -118,6 +116,4 @@ def decoder_layers(language_model: Any) -> nn.ModuleList:
     for module in language_model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
-    raise ConfigError(
-        f"{type(language_model).__name__} has no list of {count} decoder layers; use another model_type."
-    )
+    raise ConfigError(f"{type(language_model).__name__} has no list of {count} decoder layers; use another model_type.")

@@ -55,14 +55,11 @@ class PerceiverResampler(nn.Module):
         layers, latents, heads, head_dim, ff_mult: see `rf_agent.config.ResamplerConfig`.
     """
 
-    def __init__(
-        self, dim: int, layers: int, latents: int, heads: int, head_dim: int, ff_mult: int = 4
-    ) -> None:
+    def __init__(self, dim: int, layers: int, latents: int, heads: int, head_dim: int, ff_mult: int = 4) -> None:
         super().__init__()
         self.latents = nn.Parameter(torch.randn(latents, dim))
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, heads, head_dim), feed_forward(dim, ff_mult)])
-            for _ in range(layers)
+            nn.ModuleList([PerceiverAttention(dim, heads, head_dim), feed_forward(dim, ff_mult)]) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
 
@@ -70,7 +67,8 @@ class PerceiverResampler(nn.Module):
         """tokens (N, n, d) -> latents (N, l, d)."""
         latents = self.latents.expand(len(tokens), -1, -1)
         for layer in self.layers:
-            attention, ff = layer  # type: ignore[misc]
+            assert isinstance(layer, nn.ModuleList)  # for the type checker
+            attention, ff = layer
             latents = attention(tokens, latents) + latents
             latents = ff(latents) + latents
         return self.norm(latents)

@@ -70,9 +70,7 @@ def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
     values = dict(config.model)
     kind = values.pop("model_type", None)
     if kind is None:
-        raise ConfigError(
-            "vision.model has no 'model_type'; name a vision model of transformers, such as 'resnet'."
-        )
+        raise ConfigError("vision.model has no 'model_type'; name a vision model of transformers, such as 'resnet'.")
     if "image_size" not in values:
         values["image_size"] = image_size  # transformers ignores it where it has no meaning
     try:
@@ -85,9 +83,7 @@ def sine_cosine_grid(rows: int, columns: int, dim: int) -> Tensor:
     """(rows * columns, dim): half of the channels say the row, half the column, at wavelengths up to twice
     the grid."""
     bands = dim // 4
-    frequency = (
-        math.pi / max(rows, columns) * torch.logspace(0, math.log2(max(rows, columns)), bands, base=2.0)
-    )
+    frequency = math.pi / max(rows, columns) * torch.logspace(0, math.log2(max(rows, columns)), bands, base=2.0)
 
     def waves(count: int) -> Tensor:
         phase = (torch.arange(count)[:, None] + 0.5) * frequency  # (count, bands)

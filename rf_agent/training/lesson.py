@@ -3,9 +3,10 @@
 Places are regressed from the very feature that the policy head will read, `policy.features(picture, text)`,
 and also for texts that are instructions: what the instruction is about has to be found in the picture.
 
-Two more heads read the whole scene from the vision tower's tokens and from the resampler's. Without them the
-loss stays flat for long, because what is seen reaches the feature through gates and attention that must be
-learned first; and their errors show where places get lost. All these heads are thrown away afterwards.
+Two more heads read the whole scene from the vision tower's tokens and from the resampler's, and in the first part of
+the run nothing else is learned: the tower learns to see, as CLIP's did before Flamingo was made of it. Without that the
+loss stays flat for long, because what is seen reaches the feature only through gates and attention that know nothing
+yet. Their errors also show where places get lost. All these heads are thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rf_agent.demos.augment import jitter_colours
 from rf_agent.demos.grounding import PLACE_UNIT, TARGET_SIZE, TARGETS, PictureSet, as_tensor
@@ -31,19 +33,36 @@ if TYPE_CHECKING:
     from rf_agent.training.pretrain import PretrainConfig
 
 MAX_TOKENS = 64
+HAND_WEIGHT = 0.5
+"""Weight of the gripper's pose relative to the poses of all things, when the scene is read from tokens."""
+
+
+HAND = slice(TARGETS["gripper"].start, TARGET_SIZE)
+"""Columns of a place target that say where the gripper is; they are the same for all things of a picture."""
 
 
 class SceneHead(nn.Module):
-    """All tokens of a picture (N, m, d) to the positions and yaws of all things (N, names, 5)."""
+    """All tokens of a picture to the positions and yaws of all things, and to the gripper's pose and width.
 
-    def __init__(self, size: int, mean: Tensor):
+    Args:
+        tokens: number of tokens of a picture (all views).
+        dim: width of a token.
+        things: (names, 5) and hand: (HAND,), the average scene, which is the first guess.
+    """
+
+    def __init__(self, tokens: int, dim: int, things: Tensor, hand: Tensor):
         super().__init__()
-        self.mlp = MLP(size, (256,), mean.numel())
-        self.register_buffer("mean", mean)
+        # few numbers per token: every place in the picture can say something, and the MLP stays small
+        self.squeeze = nn.Linear(dim, 32)
+        self.mlp = MLP(tokens * 32, (256,), things.numel() + hand.numel())
+        self.register_buffer("things", things)
+        self.register_buffer("hand", hand)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(N, ..., d) with as many numbers as `size` -> (N, names, 5)."""
-        return self.mlp(tokens.flatten(1)).unflatten(1, self.mean.shape) + self.mean
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, ..., d) -> (N, names, 5), (N, HAND)."""
+        read = self.mlp(F.gelu(self.squeeze(tokens.flatten(1, -2))).flatten(1))
+        things, hand = read.split([self.things.numel(), self.hand.numel()], dim=1)
+        return things.unflatten(1, self.things.shape) + self.things, hand + self.hand
 
 
 class PlaceHead(nn.Module):
@@ -78,18 +97,21 @@ class Lesson:
             torch.manual_seed(config.seed)
             heads = {
                 "places": PlaceHead(policy.vlm.dim, mean),
-                "vision_scene": SceneHead(vision.numel(), scene),
-                "media_scene": SceneHead(media.numel(), scene),
+                "vision_scene": SceneHead(vision[..., 0].numel(), vision.shape[-1], scene, mean[HAND]),
+                "media_scene": SceneHead(media[..., 0].numel(), media.shape[-1], scene, mean[HAND]),
             }
         self.model = nn.ModuleDict({"vlm": policy.vlm, **heads}).to(policy.device)
         self.grounding: dict[str, dict[str, float]] = {}
         self._tokens: dict[tuple[str, str], tuple[list[int], int]] = {}
 
-    def loss(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, Any]]:
-        """Loss of a random batch of pictures."""
+    def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Any]]:
+        """Loss of a random batch of pictures; what is learned depends on the share of the run that is over."""
         rows = rng.choice(self.train, self.config.batch_size, replace=len(self.train) < self.config.batch_size)
         vision, media = self._see(rows, self.config.jitter)
-        scene, _ = self._scene(rows, vision, media)
+        scene, errors = self._scene(rows, vision, media)
+        seen = {"scene_loss": scene.detach(), "vision_tokens_cm": errors[0], "media_tokens_cm": errors[1]}
+        if progress < self.config.seeing:
+            return scene, seen
         entries = self.pictures.draw_places(rows, self.config.places_per_picture, rng)
         predicted = self._places(media, entries)
         target, known = self._targets(entries)
@@ -98,8 +120,8 @@ class Lesson:
         with torch.no_grad():
             error = _centimetres(predicted, target, "position").median()
         return places + self.config.scene_weight * scene + self.config.language_weight * language, {
+            **seen,
             "place_loss": places.detach(),
-            "scene_loss": scene.detach(),
             "language_loss": language.detach(),
             "place_cm": error,
         }
@@ -160,10 +182,12 @@ class Lesson:
         """Loss of reading the scene from vision and from media tokens, and the mean errors in cm."""
         target = torch.from_numpy(self.pictures.scene[rows]).to(media.device)  # (N, names, 5)
         known = ~target.isnan()
+        hand = torch.from_numpy(self.pictures.hands[rows]).to(media.device)  # (N, HAND)
         loss, errors = media.new_zeros(()), []
         for name, tokens in (("vision_scene", vision), ("media_scene", media)):
-            predicted = self.model[name](tokens)
+            predicted, predicted_hand = self.model[name](tokens)
             loss = loss + place_loss(predicted, target.nan_to_num(), known)
+            loss = loss + HAND_WEIGHT * place_loss(predicted_hand, hand, torch.ones_like(hand))
             off = (predicted.detach() - target)[..., :3].norm(dim=-1)[known[..., 0]]
             errors.append(100 * PLACE_UNIT * float(off.mean()))
         return loss, (errors[0], errors[1])

@@ -32,8 +32,8 @@ class Loop:
         config: settings.
         model: everything that is trained (its frozen parameters are neither optimised nor saved in
             checkpoints).
-        objective: draws a batch with the generator it is given and returns loss and scalars. All its
-            randomness must come from that generator or from torch's global one: both are restored by
+        objective: draws a batch with the generator it is given, knowing the share of the run that is over, and
+            returns loss and scalars. All its randomness must come from that generator or from torch's global one: both are restored by
             `resume`.
         evaluate: scalars on held-out data; called with the averaged weights.
         reporter: where progress goes.
@@ -45,7 +45,7 @@ class Loop:
         self,
         config: LoopConfig,
         model: nn.Module,
-        objective: Callable[[np.random.Generator], tuple[Tensor, dict[str, Any]]],
+        objective: Callable[[np.random.Generator, float], tuple[Tensor, dict[str, Any]]],
         evaluate: Callable[[], dict[str, float]],
         reporter: Reporter,
         groups: list[dict[str, Any]] | None = None,
@@ -122,7 +122,7 @@ class Loop:
         set_learning_rate(self.optimizer, schedule(self.progress, self.config.warmup, self.config.final_rate))
         self.model.train()
         with self._autocast:
-            loss, metrics = self.objective(self.rng)
+            loss, metrics = self.objective(self.rng, self.progress)
         self.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(self.optimizer)

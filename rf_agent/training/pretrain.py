@@ -38,6 +38,8 @@ class PretrainConfig(LoopConfig):
     """Weight of captions and answers relative to places."""
     scene_weight: float = 0.5
     """Weight of reading the whole scene from vision tokens and from media tokens, relative to places."""
+    seeing: float = 0.3
+    """Share of the run in which only tower and resampler learn, by reading the scene from their tokens."""
     jitter: float = 0.1
     """Strength of the random changes of light and colour."""
     evaluation_pictures: int = 256

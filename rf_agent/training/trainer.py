@@ -134,7 +134,7 @@ class Imitation:
         if config.cache_vision and not self._vision_learns:
             self._cache = self._encode_all(reporter)
 
-    def loss(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a random batch of runs."""
         # Running statistics of a convolutional tower come from pre-training: a few episodes are no sample.
         self.policy.vlm.vision_encoder.eval()

@@ -38,7 +38,7 @@ class FakeTable(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.task = options["task"]
+        self.task = (options or {}).get("task", TASKS[0])
         self.steps, self.length = 0, int(self.np_random.integers(10, 20))
         self.fails = self.np_random.random() < 0.25
         self.x = float(self.np_random.uniform(-0.2, 0.2))

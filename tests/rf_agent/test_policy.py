@@ -40,9 +40,7 @@ def test_batch_equals_each_alone(policy):
 def test_images_are_only_touched_at_a_look(policy, monkeypatch):
     looked = []
     resize = preprocess.resize
-    monkeypatch.setattr(
-        preprocess, "resize", lambda images, size: looked.append(len(images)) or resize(images, size)
-    )
+    monkeypatch.setattr(preprocess, "resize", lambda images, size: looked.append(len(images)) or resize(images, size))
     for t in range(4):  # E = 2
         policy.act(make_observation(t, n=3))
     assert looked == [3, 3, 3, 3]  # two views, two looks
@@ -74,9 +72,7 @@ def test_stepping_equals_the_training_window(policy):
     chunks = np.stack([policy.predict_action_chunk(o)[0] for o in observations])
     pixels = torch.stack(
         [
-            preprocess.pixels(
-                {k: o[k][None] for k in policy.config.views}, policy.config.views, policy.config.image
-            )
+            preprocess.pixels({k: o[k][None] for k in policy.config.views}, policy.config.views, policy.config.image)
             for o in observations
         ],
         dim=1,

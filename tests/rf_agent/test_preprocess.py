@@ -35,9 +35,7 @@ def test_normalise():
     torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([1.0, 1.0, 0.0]))
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((3, 8, 8), np.uint8)]
-)
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((3, 8, 8), np.uint8)])
 def test_wrong_images_are_refused(image):
     with pytest.raises(ValueError, match="uint8"):
         preprocess.resize(image, 4)

@@ -1,8 +1,8 @@
-"""The scripted demonstrator: it solves a task from the simulator's state, for a policy to learn it from pictures.
+"""The scripted demonstrator: it solves a task from the simulator's state, to be imitated from pictures.
 
-It remembers nothing. Every action is computed anew from what the cameras could also see (the measured pose of
-the gripper, the blocks, the fixtures), so that a policy without that state can learn the same function, and so
-that the expert goes on sensibly from wherever noise, a slip or another policy has left the robot.
+It remembers nothing. Every action is computed anew from what the cameras could also see (the measured pose
+of the gripper, the blocks, the fixtures), so that a policy without that state can learn the same function,
+and so that the expert goes on sensibly from wherever noise, a slip or another policy has left the robot.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class Expert:
         env: a single-task or chain environment, wrapped or not; it must have been reset before `act`.
     """
 
+    tasks: tuple[str, ...] = tuple(SKILLS)
+    """Names of the tasks that it can demonstrate."""
+
     def __init__(self, env: Any) -> None:
         self._env = env.unwrapped
 
@@ -37,7 +40,5 @@ class Expert:
         """
         task = self._env.task
         if task not in SKILLS:
-            raise ValueError(
-                f"The expert has no skill for task '{task}'; it knows {', '.join(sorted(SKILLS))}."
-            )
+            raise ValueError(f"The expert has no skill for task '{task}'; it knows {', '.join(sorted(SKILLS))}.")
         return servo(view := View.of(self._env), SKILLS[task](view))

@@ -144,9 +144,7 @@ def back_out(lean: Vector, yaw: float) -> Vector:
     return np.array([-sideways * sin - forward * cos, sideways * cos - forward * sin, 1.0])
 
 
-def _put(
-    view: View, block: Block, spot: Vector, clearance: float, above: float, lean: Vector | None = None
-) -> Command:
+def _put(view: View, block: Block, spot: Vector, clearance: float, above: float, lean: Vector | None = None) -> Command:
     """Carry the block to `spot` (its centre at rest), let go within `above` of it, and back out."""
     lean = np.zeros(2) if lean is None else lean
     error = block.position - spot

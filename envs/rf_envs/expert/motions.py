@@ -1,8 +1,8 @@
 """Moving the gripper: one action from a state and a place to go, and the two motions all skills are made of.
 
-Everything here is a continuous function of the measured state. The relative actions add up to a target that the
-arm follows with a lag; a proportional law on the *measured* pose is stable without knowing that target, and its
-label can be seen in the pictures.
+Everything here is a continuous function of the measured state. The relative actions add up to a target that
+the arm follows with a lag; a proportional law on the *measured* pose is stable without knowing that target,
+and its label can be seen in the pictures.
 """
 
 from __future__ import annotations
@@ -65,13 +65,11 @@ def ramp(value: float, start: float, end: float) -> float:
     return float(np.clip((value - start) / (end - start), 0.0, 1.0))
 
 
-def approach(
-    tcp: Vector, goal: ArrayLike, way_in: ArrayLike, radius: float, misaligned: float = 0.0
-) -> Vector:
+def approach(tcp: Vector, goal: ArrayLike, way_in: ArrayLike, radius: float, misaligned: float = 0.0) -> Vector:
     """Waypoint on a collision-free way to `goal`.
 
-    Far from the straight line through `goal` along `way_in` the gripper keeps the distance `|way_in|`; it comes
-    in once it is within `radius` of that line. Where it is too deep, it backs out before it moves sideways.
+    Far from the straight line through `goal` along `way_in` the gripper keeps the distance `|way_in|`; it
+    comes in once it is within `radius` of that line. Where it is too deep, it backs out before it moves sideways.
 
     Args:
         tcp: measured position (3,), m.

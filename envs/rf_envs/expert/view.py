@@ -80,10 +80,7 @@ class View:
             switch=info["switches"]["base__switch"]["joint_state"],
             led=bool(info["lights"]["led"]["logical_state"]),
             lightbulb=bool(info["lights"]["lightbulb"]["logical_state"]),
-            blocks={
-                c: _block(info["movable_objects"][f"block_{c}"], scene.block_length(c))
-                for c in scene.block_order
-            },
+            blocks={c: _block(info["movable_objects"][f"block_{c}"], scene.block_length(c)) for c in scene.block_order},
         )
 
 

@@ -7,9 +7,7 @@ def test_parameters_are_named_as_in_openflamingo():
     resampler = PerceiverResampler(dim=16, layers=2, latents=4, heads=2, head_dim=8)
     expected = {"latents", "norm.weight", "norm.bias"}
     for i in range(2):
-        expected |= {
-            f"layers.{i}.0.{n}.{p}" for n in ("norm_media", "norm_latents") for p in ("weight", "bias")
-        }
+        expected |= {f"layers.{i}.0.{n}.{p}" for n in ("norm_media", "norm_latents") for p in ("weight", "bias")}
         expected |= {f"layers.{i}.0.{n}.weight" for n in ("to_q", "to_kv", "to_out")}
         expected |= {f"layers.{i}.1.{n}" for n in ("0.weight", "0.bias", "1.weight", "3.weight")}
     assert set(resampler.state_dict()) == expected
