@@ -100,7 +100,9 @@ class LossConfig:
     """The imitation loss: pose regression + weighted classification of the gripper (paper, Eq. 6)."""
 
     pose: str = "huber"
-    """`huber` (delta 1, the reference implementation), `mse` (the paper) or `l1`."""
+    """`huber` (the reference implementation) or `mse` (the paper)."""
+    huber_delta: float = 1.0
+    """Error, in action units, from which the Huber loss grows linearly; the reference's is 1, so half of `mse`."""
     gripper_weight: float = 0.01
     """Weight of the gripper's binary cross-entropy (the paper's lambda)."""
 
@@ -117,6 +119,8 @@ class RoboFlamingoConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     views: tuple[str, ...] = ("rgb_static", "rgb_gripper")
     """Camera images of the observation, in the order in which the policy sees them."""
+    tasks: tuple[str, ...] = ()
+    """Names of the tasks in the demonstrations that the policy was trained on; the commands use them by default."""
 
     def __post_init__(self) -> None:
         head = self.head
@@ -127,8 +131,10 @@ class RoboFlamingoConfig:
             )
         if head.window < 1:
             raise ConfigError(f"head.window is {head.window}, but a policy sees at least 1 look.")
-        if self.loss.pose not in ("huber", "mse", "l1"):
-            raise ConfigError(f"loss.pose is {self.loss.pose!r}; choose 'huber', 'mse' or 'l1'.")
+        if self.loss.pose not in ("huber", "mse"):
+            raise ConfigError(f"loss.pose is {self.loss.pose!r}; choose 'huber' or 'mse'.")
+        if self.loss.huber_delta <= 0:
+            raise ConfigError(f"loss.huber_delta is {self.loss.huber_delta}; give an error above zero.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, ready for JSON."""

@@ -287,7 +287,8 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
 
     def _observe(self) -> Observation:
         simulator = self._running()
-        if self._steps % self._render_every == 0:
+        # counted from the start of the task: a new task in a chain is looked at right away
+        if self._task_steps % self._render_every == 0:
             static, gripper = self._image_size
             self._images = simulator.render("static", static), simulator.render("gripper", gripper)
         if self.render_mode == "human":

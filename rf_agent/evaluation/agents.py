@@ -126,7 +126,7 @@ def taught_tasks(name: str) -> tuple[str, ...]:
     from rf_agent.config import RoboFlamingoConfig
     from rf_agent.policy import find_checkpoint
 
-    return tuple(getattr(RoboFlamingoConfig.load(find_checkpoint(name) / "config.json"), "tasks", ()))
+    return RoboFlamingoConfig.load(find_checkpoint(name) / "config.json").tasks
 
 
 def fingerprint(name: str) -> str:

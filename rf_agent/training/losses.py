@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,9 +10,6 @@ from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from rf_agent.config import LossConfig
-
-POSE_LOSSES: dict[str, Callable[..., Tensor]] = {"huber": F.huber_loss, "mse": F.mse_loss}
-
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is true; zero (and differentiable) when it is true nowhere."""
@@ -27,7 +23,7 @@ def action_loss(
     """Imitation loss of action chunks: pose regression plus weighted gripper cross-entropy.
 
     The paper's Eq. 6 writes a squared pose error; its implementation uses Huber with delta 1, which is half
-    of it for errors below 1. `config.pose` chooses. The gripper's entropy is weighted by
+    of it for errors below 1. `config.pose` and `config.huber_delta` choose. The gripper's entropy is weighted by
     `config.gripper_weight`.
 
     Args:
@@ -39,18 +35,17 @@ def action_loss(
     Returns:
         The scalar loss and detached scalars: `pose_loss`, `gripper_loss`, `pose_error` (mean absolute error
             in action units), `gripper_accuracy`.
-
-    Raises:
-        ValueError: for an unknown `config.pose`.
     """
-    if config.pose not in POSE_LOSSES:
-        raise ValueError(f"unknown pose loss {config.pose!r}: choose one of {', '.join(POSE_LOSSES)}")
     if mask.dim() == 2:
         mask = mask[:, :, None].expand(gripper_logits.shape)  # (B, T, K)
     pose, gripper_logits, actions = pose.float(), gripper_logits.float(), actions.float()
     target, opens = actions[..., :6], (actions[..., 6] > 0).float()
 
-    pose_loss = masked_mean(POSE_LOSSES[config.pose](pose, target, reduction="none"), mask[..., None])
+    if config.pose == "mse":
+        pose_errors = F.mse_loss(pose, target, reduction="none")
+    else:
+        pose_errors = F.huber_loss(pose, target, reduction="none", delta=config.huber_delta)
+    pose_loss = masked_mean(pose_errors, mask[..., None])
     gripper_loss = masked_mean(F.binary_cross_entropy_with_logits(gripper_logits, opens, reduction="none"), mask)
     loss = pose_loss + config.gripper_weight * gripper_loss
     with torch.no_grad():

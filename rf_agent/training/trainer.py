@@ -92,6 +92,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
         scalars = Loop(config, policy, imitation.loss, imitation.evaluate, reporter, groups).run()
     finally:
         imitation.close()
+    policy.config.tasks = tuple(sorted({episode.task for episode in demos.episodes}))
     report = TrainReport(config.output / "policy", scalars)
     policy.save_pretrained(report.output, card=_card(config, demos, scalars))
     return report

@@ -16,7 +16,7 @@ def test_action_loss_by_hand():
     assert metrics["pose_loss"] == pytest.approx(0.5 * 0.25 / 6)
     assert metrics["gripper_loss"] == pytest.approx(0.6931, abs=1e-4)
     assert loss == pytest.approx(float(metrics["pose_loss"] + 0.1 * metrics["gripper_loss"]))
-    squared, _ = action_loss(pose, logits, actions, torch.ones(1, 1).bool(), LossConfig("mse", 0.0))
+    squared, _ = action_loss(pose, logits, actions, torch.ones(1, 1).bool(), LossConfig(pose="mse", gripper_weight=0.0))
     assert squared == pytest.approx(0.25 / 6)
 
 

@@ -55,7 +55,7 @@ def test_place_target():
 
 
 def test_learns_places_and_answers(pictures, tmp_path):
-    settings = {"steps": 200, "learning_rate": 1e-2, "language_weight": 0.3, "jitter": 0.0}
+    settings = {"steps": 200, "learning_rate": 1e-2, "language_weight": 0.3, "jitter": 0.0, "seeing": 0.1}
     report = pretrain(config(pictures, tmp_path / "run", **settings))
     policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
     data = PictureSet([pictures], 32)
