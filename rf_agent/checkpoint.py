@@ -64,8 +64,7 @@ def write(
 
 @contextmanager
 def replaced_directory(directory: Path) -> Iterator[Path]:
-    """A draft directory that takes the place of `directory` when the block ends well, and vanishes when it
-    does not."""
+    """A draft that takes the place of `directory` when the block ends well, and vanishes when it does not."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     unique = f"{os.getpid()}-{secrets.token_hex(3)}"
     draft, old = (directory.parent / f".{directory.name}.{kind}-{unique}" for kind in ("new", "old"))

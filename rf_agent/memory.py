@@ -57,8 +57,7 @@ class PolicyState(NamedTuple):
         return self._replace(length=length, queued=queued)
 
     def looked(self, rows: np.ndarray, features: np.ndarray, length: np.ndarray, chunks: np.ndarray) -> PolicyState:
-        """After a look of the environments `rows`: their history, and the actions (len(rows), E, 7) they
-        shall do."""
+        """After a look of the environments `rows`: their history, and the actions (len(rows), E, 7) to come."""
         new = PolicyState(*(array.copy() for array in self))
         new.features[rows], new.length[rows] = features, length
         new.queue[rows], new.queued[rows] = chunks, chunks.shape[1]

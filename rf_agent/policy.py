@@ -149,8 +149,7 @@ class RoboFlamingoPolicy(nn.Module):
 
         Args:
             observation: `rgb_static`, `rgb_gripper` uint8 (n, H, W, 3) and `instruction` (see
-                `preprocess.instructions`);
-                or a single observation without the first axis.
+                `preprocess.instructions`); or a single observation without the first axis.
             state: what the last call returned for these environments; None at the start.
             episode_start: (n,) true where an episode begins, so that its history restarts.
             deterministic: accepted for the protocol; this policy always is.
@@ -177,8 +176,7 @@ class RoboFlamingoPolicy(nn.Module):
         return actions
 
     def predict_action_chunk(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """Look now, and return the whole chunk float32 (n, K, 7); the history that `act` keeps goes on with
-        this look."""
+        """Look now, and return the whole chunk float32 (n, K, 7); `act`'s history goes on with this look."""
         memory, single = self._told(observation, self._state, None)
         rows = np.arange(len(memory.length))
         chunks, features, length = self._look(observation, memory, rows, single)
@@ -207,8 +205,7 @@ class RoboFlamingoPolicy(nn.Module):
         state: tuple[np.ndarray, ...] | None,
         episode_start: np.ndarray | None,
     ) -> tuple[PolicyState, bool]:
-        """The memory for these observations, restarted where it must be; and whether it is a single
-        observation."""
+        """The memory for these observations, restarted where it must be; and whether it is a single one."""
         n, single = preprocess.batch_size(observation, self.config.views)
         texts = np.array(preprocess.instructions(observation["instruction"], n), dtype=object)
         if state is None:
@@ -220,8 +217,7 @@ class RoboFlamingoPolicy(nn.Module):
     def _look(
         self, observation: Mapping[str, Any], memory: PolicyState, rows: np.ndarray, single: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Chunks (r, K, 7) of the r environments `rows`; their features (r, W, d) and lengths (r,) with this
-        look."""
+        """Chunks (r, K, 7) of the r environments `rows`; their features (r, W, d) and lengths (r,) with this look."""
         images = {
             view: np.asarray(observation[view])[None] if single else np.asarray(observation[view])[rows]
             for view in self.config.views

@@ -45,8 +45,7 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def normalise(images: Tensor, config: ImageConfig) -> Tensor:
-    """uint8 images (..., S, S, 3) on any device -> float32 pixels (..., 3, S, S), zero mean and unit
-    variance."""
+    """uint8 images (..., S, S, 3) on any device -> float32 pixels (..., 3, S, S), zero mean and unit variance."""
     mean, std = (torch.tensor(values, device=images.device) for values in (config.mean, config.std))
     scaled = images.float() * (1 / (255 * std)) - mean / std
     return scaled.movedim(-1, -3)

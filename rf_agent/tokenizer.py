@@ -48,8 +48,7 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokeniz
 
 
 def prompt(instruction: str, end_of_text: str = END_OF_TEXT) -> str:
-    """What the language model reads for an instruction (or any text about one picture); OpenFlamingo's
-    format."""
+    """What the language model reads for an instruction (or any text about one picture), as in OpenFlamingo."""
     return f"{IMAGE}{instruction.strip()}{END_OF_CHUNK}{end_of_text}"
 
 

@@ -52,17 +52,12 @@ def _block_rules(color: str) -> dict[str, list[Rule]]:
     # the door covers the half of the shelf on whose side it stands
     uncovered = [{block: "slider_left", "slider": "right"}, {block: "slider_right", "slider": "left"}]
     return {
-        **{
-            f"{verb}_{block}_{side}": [Rule(on_table)]
-            for verb in ("rotate", "push")
-            for side in ("left", "right")
-        },
+        **{f"{verb}_{block}_{side}": [Rule(on_table)] for verb in ("rotate", "push") for side in ("left", "right")},
         f"lift_{block}_table": [Rule(on_table, **grasp)],
         f"lift_{block}_slider": [Rule({**place, "grasped": 0}, **grasp) for place in uncovered],
         f"lift_{block}_drawer": [Rule({block: "drawer", "drawer": "open", "grasped": 0}, **grasp)],
         "place_in_slider": [
-            Rule({**grasp, "slider": side}, **{block: f"slider_{side}", "grasped": 0})
-            for side in ("right", "left")
+            Rule({**grasp, "slider": side}, **{block: f"slider_{side}", "grasped": 0}) for side in ("right", "left")
         ],
         "place_in_drawer": [Rule({**grasp, "drawer": "open"}, **{block: "drawer", "grasped": 0})],
         "stack_block": [
@@ -121,15 +116,11 @@ def kind(task: str) -> str:
 
 def start_states() -> list[SymbolicState]:
     """The 192 symbolic start states, in CALVIN's order."""
-    states = [
-        dict(zip(START_VALUES, values, strict=True)) for values in itertools.product(*START_VALUES.values())
-    ]
+    states = [dict(zip(START_VALUES, values, strict=True)) for values in itertools.product(*START_VALUES.values())]
 
     def is_balanced(state: SymbolicState) -> bool:
         values = list(state.values())
-        return values.count("table") in (1, 2) and all(
-            values.count(f"slider_{s}") < 2 for s in ("left", "right")
-        )
+        return values.count("table") in (1, 2) and all(values.count(f"slider_{s}") < 2 for s in ("left", "right"))
 
     return [state for state in states if is_balanced(state)]
 

@@ -21,12 +21,7 @@ from rf_envs.scenes import BLOCK_LENGTHS, BLOCK_WIDTH, DRAWER_MAX, Scene
 from rf_envs.tasks import COLORS, StateInfo, blocks, touched_bodies
 
 TASK_THINGS: dict[str, str] = {
-    **{
-        f"{verb}_{c}_block_{s}": f"{c} block"
-        for verb in ("rotate", "push")
-        for c in COLORS
-        for s in ("left", "right")
-    },
+    **{f"{verb}_{c}_block_{s}": f"{c} block" for verb in ("rotate", "push") for c in COLORS for s in ("left", "right")},
     **{f"lift_{c}_block_{place}": f"{c} block" for c in COLORS for place in ("table", "slider", "drawer")},
     "open_drawer": "drawer handle",
     "close_drawer": "drawer handle",
@@ -136,9 +131,7 @@ def _visible_blocks(info: StateInfo, scene: Scene) -> list[Thing]:
         touched = touched_bodies(block["contacts"])
         where = place_of(scene, position)
         below = [ids[uid] for uid in touched if uid in ids]
-        below = [
-            c for c in below if position[2] - blocks(info)[f"block_{c}"]["current_pos"][2] > BLOCK_WIDTH / 2
-        ]
+        below = [c for c in below if position[2] - blocks(info)[f"block_{c}"]["current_pos"][2] > BLOCK_WIDTH / 2]
         if below:
             where = below[0]
         elif touched == {info["robot_info"]["uid"]}:

@@ -100,10 +100,7 @@ def _can_switch(info: StateInfo, scene: Scene, light: str, before: int, after: i
 
 
 def _can_push_into(info: StateInfo, scene: Scene, source: str, target: str) -> bool:
-    alone = (
-        touched_links(block["contacts"]) == {table_link(info, source)}
-        for block in tasks.blocks(info).values()
-    )
+    alone = (touched_links(block["contacts"]) == {table_link(info, source)} for block in tasks.blocks(info).values())
     return _drawer(info) > OPEN_DRAWER and any(alone)
 
 

@@ -151,9 +151,7 @@ def _layout(task: str, scene: Scene, rng: np.random.Generator) -> Layout:
     return Layout(slide, drawer, lights, places, table_x, color)
 
 
-def _place(
-    layout: Layout, scene: Scene, rng: np.random.Generator, robot_obs: np.ndarray
-) -> np.ndarray | None:
+def _place(layout: Layout, scene: Scene, rng: np.random.Generator, robot_obs: np.ndarray) -> np.ndarray | None:
     """A scene_obs (24,) of the layout, or None if the blocks came too close to one another."""
     scene_obs = np.zeros(24)
     scene_obs[0] = draw_joint(rng, layout.slide, scene.slide_max)

@@ -71,9 +71,7 @@ def _scene_obs(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         poses: dict[str, np.ndarray] = {order[0]: _block(scene, rng, order[0], scene_obs[1])}
         stacks = rng.random() < 0.12
         poses[order[1]] = (
-            on_top_of(poses[order[0]], _yaw(rng), rng)
-            if stacks
-            else _block(scene, rng, order[1], scene_obs[1])
+            on_top_of(poses[order[0]], _yaw(rng), rng) if stacks else _block(scene, rng, order[1], scene_obs[1])
         )
         poses[order[2]] = _block(scene, rng, order[2], scene_obs[1])
         if are_apart(list(poses.values()), spacing=0.065):
@@ -123,7 +121,5 @@ def _gripper(scene: Scene, rng: np.random.Generator, scene_obs: np.ndarray) -> t
 def _is_sound(info: StateInfo) -> bool:
     """Nothing is deep inside anything else, and a block that nothing touches has not been left in the air."""
     touching = [block["contacts"] for block in blocks(info).values()]
-    overlaps = [
-        contact[8] for contacts in (info["robot_info"]["contacts"], *touching) for contact in contacts
-    ]
+    overlaps = [contact[8] for contacts in (info["robot_info"]["contacts"], *touching) for contact in contacts]
     return all(touching) and min(overlaps) > -MAX_PENETRATION

@@ -77,9 +77,7 @@ def _numbers(name: str, value: Any, size: int, meaning: str) -> np.ndarray:
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} is not an array of numbers ({error}); expected {size}: {meaning}."
-        ) from error
+        raise ValueError(f"{name} is not an array of numbers ({error}); expected {size}: {meaning}.") from error
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}; expected ({size},): {meaning}.")
     return array
@@ -103,9 +101,7 @@ def encode_instruction(text: str) -> np.ndarray:
             f"{INSTRUCTION_BYTES}; shorten it: {text[:40]!r}..."
         )
     if b"\0" in data:
-        raise ValueError(
-            f"The instruction {text!r} holds a null character, which marks its end; take it out."
-        )
+        raise ValueError(f"The instruction {text!r} holds a null character, which marks its end; take it out.")
     encoded = np.zeros(INSTRUCTION_BYTES, dtype=np.uint8)
     encoded[: len(data)] = np.frombuffer(data, dtype=np.uint8)
     return encoded

@@ -143,9 +143,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The static view (render_size, render_size, 3), or None after showing it in the window."""
         if self.render_mode is None:
-            gym.logger.warn(
-                "render() draws nothing without a render_mode; use gym.make(id, render_mode='rgb_array')."
-            )
+            gym.logger.warn("render() draws nothing without a render_mode; use gym.make(id, render_mode='rgb_array').")
             return None
         frame = self._running().render("static", self._render_size)
         if self.render_mode == "rgb_array":

@@ -10,9 +10,7 @@ from gymnasium import spaces
 
 from rf_envs.spaces import INSTRUCTION_BYTES, decode_instruction
 
-LETTERS = (
-    string.digits + string.ascii_letters + string.punctuation + " " + "".join(map(chr, range(0xA1, 0x180)))
-)
+LETTERS = string.digits + string.ascii_letters + string.punctuation + " " + "".join(map(chr, range(0xA1, 0x180)))
 """Printable ASCII and the Latin letters with accents."""
 
 

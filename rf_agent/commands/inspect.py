@@ -31,9 +31,7 @@ def run(args: Args) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for task, entry in sorted(summary.tasks.items()):
-        wordings = entry["instructions"]
-        count = wordings if isinstance(wordings, int) else len(wordings)
-        table.add_row(task, str(entry["demos"]), str(entry["samples"]), str(count))
+        table.add_row(task, str(entry["demos"]), str(entry["samples"]), str(entry["instructions"]))
     table.add_section()
     table.add_row(f"{len(summary.tasks)} tasks", str(summary.demos), str(summary.samples), "", style="bold")
     console.print(table)

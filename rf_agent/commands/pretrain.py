@@ -11,6 +11,7 @@ from rf_agent.demos.pictures import PictureConfig, collect_pictures
 from rf_agent.presets import preset
 from rf_agent.training.callbacks import RichReporter
 from rf_agent.training.pretrain import PretrainConfig, pretrain
+from rf_agent.training.settings import claim_output
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,7 @@ class Args(PretrainConfig):
 
 def run(args: Args) -> None:
     """Render what is missing, pre-train, and print the grounding error of each thing."""
+    claim_output(args)  # rendering takes long: what can be refused is refused before
     fields = {field.name: getattr(args, field.name) for field in dataclasses.fields(PretrainConfig)}
     if not args.pictures:
         pictures = PictureConfig(
@@ -41,7 +43,6 @@ def run(args: Args) -> None:
             workers=args.workers,
             seed=args.seed,
         )
-        args.output.mkdir(parents=True, exist_ok=True)
         with RichReporter("pictures") as reporter:
             fields["pictures"] = (collect_pictures(pictures, reporter),)
     with RichReporter("pretrain") as reporter:

@@ -80,8 +80,8 @@ def _items(args: Args, facts: EnvFacts) -> list[Item]:
     options: list[dict[str, Any]]
     extra = {} if args.instruction is None else {"instruction": args.instruction}
     if facts.chained:
-        if args.tasks:
-            raise UserError(f"{args.env} plays chains of its own: leave --tasks out")
+        if args.tasks or args.instruction is not None:
+            raise UserError(f"{args.env} plays chains of its own: leave --tasks and --instruction out")
         options = [{"chain": index} for index in range(args.episodes)]
     elif args.instruction is not None and not args.tasks:
         options = [{}] * args.episodes

@@ -1,5 +1,4 @@
-"""Random changes of light and colour. Shifts are left out: they would move things away from the places that
-are taught."""
+"""Random changes of light and colour; no shifts, which would move things away from the places that are taught."""
 
 from __future__ import annotations
 

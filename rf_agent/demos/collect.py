@@ -75,17 +75,20 @@ class _Job:
 def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectReport:
     """Bring `config.output` to `episodes_per_task` successful demonstrations of each task.
 
-    Every demonstration depends on the settings, its task and its number alone: workers, interruptions and
-        later extensions (more episodes, more tasks) change nothing about it. A failed attempt is repeated in
-        another scene.
+    Every demonstration depends on the settings, its task and its number alone: workers, interruptions and later
+    extensions (more episodes, more tasks) change nothing about it. A failed attempt is repeated in another scene.
 
     Raises:
         ValueError: for unknown tasks or environments, impossible settings, or a file begun with other
             settings.
         RuntimeError: if a worker process dies (run again to go on).
     """
-    if config.episodes_per_task < 1 or config.frame_stride < 1 or config.attempts < 1 or config.noise < 0:
-        raise ValueError("episodes_per_task, frame_stride and attempts must be 1 or more, noise 0 or more")
+    for name in ("episodes_per_task", "workers", "frame_stride", "image_size", "attempts"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}: give 1 or more")
+    if config.noise < 0:
+        raise ValueError(f"noise is {config.noise}: give 0 or more")
     reporter = reporter or Silent()
     tasks, description = _survey(config)
     create_store(config.output, description)

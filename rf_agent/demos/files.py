@@ -12,16 +12,22 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
 
     Raises:
         FileNotFoundError: if it is to be read and is not there.
+        PermissionError: if it must not be opened.
         ValueError: if it is truncated or no HDF5 file at all.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory: give the name of an HDF5 file")
     if mode in ("r", "r+") and not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: give an HDF5 file that this program's collection wrote")
-    path.parent.mkdir(parents=True, exist_ok=True) if mode in ("a", "w") else None
+    if mode in ("a", "w"):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return h5py.File(path, mode)
     except BlockingIOError as error:
         raise ValueError(f"{path} is being written by another process: wait for it, or stop it") from error
+    except PermissionError as error:
+        raise PermissionError(f"{path} cannot be opened, permission is denied: give another file") from error
     except OSError as error:
         # h5py's own text names C functions and addresses; what a user can do about it is always the same.
         if "unable to lock" in str(error).lower():

@@ -28,10 +28,9 @@ TARGET_SIZE = 18
 
 @dataclass
 class Places:
-    """All (picture, text) pairs with a place; row i belongs to picture `picture[i]`, whose rows are
-    contiguous."""
+    """All (picture, text) pairs with a place; the rows of a picture are contiguous."""
 
-    picture: NDArray[np.int64]
+    picture: NDArray[np.int64]  # index into PictureSet.images
     text: NDArray[np.int64]  # index into PictureSet.texts
     name: NDArray[np.int64]  # index into PictureSet.names
     target: NDArray[np.float32]  # (E, TARGET_SIZE); NaN where a thing has no yaw

@@ -1,8 +1,7 @@
 """Pictures of the table with captions, questions and places: what a small VLM is pre-trained on.
 
-One HDF5 file: `rgb_static` and `rgb_gripper` (N, S, S, 3) uint8, `description` N JSON strings (what the
-    environment's `describe()` said) and `done`, which blocks of `BLOCK` pictures are complete, so that a
-    collection can be resumed.
+One HDF5 file: `rgb_static` and `rgb_gripper` (N, S, S, 3) uint8, `description` N JSON strings (what the environment's
+`describe()` said) and `done`, which blocks of `BLOCK` pictures are complete, so that a collection can be resumed.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.demos.files import open_hdf5
-from rf_agent.demos.workers import environment, run_jobs
+from rf_agent.demos.store import VIEWS
+from rf_agent.demos.workers import close_environments, environment, run_jobs
 from rf_agent.training.callbacks import Reporter, Silent
 
 BLOCK = 32  # pictures a job makes, and an HDF5 chunk holds
-VIEWS = ("rgb_static", "rgb_gripper")
 
 
 @dataclass(kw_only=True)
@@ -51,8 +50,14 @@ def collect_pictures(config: PictureConfig, reporter: Reporter | None = None) ->
     Raises:
         ValueError: if the file exists with other settings, is damaged, or a setting is impossible.
     """
-    if config.count < 1 or config.image_size < 16:
-        raise ValueError(f"cannot make {config.count} pictures of {config.image_size} pixels: both must be larger")
+    if config.count < 1 or config.image_size < 16 or config.workers < 1:
+        raise ValueError(
+            f"cannot make {config.count} pictures of {config.image_size} pixels with {config.workers} workers: "
+            "give 1 or more pictures, 16 or more pixels, 1 or more workers"
+        )
+    if not hasattr(environment(config.env).unwrapped, "scatter"):  # before anything is written
+        raise ValueError(f"the environment {config.env!r} cannot scatter its things: give one such as rf/PlayTableD-v0")
+    close_environments()
     reporter = reporter or Silent()
     blocks = -(-config.count // BLOCK)
     with open_hdf5(config.output, "a") as file:
@@ -147,7 +152,7 @@ def read_pictures(path: Path, names: tuple[str, ...] = VIEWS) -> Iterator[Pictur
     with open_hdf5(path) as file:
         missing = [name for name in (*names, "description", "done") if name not in file]
         if missing:
-            raise ValueError(f"{path} has no {missing[0]!r}: give a file written by `rf-agent collect-pictures`")
+            raise ValueError(f"{path} has no {missing[0]!r}: give a file that `rf-agent pretrain` rendered")
         done = file["done"][:]
         if not done.any():
             raise ValueError(f"{path} holds no complete picture yet: run its collection again to go on")

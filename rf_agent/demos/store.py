@@ -105,8 +105,7 @@ def env_args(file: h5py.File) -> dict[str, Any]:
 
 
 def demo_names(file: h5py.File) -> list[str]:
-    """Complete demonstrations, sorted by task and seed so that the order in which workers finished is of no
-    account."""
+    """Complete demonstrations by task and seed: the order in which workers finished is of no account."""
     data = file["data"]
     # Files written by robomimic itself have no `complete`: they are closed when whole.
     names = [name for name in data if isinstance(data[name], h5py.Group) and data[name].attrs.get("complete", True)]
@@ -119,8 +118,7 @@ def demo_names(file: h5py.File) -> list[str]:
 
 
 def problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
-    """What is wrong with a demonstration, as sentences without the file's name; empty when it can be trained
-    on."""
+    """What is wrong with a demonstration, without the file's name; empty when it can be trained on."""
     group, found = file["data"][name], []
     for key in ("num_samples", "task", "instruction"):
         if key not in group.attrs:
@@ -152,6 +150,8 @@ def problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
         found.append("its arrays cannot be read")
     if samples == 0:
         found.append("it is empty")
+    if not group.attrs.get("success", True):
+        found.append("the oracle did not accept it")
     return found
 
 
@@ -227,8 +227,6 @@ def inspect(path: Path) -> Summary:
             entry["demos"] += 1
             entry["samples"] += int(attributes.get("num_samples", 0))
             entry["wordings"].add(str(attributes.get("instruction", "")))
-            if not attributes.get("success", True):
-                found.append(f"{name}: the oracle did not accept it")
         for entry in tasks.values():
             entry["instructions"] = len(entry.pop("wordings"))
         if not names:

@@ -26,7 +26,7 @@ def environment(env_id: str, **kwargs: Any) -> Any:
 
     Raises:
         ImportError: where Gymnasium or the package of the environments is not installed.
-        ValueError: for an unknown id.
+        ValueError: for an unknown id, or one that does not take these arguments.
     """
     key = f"{env_id} {sorted(kwargs.items())}"
     if key not in _environments:
@@ -41,7 +41,14 @@ def environment(env_id: str, **kwargs: Any) -> Any:
                 "install this project with its environments, `pip install -e .`"
             ) from error
         except gymnasium.error.Error as error:
-            raise ValueError(f"cannot make the environment {env_id!r}: {error}") from error
+            known = ", ".join(name for name in gymnasium.registry if name.startswith("rf/")) or "rf/PlayTableD-v0"
+            text = str(error).rstrip(".?")
+            raise ValueError(f"cannot make the environment {env_id!r}: {text}; this project's are {known}") from error
+        except TypeError as error:
+            raise ValueError(
+                f"the environment {env_id!r} does not take {' and '.join(kwargs)}: "
+                "give an environment of this project, such as rf/PlayTableD-v0"
+            ) from error
     return _environments[key]
 
 

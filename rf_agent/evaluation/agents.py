@@ -84,14 +84,18 @@ def load_policy(name: str, device: str = "cpu") -> Any:
     Raises:
         UserError: there is no such directory or bundled policy, or no such device.
     """
-    from rf_agent.checkpoint import CheckpointError
     from rf_agent.policy import RoboFlamingoPolicy
 
+    return RoboFlamingoPolicy.from_pretrained(_find(name), device)
+
+
+def _find(name: str) -> Path:
+    from rf_agent.checkpoint import CheckpointError
+    from rf_agent.presets import find_checkpoint
+
     try:
-        return RoboFlamingoPolicy.from_pretrained(name, device)
+        return find_checkpoint(name)
     except CheckpointError as error:
-        if Path(name).exists():
-            raise
         raise UserError(f"{str(error).rstrip('.')}; --policy also takes 'expert' and 'random'") from error
 
 
@@ -123,20 +127,24 @@ def taught_tasks(name: str) -> tuple[str, ...]:
     """The tasks that a checkpoint says it was trained on; none for scripted agents and where it does not say."""
     if name in SCRIPTED:
         return ()
-    from rf_agent.config import RoboFlamingoConfig
-    from rf_agent.policy import find_checkpoint
+    from rf_agent.checkpoint import read_config
 
-    return RoboFlamingoConfig.load(find_checkpoint(name) / "config.json").tasks
+    return read_config(_find(name)).tasks
 
 
 def fingerprint(name: str) -> str:
-    """Digest of a checkpoint's files, so that results of different weights are not mixed."""
+    """Digest of a checkpoint's files, so that results of different weights are not mixed.
+
+    Raises:
+        UserError: there is no such policy, or its directory is no checkpoint.
+    """
     if name in SCRIPTED:
         return name
-    from rf_agent.policy import find_checkpoint
+    from rf_agent.checkpoint import read_config
 
     digest = hashlib.sha256()
-    directory = find_checkpoint(name)
+    directory = _find(name)
+    read_config(directory)  # a directory that is no checkpoint is refused here
     for file in sorted(directory.glob("*.json")) + sorted(directory.glob("*.safetensors")):
         with file.open("rb") as stream:
             for block in iter(functools.partial(stream.read, 1 << 20), b""):

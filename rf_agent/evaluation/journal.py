@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +41,11 @@ class Journal:
         line = json.dumps({**asdict(episode), "elapsed": round(seconds, 3)}) + "\n"
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(line if stream.tell() else self._header + line)
+
+    def discard_if_empty(self) -> None:
+        """Remove the directory if nothing was written: an evaluation that failed at once leaves no trace."""
+        with contextlib.suppress(OSError):  # it is not empty
+            self.path.parent.rmdir()
 
     def _read(self, settings: dict[str, Any]) -> None:
         text = self.path.read_text(encoding="utf-8")

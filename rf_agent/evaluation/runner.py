@@ -56,11 +56,12 @@ def env_facts(env_id: str, wanted: Sequence[str] = ()) -> EnvFacts:
     """
     env = make_env(env_id)
     _, info = env.reset(seed=0)
-    for task in wanted:
+    chained = "chain" in info
+    for task in () if chained else wanted:
         env.reset(seed=0, options={"task": task})
     bare = env.unwrapped
     tasks = bare.expert().tasks if hasattr(bare, "expert") else getattr(bare, "tasks", (info["task"],))
-    facts = EnvFacts(tuple(tasks), "chain" in info, str(getattr(bare, "renderer", "unknown")))
+    facts = EnvFacts(tuple(tasks), chained, str(getattr(bare, "renderer", "unknown")))
     close_environments()
     return facts
 
@@ -109,10 +110,14 @@ def evaluate(
             _Job(item, env_id, policy, device, _video(output, item) if index < video_episodes else None, server)
             for index, item in wanted
         )
-        for _, episode in run_jobs(_run, jobs, max(1, min(workers, len(wanted)))):
-            journal.add(episode, time.perf_counter() - begun)
-            if on_episode:
-                on_episode(episode)
+        try:
+            for _, episode in run_jobs(_run, jobs, max(1, min(workers, len(wanted)))):
+                journal.add(episode, time.perf_counter() - begun)
+                if on_episode:
+                    on_episode(episode)
+        except BaseException:
+            journal.discard_if_empty()
+            raise
     return [journal.episodes[item.key] for item in items], time.perf_counter() - begun
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from multiprocessing import AuthenticationError
@@ -114,4 +115,5 @@ class PolicyServer:
             except Exception as error:  # it belongs to those who asked; only its text is sure to survive the journey
                 answers = [RuntimeError(str(error))] * len(batch)
             for connection, answer in zip(connections, answers, strict=True):
-                connection.send(answer)
+                with contextlib.suppress(OSError):  # one who has died waits for nothing; the others do
+                    connection.send(answer)

@@ -62,16 +62,14 @@ class Flamingo(nn.Module):
         return self.vision_encoder(pixels)
 
     def media(self, vision_tokens: Tensor) -> Tensor:
-        """vision tokens (N, V, n, dv) -> media tokens (N, m, dv): each view resampled, then side by side
-        (post fusion)."""
+        """vision tokens (N, V, n, dv) -> media tokens (N, m, dv): each view resampled alone (post fusion)."""
         n, views = vision_tokens.shape[:2]
         return self.perceiver(vision_tokens.flatten(0, 1)).unflatten(0, (n, views)).flatten(1, 2)
 
     def hidden(self, media: Tensor, tokens: Tensor) -> Tensor:
         """Last hidden states of the language model.
 
-        Texts are right-padded and attention is causal, so padding changes no real token and needs no mask
-        here.
+        Texts are right-padded and attention is causal, so padding changes no real token and needs no mask here.
 
         Args:
             media: (N, m, dv).
@@ -92,8 +90,8 @@ class Flamingo(nn.Module):
         finally:
             self._conditioning.media = self._conditioning.sees = None
 
-    def logits(self, vision_tokens: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Next-token logits (N * R, L, vocabulary); `mask` is accepted for symmetry: padding needs none."""
+    def logits(self, vision_tokens: Tensor, tokens: Tensor) -> Tensor:
+        """Next-token logits (N * R, L, vocabulary)."""
         hidden = self.hidden(self.media(vision_tokens), tokens)
         return self.lang_encoder.get_output_embeddings()(hidden)
 

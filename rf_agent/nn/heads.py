@@ -28,9 +28,7 @@ def max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 
     hidden (N, L, d), mask (N, L) true where real -> (N, d).
 
-
-    The reference implementation pools over padding too, so that its features depend on the longest text of
-    the batch.
+    The reference implementation pools over padding too, so that its features depend on the longest text of the batch.
     """
     return hidden.masked_fill(~mask.bool()[..., None], float("-inf")).amax(dim=1)
 
@@ -116,8 +114,7 @@ class PolicyHead(nn.Module):
 
 
 class LSTMHead(PolicyHead):
-    """An LSTM that starts from zero at the first look of the window (paper, Fig. 3a; the reference's
-    default)."""
+    """An LSTM that starts from zero at the first look of the window (paper, Fig. 3a; the reference's default)."""
 
     def __init__(self, dim: int, config: HeadConfig) -> None:
         super().__init__(dim, config)

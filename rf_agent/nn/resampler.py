@@ -21,8 +21,7 @@ def feed_forward(dim: int, mult: int = 4) -> nn.Sequential:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Multi-head attention without a mask: q (N, L, heads * e), k and v (N, M, heads * e) -> (N, L, heads *
-    e)."""
+    """Multi-head attention without a mask: q (N, L, heads * e), k and v (N, M, heads * e) -> shape of q."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, heads, ., e)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 

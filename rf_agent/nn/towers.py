@@ -80,8 +80,7 @@ def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
 
 
 def sine_cosine_grid(rows: int, columns: int, dim: int) -> Tensor:
-    """(rows * columns, dim): half of the channels say the row, half the column, at wavelengths up to twice
-    the grid."""
+    """(rows * columns, dim): half of the channels say the row, half the column; wavelengths up to twice the grid."""
     bands = dim // 4
     frequency = math.pi / max(rows, columns) * torch.logspace(0, math.log2(max(rows, columns)), bands, base=2.0)
 

@@ -10,9 +10,7 @@ from rf_agent.training.losses import action_loss, next_token_loss, place_loss, t
 def test_action_loss_by_hand():
     pose, logits = torch.zeros(1, 1, 1, 6), torch.zeros(1, 1, 1)
     actions = torch.tensor([0.5, 0, 0, 0, 0, 0, 1.0]).view(1, 1, 1, 7)
-    loss, metrics = action_loss(
-        pose, logits, actions, torch.ones(1, 1).bool(), LossConfig(gripper_weight=0.1)
-    )
+    loss, metrics = action_loss(pose, logits, actions, torch.ones(1, 1).bool(), LossConfig(gripper_weight=0.1))
     assert metrics["pose_loss"] == pytest.approx(0.5 * 0.25 / 6)
     assert metrics["gripper_loss"] == pytest.approx(0.6931, abs=1e-4)
     assert loss == pytest.approx(float(metrics["pose_loss"] + 0.1 * metrics["gripper_loss"]))
@@ -30,9 +28,7 @@ def test_padding_contributes_nothing():
     again, _ = action_loss(pose, logits, actions, mask, LossConfig())
     assert loss == again
     short, _ = action_loss(*(x[:, :2] for x in (pose, logits, actions)), mask[:, :2], LossConfig())
-    looks, _ = action_loss(
-        *(x[:, :2] for x in (pose, logits, actions)), torch.ones(2, 2).bool(), LossConfig()
-    )
+    looks, _ = action_loss(*(x[:, :2] for x in (pose, logits, actions)), torch.ones(2, 2).bool(), LossConfig())
     assert short == looks
     nothing, _ = action_loss(pose, logits, actions, torch.zeros(2, 5).bool(), LossConfig())
     assert nothing == 0

@@ -73,9 +73,7 @@ def test_given_text_is_not_asked_for(pictures, tmp_path):
     lesson = Lesson(config(pictures, tmp_path), policy, data)
     ids, given = lesson._encode("Question: where? Short answer:", "left")
     assert policy.tokenizer.decode(ids[given:]).strip().startswith("left")
-    whole = policy.tokenizer("<image>Question: where? Short answer: left<|endofchunk|><|endoftext|>")[
-        "input_ids"
-    ]
+    whole = policy.tokenizer("<image>Question: where? Short answer: left<|endofchunk|><|endoftext|>")["input_ids"]
     assert ids == whole
 
 

@@ -94,9 +94,7 @@ def test_shared_features_equal_windows_encoded_alone(demos):
             out = policy.window(images[None], *policy.tokenize([text]))
             poses.append(out.pose), logits.append(out.gripper_logits)
             actions.append(alone.actions), masks.append(alone.mask)
-        separate, _ = action_loss(
-            *(torch.cat(x) for x in (poses, logits, actions, masks)), policy.config.loss
-        )
+        separate, _ = action_loss(*(torch.cat(x) for x in (poses, logits, actions, masks)), policy.config.loss)
     assert torch.allclose(shared, separate, atol=1e-6)
     assert window_indices(6, 4).tolist() == [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
     assert window_indices(3, 4).tolist() == [[0, 1, 2]]

@@ -64,9 +64,7 @@ def test_the_return_is_the_number_of_tasks_done(chain_env, simulator, easy_chain
         rewards.append(reward)
         assert info["completed"] == number + 1
         assert (terminated, truncated, info["is_success"]) == (number == 4, False, number == 4)
-        assert (
-            decode_instruction(observation["instruction"]) == info["instruction"] == EVALUATION[info["task"]]
-        )
+        assert decode_instruction(observation["instruction"]) == info["instruction"] == EVALUATION[info["task"]]
         assert info["task"] == easy_chain[min(number + 1, 4)] and info["subtask"] == min(number + 1, 4)
     assert rewards == [1.0] * 5
     assert chain_env.step(STAY)[1:4] == (0.0, True, False)

@@ -26,9 +26,7 @@ def drive(table: PlayTable, *waypoints, gripper: float = -1.0, steps: int = 50) 
         for _ in range(steps):
             error = np.asarray(waypoint) - table.robot_obs[:3]
             turn = (np.array(DOWN) - table.robot_obs[3:6] + np.pi) % (2 * np.pi) - np.pi
-            action = np.concatenate(
-                [np.clip(error / 0.02 * 0.3, -0.8, 0.8), np.clip(turn / 0.05 * 0.2, -1, 1)]
-            )
+            action = np.concatenate([np.clip(error / 0.02 * 0.3, -0.8, 0.8), np.clip(turn / 0.05 * 0.2, -1, 1)])
             table.step(np.append(action, gripper))
             if np.linalg.norm(error) < 0.01:
                 break
@@ -86,9 +84,7 @@ def test_pressing_the_button_toggles_the_led(table):
 
 def test_switch_drives_the_bulb(table):
     scene = np.zeros(24)
-    scene[6:24] = np.tile((0.0, -0.1, 0.46, 0, 0, 0), 3) + np.repeat([0.05, 0.17, 0.3], 6) * (
-        [1, 0, 0, 0, 0, 0] * 3
-    )
+    scene[6:24] = np.tile((0.0, -0.1, 0.46, 0, 0, 0), 3) + np.repeat([0.05, 0.17, 0.3], 6) * ([1, 0, 0, 0, 0, 0] * 3)
     scene[3] = 0.088
     table.reset(scene_obs=scene)
     table.step(np.zeros(7))

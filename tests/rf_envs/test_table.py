@@ -100,9 +100,7 @@ def test_a_bad_action_is_refused_and_changes_nothing(env, action, message):
     assert np.array_equal(env.robot_obs, before)
 
 
-@pytest.mark.parametrize(
-    "use", [lambda env: env.step(STAY), lambda env: env.scene_obs, lambda env: env.describe()]
-)
+@pytest.mark.parametrize("use", [lambda env: env.step(STAY), lambda env: env.scene_obs, lambda env: env.describe()])
 def test_use_before_the_first_reset_is_refused(env, use):
     with pytest.raises(gym.error.ResetNeeded, match=r"call env\.reset\(\) first"):
         use(env)
@@ -217,18 +215,14 @@ def test_cameras_are_drawn_at_the_reset_and_every_so_many_steps(make_env, simula
     simulator.renders.clear()
     frames += [env.step(move)[0]["rgb_static"][0, 0, 0] for _ in range(7)]
     assert simulator.renders == ["static", "gripper"] * 2
-    assert (
-        frames[0] == frames[1] == frames[2] != frames[3] == frames[4] == frames[5] != frames[6] == frames[7]
-    )
+    assert frames[0] == frames[1] == frames[2] != frames[3] == frames[4] == frames[5] != frames[6] == frames[7]
     simulator.renders.clear()
     env.reset()
     assert simulator.renders == ["static", "gripper"]
 
 
 def test_image_and_render_size(simulator):
-    env = TableEnv(
-        simulator=lambda scene: simulator, image_size=(50, 40), render_size=70, render_mode="rgb_array"
-    )
+    env = TableEnv(simulator=lambda scene: simulator, image_size=(50, 40), render_size=70, render_mode="rgb_array")
     observation, _ = env.reset(seed=0)
     assert observation["rgb_static"].shape == (50, 50, 3)
     assert observation["rgb_gripper"].shape == (40, 40, 3)

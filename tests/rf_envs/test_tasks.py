@@ -165,9 +165,7 @@ def test_pushing_into_the_drawer(before, after):
 
 
 def test_an_unknown_task_is_refused_with_a_suggestion():
-    with pytest.raises(
-        ValueError, match=r"Unknown task 'open_draw'; did you mean 'open_drawer'.*rf_envs\.TASKS"
-    ):
+    with pytest.raises(ValueError, match=r"Unknown task 'open_draw'; did you mean 'open_drawer'.*rf_envs\.TASKS"):
         check_task("open_draw")
 
 

@@ -125,6 +125,19 @@ def holds(view: View, block: Block) -> bool:
     return _is_caged(view, block) and view.width < _thickness(view, block) + 0.003
 
 
+def let_go(view: View, keep: str | None = None) -> Command | None:
+    """Open the fingers and back out where they are around a block that the task is not about; None elsewhere."""
+    for color, block in view.blocks.items():
+        across, along, height = _in_gripper(view, block.position)
+        around = abs(across) < 0.03 and abs(along) < 0.03 and -0.02 < height < 0.045
+        if color != keep and around and view.width > 0.02:
+            lean = wrap(DOWN[:2] - view.euler[:2])
+            free = ramp(view.width, _thickness(view, block) + 0.006, _thickness(view, block) + 0.016)
+            leave = 0.1 * free * back_out(lean, view.euler[2])
+            return Command(view.tcp + leave, view.euler[2], lean, open=True)
+    return None
+
+
 def table_lean(goal: Vector, yaw: float) -> Vector:
     """Tilt of the gripper (2,) for work at a place on the table, see `Command.lean`.
 

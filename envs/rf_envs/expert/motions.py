@@ -38,6 +38,9 @@ OVERLAP = 0.02
 CLIMB_MARGIN = 0.03
 """Height (m) missing to the free path at which sideways motion stops altogether."""
 
+PANEL_FRONT = -0.055
+"""y (m) up to which the gripper passes in front of the sliding door's handle."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -84,7 +87,10 @@ def approach(tcp: Vector, goal: ArrayLike, way_in: ArrayLike, radius: float, mis
     depth = float((tcp - goal) @ axis)
     sideways = goal + depth * axis - tcp
     keep_out = length * ramp(max(float(np.linalg.norm(sideways)) / radius, misaligned), 1.0, 2.0)
-    freedom = ramp(keep_out - depth, CLIMB_MARGIN, 0.0)
+    freedom = np.full(3, ramp(keep_out - depth, CLIMB_MARGIN, 0.0))
+    if goal[1] + way_in[1] < PANEL_FRONT + 0.02:
+        # at the panel stands the door's handle: come away from there before going sideways past it
+        freedom[0] *= 1 - ramp(tcp[1], PANEL_FRONT, PANEL_FRONT + 0.02) * keep_out / length
     return tcp + freedom * sideways + (keep_out - depth) * axis
 
 

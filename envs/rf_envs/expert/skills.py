@@ -13,10 +13,16 @@ from rf_envs.expert.view import View
 
 Skill = Callable[[View], Command]
 
+
+def _with_free_hand(skill: Skill, keep: str | None = None) -> Skill:
+    """The skill, after letting go of what an earlier task left between the fingers (the block `keep` may stay)."""
+    return lambda view: blocks.let_go(view, keep) or skill(view)
+
+
 COLORS = ("red", "blue", "pink")
 SIDES = {"left": np.array([-1.0, 0.0, 0.0]), "right": np.array([1.0, 0.0, 0.0])}
 
-SKILLS: dict[str, Skill] = {
+_FREE_HANDED: dict[str, Skill] = {
     "open_drawer": fixtures.open_drawer,
     "close_drawer": fixtures.close_drawer,
     **{f"move_slider_{side}": partial(fixtures.move_slider, direction=SIDES[side]) for side in SIDES},
@@ -39,9 +45,15 @@ SKILLS: dict[str, Skill] = {
         for color in COLORS
         for side, turn in (("left", 1.0), ("right", -1.0))
     },
+    "push_into_drawer": blocks.push_into_drawer,
+}
+SKILLS: dict[str, Skill] = {
+    **{
+        task: _with_free_hand(skill, task.split("_")[1] if task.startswith(("lift", "rotate")) else None)
+        for task, skill in _FREE_HANDED.items()
+    },
     "place_in_drawer": blocks.place_in_drawer,
     "place_in_slider": blocks.place_in_slider,
-    "push_into_drawer": blocks.push_into_drawer,
     "stack_block": blocks.stack,
     "unstack_block": blocks.unstack,
 }
