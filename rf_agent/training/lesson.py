@@ -50,6 +50,9 @@ class SceneHead(nn.Module):
         things: (names, 5) and hand: (HAND,), the average scene, which is the first guess.
     """
 
+    things: Tensor
+    hand: Tensor
+
     def __init__(self, tokens: int, dim: int, things: Tensor, hand: Tensor):
         super().__init__()
         # few numbers per token: every place in the picture can say something, and the MLP stays small
@@ -67,6 +70,8 @@ class SceneHead(nn.Module):
 
 class PlaceHead(nn.Module):
     """Feature (N, d) to a place target (N, TARGET_SIZE); `mean` makes the first guess the average place."""
+
+    mean: Tensor
 
     def __init__(self, dim: int, mean: Tensor):
         super().__init__()

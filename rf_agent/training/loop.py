@@ -33,8 +33,8 @@ class Loop:
         model: everything that is trained (its frozen parameters are neither optimised nor saved in
             checkpoints).
         objective: draws a batch with the generator it is given, knowing the share of the run that is over, and
-            returns loss and scalars. All its randomness must come from that generator or from torch's global one: both are restored by
-            `resume`.
+            returns loss and scalars. All its randomness must come from that generator or from torch's global one:
+            both are restored by `resume`.
         evaluate: scalars on held-out data; called with the averaged weights.
         reporter: where progress goes.
         groups: parameter groups of the optimizer (see `optim.parameter_groups`); all of the model's by
@@ -123,6 +123,9 @@ class Loop:
         self.model.train()
         with self._autocast:
             loss, metrics = self.objective(self.rng, self.progress)
+        # before the step, so that neither weights nor checkpoints ever hold what is not a number
+        if not torch.isfinite(loss):
+            raise UserError(f"the loss is {float(loss)} at step {self.step}: start again with a lower --learning-rate")
         self.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(self.optimizer)
@@ -137,10 +140,6 @@ class Loop:
 
     def _log(self, curves: Curves, metrics: dict[str, Any], seconds: float) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values["loss"]):
-            raise UserError(
-                f"the loss is {values['loss']} at step {self.step}: start again with a lower --learning-rate"
-            )
         curves.write(
             self.step,
             {**values, "learning_rate": self.optimizer.param_groups[0]["lr"], "minutes": self.elapsed / 60},

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from rf_agent.config import LossConfig
 
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is true; zero (and differentiable) when it is true nowhere."""
     mask = mask.to(values.dtype).expand_as(values)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from rf_agent.demos.grounding import PictureSet
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.training.callbacks import Reporter, Silent
 from rf_agent.training.lesson import Lesson
 from rf_agent.training.loop import Loop
-from rf_agent.training.settings import LoopConfig, choose_device, claim_output
+from rf_agent.training.settings import LoopConfig, choose_device, claim_output, command
 
 
 @dataclass(kw_only=True)
@@ -68,7 +66,7 @@ class PretrainReport:
 
 
 def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> PretrainReport:
-    """Pre-train a VLM; writes `config.output / "vlm"` (a policy checkpoint), `places.pt` and the curves.
+    """Pre-train a VLM; writes `config.output / "vlm"` (a policy checkpoint) and the curves.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad data or settings, before anything is written.
@@ -85,7 +83,6 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     lesson = Lesson(config, policy, pictures)
     loop = Loop(config, lesson.model, lesson.loss, lesson.evaluate, reporter)
     scalars = loop.run()
-    torch.save(lesson.model["places"].state_dict(), config.output / "places.pt")
     report = PretrainReport(config.output / "vlm", lesson.grounding, scalars)
     policy.eval().save_pretrained(report.output, card=_card(config, report))
     reporter.say(report.table())
@@ -93,8 +90,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
 
 
 def _card(config: PretrainConfig, report: PretrainReport) -> str:
-    files = ", ".join(path.name for path in config.pictures)
     return (
-        f"# {config.preset}, pre-trained VLM\n\nTrained by `rf-agent pretrain` on {files}; its policy "
-        f"head is untrained: `rf-agent train --init` starts from it.\n\n```\n{report.table()}\n```\n"
+        f"# {config.preset}, pre-trained VLM\n\n"
+        "Its policy head is untrained: `rf-agent train --init` starts from it.\n\n"
+        f"    {command('pretrain', config)}\n\n```\n{report.table()}\n```\n"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -83,3 +84,24 @@ def claim_output(config: LoopConfig) -> None:
         )
     if config.resume and not exists:
         raise FileNotFoundError(f"{config.output} holds no {CHECKPOINT} to resume: leave --resume out to start")
+
+
+def command(name: str, config: LoopConfig) -> str:
+    """The command line of a run: all settings that are not the defaults, files by their names alone."""
+    words = ["rf-agent", name]
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value == field.default and field.default is not MISSING or field.name == "resume":
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{flag}", *map(_word, values)]
+    return " ".join(words)
+
+
+def _word(value: Any) -> str:
+    # where somebody's files lie is nobody else's business
+    return value.name if isinstance(value, Path) else str(value)

@@ -22,7 +22,7 @@ from rf_agent.training.callbacks import Reporter, Silent
 from rf_agent.training.loop import Loop
 from rf_agent.training.losses import action_loss
 from rf_agent.training.optim import parameter_groups
-from rf_agent.training.settings import LoopConfig, choose_device, claim_output
+from rf_agent.training.settings import LoopConfig, choose_device, claim_output, command
 
 
 @dataclass(kw_only=True)
@@ -82,13 +82,14 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
     demos = DemoSet(config.demos, shape.image.size, shape.head.execute, shape.head.chunk)
     policy = _build(config, shape, start, demos).to(device)
     reporter.say(policy.trainable_summary())
-    imitation = Imitation(config, policy, demos, reporter)
     vlm, head = policy.vlm.parameters(), policy.head.parameters()
     groups = [
         *parameter_groups(vlm, config.learning_rate * config.vlm_rate, config.weight_decay),
         *parameter_groups(head, config.learning_rate, config.weight_decay),
     ]
+    imitation = Imitation(config, policy, demos)
     try:
+        imitation.prepare(reporter)
         scalars = Loop(config, policy, imitation.loss, imitation.evaluate, reporter, groups).run()
     finally:
         imitation.close()
@@ -120,7 +121,7 @@ def _build(
 class Imitation:
     """The objective on random runs of the demonstrations, and its value on held-out ones."""
 
-    def __init__(self, config: TrainConfig, policy: RoboFlamingoPolicy, demos: DemoSet, reporter: Reporter):
+    def __init__(self, config: TrainConfig, policy: RoboFlamingoPolicy, demos: DemoSet):
         self.config, self.policy, self.demos = config, policy, demos
         if config.run_looks < policy.config.head.window:
             raise ValueError(
@@ -132,7 +133,10 @@ class Imitation:
         self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
         self._cache: NDArray[np.float16] | None = None
         self._cache_file = config.output / "vision_tokens.cache"
-        if config.cache_vision and not self._vision_learns:
+
+    def prepare(self, reporter: Reporter) -> None:
+        """Encode all frames once, if the vision tower stays as it is; `close` removes the result."""
+        if self.config.cache_vision and not self._vision_learns:
             self._cache = self._encode_all(reporter)
 
     def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
@@ -221,15 +225,9 @@ def chunk_loss(
 def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str:
     tasks = sorted({episode.task for episode in demos.episodes})
     results = "\n".join(f"- {name}: {value:.4g}" for name, value in scalars.items()) or "- none held out"
-    settings = " ".join(
-        f"--{name.replace('_', '-')} {value}"
-        for name in ("preset", "steps", "minutes", "batch_size", "learning_rate", "seed")
-        if (value := getattr(config, name)) is not None
-    )
-    files = " ".join(path.name for path in config.demos)
     return (
         f"# {config.preset}\n\nA RoboFlamingo policy (arXiv:2311.01378) trained by imitation of "
         f"{len(demos.episodes)} demonstrations of {len(tasks)} tasks: {', '.join(tasks)}.\n\n"
-        f"    rf-agent train --demos {files} {settings}\n\nOn held-out demonstrations:\n\n{results}\n\n"
+        f"    {command('train', config)}\n\nOn held-out demonstrations:\n\n{results}\n\n"
         "Load it with `RoboFlamingoPolicy.from_pretrained(<this directory>)`.\n"
     )

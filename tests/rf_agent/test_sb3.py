@@ -1,0 +1,64 @@
+"""The policy in Stable-Baselines3's own evaluation, on the real environments."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from policy_cases import make_policy
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+STEPS = 5
+
+
+def make(seed: int, env_id: str = "rf/PlayTableD-v0"):
+    def build() -> gym.Env:
+        env = gym.make(f"rf_envs:{env_id}", max_steps=STEPS, tasks=("open_drawer", "turn_on_led"))
+        env.reset(seed=seed)
+        return env
+
+    return build
+
+
+def test_evaluate_policy_runs_several_environments():
+    policy = make_policy()
+    env = VecMonitor(DummyVecEnv([make(0), make(1)]))
+    rewards, lengths = evaluate_policy(policy, env, n_eval_episodes=4, return_episode_rewards=True)
+    env.close()
+    assert lengths == [STEPS] * 4
+    assert rewards == [0.0] * 4  # nothing is solved in five steps
+
+
+class ExpertAsPolicy:
+    """What the expert does, in SB3's `predict` protocol, to see that solved episodes are counted."""
+
+    def __init__(self, env: gym.Env) -> None:
+        self.expert = env.unwrapped.expert()
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.asarray(self.expert.act())[None], None
+
+
+def test_the_mean_reward_is_the_success_rate():
+    env = gym.make("rf_envs:rf/PlayTableD-v0", render_every=1000, tasks=("open_drawer", "turn_on_led"))
+    env.reset(seed=0)
+    mean, deviation = evaluate_policy(ExpertAsPolicy(env), env, n_eval_episodes=3, warn=False)
+    env.close()
+    assert (mean, deviation) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_state_is_handed_back_by_the_caller(deterministic):
+    """Two runs of `predict` from the same state agree: nothing is kept in the policy."""
+    policy = make_policy()
+    env = gym.make("rf_envs:rf/PlayTableD-v0")
+    observation, _ = env.reset(seed=0)
+    batch = {key: value[None] for key, value in observation.items()}
+    first, state = policy.predict(batch, None, np.ones(1, bool), deterministic)
+    again, _ = policy.predict(batch, None, np.ones(1, bool), deterministic)
+    np.testing.assert_array_equal(first, again)
+    one, _ = policy.predict(batch, state, np.zeros(1, bool), deterministic)
+    two, _ = policy.predict(batch, state, np.zeros(1, bool), deterministic)
+    np.testing.assert_array_equal(one, two)
+    env.close()
