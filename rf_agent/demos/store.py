@@ -69,8 +69,9 @@ def create_store(path: Path, env_args: dict[str, Any]) -> None:
 def append_demo(path: Path, demo: Demo) -> str:
     """Write one demonstration under the next free name, which is returned.
 
-    The attribute `complete` is set last, and the file is opened for this one write: a process killed at
-    another time leaves a closed file, one killed while writing a group that readers skip.
+    The attribute `complete` is set last, and the file is opened for this one write: an interruption (Ctrl-C) in the
+    middle of it leaves a group that readers skip, and a process killed at any other time a closed file. A kill within
+    the milliseconds of the write itself can damage the file: HDF5 has no journal.
     """
     with open_hdf5(path, "r+") as file:
         data = file["data"]
