@@ -57,6 +57,7 @@ def write(
     with replaced_directory(directory) as draft:
         config.save(draft / CONFIG)
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, draft / WEIGHTS)
+        shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors makes a file that only its owner may read
         tokenizer.save_pretrained(draft)
         (draft / CARD).write_text(card, encoding="utf-8")
     return directory
