@@ -73,7 +73,8 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
         workers: 1 runs everything in this process.
 
     Raises:
-        RuntimeError: when a worker process dies; what was yielded before stays valid.
+        RuntimeError: when a worker process dies; what was yielded before stays valid. An error of `work` is raised
+            after the jobs under way have been yielded.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: give 1 or more")
@@ -88,17 +89,24 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     pending: dict[Future[Result], Job] = {}
+    failures: list[BaseException] = []
     remaining = iter(jobs)
     try:
         while True:
-            for job in itertools.islice(remaining, 2 * workers - len(pending)):
-                pending[pool.submit(work, job)] = job
+            if not failures:
+                for job in itertools.islice(remaining, 2 * workers - len(pending)):
+                    pending[pool.submit(work, job)] = job
             if not pending:
-                return
+                break
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 job = pending.pop(future)
-                yield job, future.result()
+                if error := future.exception():
+                    failures.append(error)  # what is under way is finished and kept before it is raised
+                else:
+                    yield job, future.result()
+        if failures:
+            raise failures[0]
     except BrokenProcessPool as error:
         raise RuntimeError(
             "a worker process died (out of memory, or killed): start the same command again to go on, "

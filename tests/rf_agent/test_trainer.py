@@ -110,7 +110,8 @@ def test_learns_what_is_shown(demos, tmp_path):
     image = np.zeros((200, 200, 3), np.uint8)
     action = policy.act({"rgb_static": image, "rgb_gripper": image[:84, :84], "instruction": "open drawer 1"})
     assert action.shape == (7,)
-    assert "rf-agent train --demos demos.hdf5" in (report.output / "README.md").read_text()
+    card = (report.output / "README.md").read_text()
+    assert "rf-agent train --output run --steps 120" in card and "--demos demos.hdf5" in card
     assert not list((tmp_path / "run").glob("*.cache"))
 
 
