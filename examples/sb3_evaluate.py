@@ -4,10 +4,14 @@ import argparse
 from typing import Any
 
 import gymnasium as gym
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
 
 from rf_agent import RoboFlamingoPolicy
+
+try:
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
+except ImportError:
+    raise SystemExit("this example needs Stable-Baselines3: pip install -c constraints.txt '.[sb3]'") from None
 
 TASKS = ("open_drawer", "move_slider_left", "turn_on_led", "push_red_block_left", "lift_red_block_table")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -28,6 +28,8 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokeniz
     if vocab_size < least:
         raise ValueError(f"vocab_size is {vocab_size}, but bytes and special tokens alone are {least}; give more.")
     tokenizer = Tokenizer(models.BPE())
+    # "Push the RED block" and "push the red block" are the same wish, and a small corpus is all lower case
+    tokenizer.normalizer = normalizers.Lowercase()
     # A space before the first word too, so that a word is the same token wherever it stands.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()

@@ -56,6 +56,11 @@ def env_facts(env_id: str, wanted: Sequence[str] = ()) -> EnvFacts:
     """
     env = make_env(env_id)
     _, info = env.reset(seed=0)
+    if "task" not in info or "is_success" not in info:
+        raise ValueError(
+            f"{env_id} does not say its task and success in `info`: give an environment of single tasks or of chains, "
+            "such as rf/PlayTableD-v0"
+        )
     chained = "chain" in info
     for task in () if chained else wanted:
         env.reset(seed=0, options={"task": task})

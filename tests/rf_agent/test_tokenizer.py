@@ -26,3 +26,10 @@ def test_pad_is_on_the_right():
 def test_too_small_a_vocabulary_is_refused():
     with pytest.raises(ValueError, match="vocab_size is 100"):
         build_tokenizer(CORPUS, 100)
+
+
+def test_upper_and_lower_case_read_the_same():
+    tokenizer = build_tokenizer(["push the red block"] * 3, 300)
+    texts = [prompt(text) for text in ("push the red block", "Push the RED block")]
+    lower, upper = encode(tokenizer, texts)
+    assert lower == upper and image_token(tokenizer) in lower
