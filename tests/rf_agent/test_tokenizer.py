@@ -10,7 +10,7 @@ def test_known_words_are_one_token_and_unknown_text_survives():
     assert len(ids) == 1 + len(CORPUS[0].split()) + 2
     assert ids[0] == image_token(tokenizer) and ids[-1] == tokenizer.eos_token_id
     (unknown,) = encode(tokenizer, ["Öffne die Schublade ☃"])
-    assert tokenizer.decode(unknown).strip() == "Öffne die Schublade ☃"
+    assert tokenizer.decode(unknown).strip() == "öffne die schublade ☃"  # all bytes, in lower case
 
 
 def test_prompt_is_openflamingos():
