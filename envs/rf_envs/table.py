@@ -100,7 +100,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         self._state: StateInfo | None = None
         self._start: StateInfo = {}
         self._task, self._instruction = "", ""
-        self._steps = self._task_steps = 0
+        self._task_steps = 0
         self._is_success = False
         self._ended = [False, False]
 
@@ -117,7 +117,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         checked = self._check_options(options or {})
         super().reset(seed=seed)
         self._simulator = self._simulator or self._make_simulator(self.scene)
-        self._steps, self._is_success, self._ended = 0, False, [False, False]
+        self._is_success, self._ended = False, [False, False]
         self._begin_episode(self._simulator, checked)
         return self._observe(), self._info()
 
@@ -131,7 +131,6 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         simulator = self._running()
         simulator.step(check_action(action))
         self._state = simulator.info()
-        self._steps += 1
         self._task_steps += 1
         reward = 0.0
         # stepping on after the end is allowed but changes nothing: it stays ended, without a further reward
@@ -220,7 +219,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         """
         super().reset(seed=seed)
         self._simulator = self._simulator or self._make_simulator(self.scene)
-        self._steps, self._is_success, self._ended = 0, False, [False, False]
+        self._is_success, self._ended = False, [False, False]
         self._state = scatter(SCENES[self.scene], self._simulator, self.np_random)
         self._give(self._draw_possible_task())
         return self._observe()

@@ -81,7 +81,7 @@ def place_loss(predicted: Tensor, target: Tensor, known: Tensor, beta: float = 0
     """Smooth L1 over the known entries of place targets.
 
     Args:
-        predicted, target: (N, D) in normalised units (pretrain.PLACE_UNIT metres for positions).
+        predicted, target: (N, D) in normalised units (demos.grounding.PLACE_UNIT metres for positions).
         known: (N, D) false where a target has no value (the yaw of a lamp).
         beta: where the loss turns from quadratic to linear; 0.1 units is one centimetre.
     """
