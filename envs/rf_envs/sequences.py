@@ -75,32 +75,22 @@ class StartPlaces:
     slider_right: Point
 
 
-CALVIN_PLACES = StartPlaces(
-    table=((0.0500000896, -0.120000177, 0.459990009), (0.229995412, -0.11999514, 0.45999001)),
-    slider_left=(-0.240851662, 0.0924044687, 0.460990009),
-    slider_right=(0.070341633, 0.0924044687, 0.460990009),
-)
-"""CALVIN's places, which fit its evaluation scene D alone."""
+_TABLE: tuple[Point, Point] = ((0.0500000896, -0.120000177, 0.459990009), (0.229995412, -0.11999514, 0.45999001))
+_LEFT: Point = (-0.240851662, 0.0924044687, 0.460990009)
+_RIGHT: Point = (0.070341633, 0.0924044687, 0.460990009)
 
 
-def start_places(scene: Scene) -> StartPlaces:
-    """The start places in ``scene``: CALVIN's own for D, at the same fractions of the surfaces elsewhere."""
-    if scene.name == "D":
-        return CALVIN_PLACES
-    reference = SCENES["D"].surfaces
+def _along(place: Point, x: float) -> Point:
+    return (x, *place[1:])
 
-    def move(point: Point, surface: str) -> Point:
-        (low, *_), (high, *_) = reference[surface]
-        (new_low, *_), (new_high, *_) = scene.surfaces[surface]
-        fraction = (point[0] - low) / (high - low)
-        return (new_low + fraction * (new_high - new_low), *point[1:])
 
-    first, second = CALVIN_PLACES.table
-    return StartPlaces(
-        table=(move(first, "table"), move(second, "table")),
-        slider_left=move(CALVIN_PLACES.slider_left, "slider_left"),
-        slider_right=move(CALVIN_PLACES.slider_right, "slider_right"),
-    )
+START_PLACES = {
+    "A": StartPlaces(_TABLE, _LEFT, _RIGHT),
+    "B": StartPlaces((_along(_TABLE[0], -0.13), _along(_TABLE[1], 0.05)), _along(_LEFT, -0.04), _along(_RIGHT, 0.27)),
+    "C": StartPlaces(_TABLE, _along(_LEFT, -0.04), _along(_RIGHT, 0.25)),
+    "D": StartPlaces(_TABLE, _LEFT, _RIGHT),
+}
+"""CALVIN's places fit its evaluation scene D; where another scene's surfaces differ, they lie alike on those."""
 
 
 def state_seed(state: SymbolicState) -> int:
@@ -126,7 +116,7 @@ def initial_state(state: SymbolicState, scene: Scene = SCENES["D"]) -> tuple[np.
         ``robot_obs`` (15,) and ``scene_obs`` (24,), float64.
     """
     random = np.random.RandomState(state_seed(state))
-    places = start_places(scene)
+    places = START_PLACES[scene.name]
     slots = [np.array(place) for place in places.table]
     random.shuffle(slots)  # type: ignore[arg-type]
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from rf_envs.expert import fixtures
 from rf_envs.expert.motions import DOWN, FINGER, MAX_LEAN, TRAVEL, Command, approach, ramp, shove
 from rf_envs.expert.view import Block, Vector, View, wrap
-from rf_envs.scenes import BLOCK_WIDTH, DRAWER_FLOOR, ROBOT_BASE, TABLE_TOP
+from rf_envs.scenes import BLOCK_WIDTH, DRAWER_FLOOR, DRAWER_MAX, ROBOT_BASE, TABLE_TOP
 
 CLEARANCE = TRAVEL - TABLE_TOP - BLOCK_WIDTH / 2
 """Height (m) above a block's centre at which the gripper passes over blocks beside it."""
@@ -23,14 +24,20 @@ SHELF_FRONT, DRAWER_BACK = 0.03, -0.18
 DRAWER_FRONT = -0.158
 """y of the inside of the drawer's front while the drawer is closed."""
 DOOR_HALF_WIDTH = 0.14
+DRAWER_REACH = 0.14
+"""How far (m) beside the drawer's middle a block still falls into it."""
+OPEN_ENOUGH = 0.11
+"""From this joint position (m) on, a block fits into the drawer."""
+RELIEF = 0.003
+"""How far (m) at a time the gripper eases up while its fingers do not open."""
 FINGER_ROOM = 0.056
 """From the tcp to the outside of an open finger (m)."""
 
 
 def lift(view: View, color: str) -> Command:
-    """Grasp the block and pull it out the way the gripper came."""
+    """Grasp the block and pull it out the way the gripper came; move door or drawer first if they cover it."""
     block = view.blocks[color]
-    return grasp(view, block) or Command(view.tcp + _way_in(view, block), view.euler[2], _lean(view, block))
+    return _uncover(view, block) or grasp(view, block) or Command(view.tcp + _way_in(view, block), view.euler[2], _lean(view, block))
 
 
 def rotate(view: View, color: str, direction: float) -> Command:
@@ -55,9 +62,15 @@ def push(view: View, color: str, direction: Vector) -> Command:
 
 def push_into_drawer(view: View) -> Command:
     """Push the block that is nearest to the table's edge over it, into the open drawer."""
-    table = [b for b in view.blocks.values() if b.position[1] < 0.03 and b.position[2] > TABLE_TOP]
-    inside = [b for b in table if abs(b.position[0] - view.scene.drawer_x) < 0.15]
-    block = min(inside or table or list(view.blocks.values()), key=lambda b: b.position[1])
+    if view.drawer < OPEN_ENOUGH:
+        return fixtures.open_drawer(view)
+    table = [color for color, block in view.blocks.items() if _is_on_table(block)] or list(view.blocks)
+    aside = {color: view.blocks[color].position[0] - view.scene.drawer_x for color in table}
+    inside = [color for color in table if abs(aside[color]) < DRAWER_REACH]
+    if not inside:
+        color = min(table, key=lambda color: abs(aside[color]))
+        return push(view, color, np.array([-np.sign(aside[color]), 0.0, 0.0]))
+    block = min((view.blocks[color] for color in inside), key=lambda b: b.position[1])
     towards = np.array([0.0, -1.0, 0.0])
     touch = block.half_extent(towards) + FINGER
     contact = block.position + [0, 0, 0.008] - touch * towards
@@ -76,10 +89,10 @@ def unstack(view: View) -> Command:
 def stack(view: View) -> Command:
     """Put the held block on the nearest one on the table."""
     block = _carried(view)
-    others = [b for b in view.blocks.values() if b is not block and b.position[1] < SHELF_FRONT]
-    below = min(others or [block], key=lambda b: float(np.linalg.norm(b.position - view.tcp)))
+    others = [b for b in view.blocks.values() if b is not block]
+    below = min([b for b in others if _is_on_table(b)] or others, key=lambda b: float(np.linalg.norm(b.position - view.tcp)))
     spot = below.position + [0, 0, below.half_extent(UP) + block.half_extent(UP)]
-    return _put(view, block, spot, CLEARANCE, 0.008)
+    return _put(view, block, spot, CLEARANCE, 0.008, _level(view, block))
 
 
 def place_in_drawer(view: View) -> Command:
@@ -95,10 +108,10 @@ def place_in_slider(view: View) -> Command:
     """Let the held block down onto the shelf, beside the sliding door."""
     block = _carried(view)
     low, high = max(shelf_openings(view), key=lambda gap: gap[1] - gap[0])
-    slack = max((high - low) / 2 - 0.06, 0.0)
+    slack = max((high - low) / 2 - 0.04, 0.0)
     spots = [np.array([x, 0.075, TABLE_TOP]) for x in (low + high) / 2 + slack * np.linspace(-1, 1, 9)]
     spot = _free_spot(view, block, spots) + [0, 0, block.half_extent(UP)]
-    return _put(view, block, spot, SHELF_CLEARANCE, 0.02, np.array([0.0, SHELF_LEAN]))
+    return _put(view, block, spot, SHELF_CLEARANCE, 0.02, np.array([0.0, SHELF_LEAN]), DOWN[2])
 
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -133,8 +146,23 @@ def let_go(view: View, keep: str | None = None) -> Command | None:
         if color != keep and around and view.width > 0.02:
             lean = wrap(DOWN[:2] - view.euler[:2])
             free = ramp(view.width, _thickness(view, block) + 0.006, _thickness(view, block) + 0.016)
-            leave = 0.1 * free * back_out(lean, view.euler[2])
-            return Command(view.tcp + leave, view.euler[2], lean, open=True)
+            # fingers that press on the table or twist the block jam: ease up, and turn along with its sides
+            leave = max(0.1 * free, RELIEF) * back_out(lean, view.euler[2])
+            return Command(view.tcp + leave, block.yaw(view.euler[2], np.pi / 2), lean, open=True)
+    return None
+
+
+def step_back(view: View, keep: str | None = None) -> Command | None:
+    """Back away from a block that the closed fingers have just pushed; None elsewhere.
+
+    The arm would follow the push that was asked for a little further, and go on touching the block.
+    """
+    for color, block in view.blocks.items():
+        apart = view.tcp - block.position
+        aside = apart * [1, 1, 0] / max(float(np.hypot(*apart[:2])), 1e-6)
+        gap = float(apart @ aside) - block.half_extent(aside) - FINGER
+        if color != keep and view.width < 0.02 and abs(apart[2]) < 0.03 and 0 < gap + 0.005 < 0.015:
+            return Command(view.tcp + 0.06 * aside + [0, 0, 0.02], view.euler[2], wrap(DOWN[:2] - view.euler[:2]))
     return None
 
 
@@ -157,22 +185,55 @@ def back_out(lean: Vector, yaw: float) -> Vector:
     return np.array([-sideways * sin - forward * cos, sideways * cos - forward * sin, 1.0])
 
 
-def _put(view: View, block: Block, spot: Vector, clearance: float, above: float, lean: Vector | None = None) -> Command:
+def _put(
+    view: View,
+    block: Block,
+    spot: Vector,
+    clearance: float,
+    above: float,
+    lean: Vector | None = None,
+    yaw: float | None = None,
+) -> Command:
     """Carry the block to `spot` (its centre at rest), let go within `above` of it, and back out."""
     lean = np.zeros(2) if lean is None else lean
     error = block.position - spot
     arrived = float(np.hypot(*error[:2])) < 0.025 and -0.02 < error[2] < above
-    if arrived and holds(view, block):
-        return Command(view.tcp, view.euler[2], lean, open=True)
     if arrived and _is_caged(view, block):
-        leave = 0.1 * back_out(lean, view.euler[2]) * ramp(view.width, 0.045, 0.06)
+        free = 0.1 * ramp(view.width, _thickness(view, block) + 0.005, _thickness(view, block) + 0.02)
+        leave = max(free, RELIEF) * back_out(lean, view.euler[2])
         return Command(view.tcp + leave, view.euler[2], lean, open=True)
     picking = grasp(view, block)
     if picking is not None:
         return picking
     goal = spot + [0, 0, above / 2] + view.tcp - block.position
     way_in = clearance * back_out(lean, DOWN[2])
-    return Command(approach(view.tcp, goal, way_in, 0.012), view.euler[2], lean)
+    return Command(approach(view.tcp, goal, way_in, 0.012), view.euler[2] if yaw is None else yaw, lean)
+
+
+def _uncover(view: View, block: Block) -> Command | None:
+    """Move the sliding door or the drawer away where it leaves the hand no room at the block; None elsewhere."""
+    x, y, z = block.position
+    if z < TABLE_TOP:
+        in_the_way = view.drawer < OPEN_ENOUGH or y > DRAWER_BACK - 0.02
+        return fixtures.open_drawer(view) if in_the_way and view.drawer < DRAWER_MAX - 0.01 else None
+    door = view.scene.slide_x - view.slide
+    side = np.sign(x - door)
+    room = view.slide if side < 0 else view.scene.slide_max - view.slide
+    if y > SHELF_FRONT and abs(x - door) < DOOR_HALF_WIDTH + FINGER_ROOM - 0.012 and room > 0.005:
+        return fixtures.move_slider(view, np.array([-side, 0.0, 0.0]))
+    return None
+
+
+def _is_on_table(block: Block) -> bool:
+    return bool(block.position[2] > TABLE_TOP and block.position[1] < SHELF_FRONT)
+
+
+def _level(view: View, block: Block) -> Vector:
+    """Tilt (2,) with which the held block stands upright; one from the shelf was grasped by a leaning gripper."""
+    axis = block.axes[:, int(np.argmax(np.abs(block.axes[2])))]
+    axis = axis * np.sign(axis[2])
+    tilt = np.arctan2(axis[0] * np.cos(view.euler[2]) + axis[1] * np.sin(view.euler[2]), axis[2])
+    return np.array([0.0, np.clip(DOWN[1] - view.euler[1] + tilt, 0.0, SHELF_LEAN)])
 
 
 def _carried(view: View) -> Block:

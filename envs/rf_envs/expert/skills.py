@@ -14,16 +14,25 @@ from rf_envs.expert.view import View
 Skill = Callable[[View], Command]
 
 
-def _with_free_hand(skill: Skill, keep: str | None = None) -> Skill:
-    """The skill, after letting go of what an earlier task left between the fingers (the block `keep` may stay)."""
-    return lambda view: blocks.let_go(view, keep) or skill(view)
+def _with_free_hand(skill: Skill, held: str | None = None, pushed: str | None = None) -> Skill:
+    """The skill, after letting go of what an earlier task left in or before the hand.
+
+    Args:
+        skill: what to do then.
+        held: the block that may stay between the fingers.
+        pushed: the block that may stay before them.
+    """
+
+    def free_handed(view: View) -> Command:
+        return blocks.let_go(view, held) or blocks.step_back(view, pushed) or fixtures.unhook(view) or skill(view)
+
+    return free_handed
 
 
 COLORS = ("red", "blue", "pink")
 SIDES = {"left": np.array([-1.0, 0.0, 0.0]), "right": np.array([1.0, 0.0, 0.0])}
 
 _FREE_HANDED: dict[str, Skill] = {
-    "open_drawer": fixtures.open_drawer,
     "close_drawer": fixtures.close_drawer,
     **{f"move_slider_{side}": partial(fixtures.move_slider, direction=SIDES[side]) for side in SIDES},
     "turn_on_led": partial(fixtures.press_button, goal=True),
@@ -45,13 +54,18 @@ _FREE_HANDED: dict[str, Skill] = {
         for color in COLORS
         for side, turn in (("left", 1.0), ("right", -1.0))
     },
-    "push_into_drawer": blocks.push_into_drawer,
 }
 SKILLS: dict[str, Skill] = {
     **{
-        task: _with_free_hand(skill, task.split("_")[1] if task.startswith(("lift", "rotate")) else None)
+        task: _with_free_hand(
+            skill,
+            held=task.split("_")[1] if task.startswith(("lift", "rotate")) else None,
+            pushed=task.split("_")[1] if task.startswith("push") else None,
+        )
         for task, skill in _FREE_HANDED.items()
     },
+    "open_drawer": lambda view: blocks.let_go(view) or blocks.step_back(view) or fixtures.open_drawer(view),
+    "push_into_drawer": lambda view: blocks.let_go(view) or fixtures.unhook(view) or blocks.push_into_drawer(view),
     "place_in_drawer": blocks.place_in_drawer,
     "place_in_slider": blocks.place_in_slider,
     "stack_block": blocks.stack,
