@@ -16,6 +16,13 @@ DRAWER_BACK = -0.18
 """y of the table's front edge: what is in the drawer and behind it is out of sight and out of reach."""
 DRAWER_FRONT = -0.158
 """y of the inside of the drawer's front when it is closed."""
+FINGER_ROOM = 0.056
+"""From the middle of the gripper to the outside of an open finger (m)."""
+GRASP_SHIFT = 0.012
+"""How far off its middle (m) a block can still be grasped well."""
+HAND_HALF_WIDTH = 0.1
+HAND_DEPTH = 0.1
+"""y up to which the leaning hand, which is wider than the fingers, stays in front of the panel."""
 PANEL_SHIFT = 0.05
 """The static camera looks past the door at a slant: a shelf block appears this much further right (x)."""
 
@@ -55,9 +62,11 @@ def _door_x(scene: Scene, info: StateInfo) -> float:
     return scene.slide_x - info["scene_info"]["doors"]["base__slide"]["current_state"]
 
 
-def is_reachable_on_shelf(scene: Scene, info: StateInfo, x: float) -> bool:
-    """Whether the door leaves a block at ``x`` on the shelf free for the gripper."""
-    return abs(x - _door_x(scene, info)) > DOOR_HALF_WIDTH + 0.03
+def is_reachable_on_shelf(scene: Scene, info: StateInfo, position: np.ndarray) -> bool:
+    """Whether door and panel leave a block on the shelf free for the fingers, and the hand behind them."""
+    x, y, _ = position
+    gap = min(abs(x - _door_x(scene, info)) - DOOR_HALF_WIDTH, x - scene.plank_x[0], scene.plank_x[1] - x)
+    return bool(gap > FINGER_ROOM - GRASP_SHIFT and (gap > HAND_HALF_WIDTH or y < HAND_DEPTH))
 
 
 def place_of(scene: Scene, position: np.ndarray) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from rf_envs import tasks
 from rf_envs.geometry import DRAWER_BACK, is_reachable_on_shelf
-from rf_envs.scenes import DRAWER_MAX, Scene
+from rf_envs.scenes import DRAWER_MAX, ROBOT_BASE, Scene
 from rf_envs.tasks import StateInfo, held_block, rests_on_blocks, table_link, touched_bodies, touched_links
 
 JOINT_MARGIN = 0.01
@@ -21,6 +23,8 @@ PUSH_TRAVEL = 0.105
 BLOCK_REACH = 0.03
 """Half the width, along x, of a block that stands across."""
 BUTTON_REACH = 0.04
+ARM_REACH = 0.74
+"""Horizontal distance (m) from the robot's base up to which a held block can be put down upright on another."""
 
 
 def push_range(scene: Scene, direction: int) -> tuple[float, float]:
@@ -74,10 +78,10 @@ def _can_push(info: StateInfo, scene: Scene, block: str, distance: float) -> boo
 def _can_lift(info: StateInfo, scene: Scene, block: str, height: float, link: str) -> bool:
     if not (_hands_free(info) and _is_free_on(info, block, link)):
         return False
-    x, y, _ = tasks.blocks(info)[block]["current_pos"]
+    position = tasks.blocks(info)[block]["current_pos"]
     if link == "plank_link":
-        return is_reachable_on_shelf(scene, info, x)
-    return link != "drawer_link" or (_drawer(info) > OPEN_DRAWER and y < DRAWER_BACK - 0.02)
+        return is_reachable_on_shelf(scene, info, position)
+    return link != "drawer_link" or (_drawer(info) > OPEN_DRAWER and position[1] < DRAWER_BACK - 0.02)
 
 
 def _can_move_door(info: StateInfo, scene: Scene, joint: str, distance: float) -> bool:
@@ -93,8 +97,15 @@ def _can_place(info: StateInfo, scene: Scene, link: str) -> bool:
 def _can_stack(info: StateInfo, scene: Scene) -> bool:
     held = held_block(info)
     return held is not None and any(
-        _is_free_on(info, other, "base_link") for other in tasks.blocks(info) if other != held
+        _is_free_on(info, other, "base_link") and _is_near(block["current_pos"])
+        for other, block in tasks.blocks(info).items()
+        if other != held
     )
+
+
+def _is_near(position: np.ndarray) -> bool:
+    """The arm reaches over a block there with the fingers straight down."""
+    return bool(np.linalg.norm(np.subtract(position, ROBOT_BASE)[:2]) < ARM_REACH)
 
 
 def _can_unstack(info: StateInfo, scene: Scene) -> bool:

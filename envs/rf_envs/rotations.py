@@ -6,13 +6,15 @@ about the fixed axes x, then y, then z.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 
-def wrap_angle(angle: float, period: float = 2 * np.pi) -> float:
-    """The same angle within half a period of zero."""
-    return float((angle + period / 2) % period - period / 2)
+def wrap_angle(angle: ArrayLike, period: float = 2 * np.pi) -> Any:
+    """The same angle, or each of an array, within half a period of zero."""
+    return (np.asarray(angle) + period / 2) % period - period / 2
 
 
 def euler_from_quaternion(quaternion: ArrayLike) -> np.ndarray:

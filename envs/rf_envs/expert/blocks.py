@@ -1,4 +1,4 @@
-"""Skills for the blocks: grasp, lift, turn, push, place and stack.
+"""Skills for the blocks: lift, turn, push, place and stack.
 
 A block's phase follows from where it is: between the fingers, at its destination, or elsewhere.
 """
@@ -8,44 +8,52 @@ from __future__ import annotations
 import numpy as np
 
 from rf_envs.expert import fixtures
-from rf_envs.expert.motions import DOWN, FINGER, MAX_LEAN, TRAVEL, Command, approach, ramp, shove
-from rf_envs.expert.view import Block, Vector, View, wrap
-from rf_envs.scenes import BLOCK_WIDTH, DRAWER_FLOOR, DRAWER_MAX, ROBOT_BASE, TABLE_TOP
+from rf_envs.expert.grasping import (
+    CLEARANCE,
+    RELIEF,
+    SHELF_CLEARANCE,
+    SHELF_FRONT,
+    SHELF_LEAN,
+    UP,
+    back_out,
+    grasp,
+    grasp_lean,
+    is_caged,
+    is_on_table,
+    level_lean,
+    shelf_openings,
+    table_lean,
+    thickness,
+    way_out,
+)
+from rf_envs.expert.motions import DOWN, FINGER, TRAVEL, Command, approach, ramp, shove
+from rf_envs.expert.view import Block, Vector, View
+from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_BACK, DRAWER_FRONT, FINGER_ROOM, GRASP_SHIFT
+from rf_envs.scenes import DRAWER_FLOOR, DRAWER_MAX, TABLE_TOP
 
-CLEARANCE = TRAVEL - TABLE_TOP - BLOCK_WIDTH / 2
-"""Height (m) above a block's centre at which the gripper passes over blocks beside it."""
-SHELF_CLEARANCE = 0.14
-"""The same for a block on the shelf: in front of the slanted panel and above the door's handle."""
-SHELF_LEAN = 0.8
-"""Forward tilt (rad) with which the hand fits between the shelf and the panel's upper edge."""
-GRASP_SINK = 0.002
-"""How far (m) below the block's centre the fingers close."""
-SHELF_FRONT, DRAWER_BACK = 0.03, -0.18
-DRAWER_FRONT = -0.158
-"""y of the inside of the drawer's front while the drawer is closed."""
-DOOR_HALF_WIDTH = 0.14
 DRAWER_REACH = 0.14
 """How far (m) beside the drawer's middle a block still falls into it."""
 OPEN_ENOUGH = 0.11
 """From this joint position (m) on, a block fits into the drawer."""
-RELIEF = 0.003
-"""How far (m) at a time the gripper eases up while its fingers do not open."""
-FINGER_ROOM = 0.056
-"""From the tcp to the outside of an open finger (m)."""
 
 
 def lift(view: View, color: str) -> Command:
     """Grasp the block and pull it out the way the gripper came; move door or drawer first if they cover it."""
     block = view.blocks[color]
-    return _uncover(view, block) or grasp(view, block) or Command(view.tcp + _way_in(view, block), view.euler[2], _lean(view, block))
+    return (
+        _uncover(view, block)
+        or grasp(view, block)
+        or Command(view.tcp + way_out(view, block), view.euler[2], grasp_lean(view, block))
+    )
 
 
 def rotate(view: View, color: str, direction: float) -> Command:
     """Grasp the block and turn it where it stands; `direction` is +1 to the left, -1 to the right."""
     block = view.blocks[color]
-    # held down, or the block would creep up with the fingers and leave the table
-    goal = np.array([*view.tcp[:2], TABLE_TOP + block.half_extent(UP) - GRASP_SINK - 0.002])
-    return grasp(view, block) or Command(goal, view.euler[2] + 0.4 * direction, _lean(view, block))
+    # the turn counts on the table: put the block down again where it has crept up with the fingers
+    sink = TABLE_TOP + block.half_extent(UP) - block.position[2]
+    goal = view.tcp + sink * UP
+    return grasp(view, block, -0.004) or Command(goal, view.euler[2] + 0.4 * direction, grasp_lean(view, block))
 
 
 def push(view: View, color: str, direction: Vector) -> Command:
@@ -64,7 +72,7 @@ def push_into_drawer(view: View) -> Command:
     """Push the block that is nearest to the table's edge over it, into the open drawer."""
     if view.drawer < OPEN_ENOUGH:
         return fixtures.open_drawer(view)
-    table = [color for color, block in view.blocks.items() if _is_on_table(block)] or list(view.blocks)
+    table = [color for color, block in view.blocks.items() if is_on_table(block)] or list(view.blocks)
     aside = {color: view.blocks[color].position[0] - view.scene.drawer_x for color in table}
     inside = [color for color in table if abs(aside[color]) < DRAWER_REACH]
     if not inside:
@@ -90,9 +98,11 @@ def stack(view: View) -> Command:
     """Put the held block on the nearest one on the table."""
     block = _carried(view)
     others = [b for b in view.blocks.values() if b is not block]
-    below = min([b for b in others if _is_on_table(b)] or others, key=lambda b: float(np.linalg.norm(b.position - view.tcp)))
+    below = min(
+        [b for b in others if is_on_table(b)] or others, key=lambda b: float(np.linalg.norm(b.position - view.tcp))
+    )
     spot = below.position + [0, 0, below.half_extent(UP) + block.half_extent(UP)]
-    return _put(view, block, spot, CLEARANCE, 0.008, _level(view, block))
+    return _put(view, block, spot, CLEARANCE, 0.008, level_lean(view, block))
 
 
 def place_in_drawer(view: View) -> Command:
@@ -114,77 +124,6 @@ def place_in_slider(view: View) -> Command:
     return _put(view, block, spot, SHELF_CLEARANCE, 0.02, np.array([0.0, SHELF_LEAN]), DOWN[2])
 
 
-UP = np.array([0.0, 0.0, 1.0])
-
-
-def grasp(view: View, block: Block) -> Command | None:
-    """Go over the block with the fingers along its faces, come down around it, close; None once held."""
-    yaw, lean, way_in = _grasp_yaw(block), _lean(view, block), _way_in(view, block)
-    goal = _grasp_point(view, block)
-    if holds(view, block):
-        return None
-    turned = abs(float(wrap(yaw - view.euler[2])))
-    across, along, height = _in_gripper(view, goal)
-    caged = _is_caged(view, block)
-    if caged and (view.width < 0.07 or (abs(along) < 0.014 and abs(height) < 0.010 and turned < 0.2)):
-        return Command(goal, yaw, lean)
-    if view.width < 0.06 and height < 0.05:
-        return Command(view.tcp + 0.6 * way_in, yaw, lean, open=True)
-    return Command(approach(view.tcp, goal, way_in, 0.012, turned / 0.12), yaw, lean, open=True)
-
-
-def holds(view: View, block: Block) -> bool:
-    """Whether the fingers have closed on the block."""
-    return _is_caged(view, block) and view.width < _thickness(view, block) + 0.003
-
-
-def let_go(view: View, keep: str | None = None) -> Command | None:
-    """Open the fingers and back out where they are around a block that the task is not about; None elsewhere."""
-    for color, block in view.blocks.items():
-        across, along, height = _in_gripper(view, block.position)
-        around = abs(across) < 0.03 and abs(along) < 0.03 and -0.02 < height < 0.045
-        if color != keep and around and view.width > 0.02:
-            lean = wrap(DOWN[:2] - view.euler[:2])
-            free = ramp(view.width, _thickness(view, block) + 0.006, _thickness(view, block) + 0.016)
-            # fingers that press on the table or twist the block jam: ease up, and turn along with its sides
-            leave = max(0.1 * free, RELIEF) * back_out(lean, view.euler[2])
-            return Command(view.tcp + leave, block.yaw(view.euler[2], np.pi / 2), lean, open=True)
-    return None
-
-
-def step_back(view: View, keep: str | None = None) -> Command | None:
-    """Back away from a block that the closed fingers have just pushed; None elsewhere.
-
-    The arm would follow the push that was asked for a little further, and go on touching the block.
-    """
-    for color, block in view.blocks.items():
-        apart = view.tcp - block.position
-        aside = apart * [1, 1, 0] / max(float(np.hypot(*apart[:2])), 1e-6)
-        gap = float(apart @ aside) - block.half_extent(aside) - FINGER
-        if color != keep and view.width < 0.02 and abs(apart[2]) < 0.03 and 0 < gap + 0.005 < 0.015:
-            return Command(view.tcp + 0.06 * aside + [0, 0, 0.02], view.euler[2], wrap(DOWN[:2] - view.euler[:2]))
-    return None
-
-
-def table_lean(goal: Vector, yaw: float) -> Vector:
-    """Tilt of the gripper (2,) for work at a place on the table, see `Command.lean`.
-
-    It points away from the robot's base where the arm ends, and forward where the door's handle is above.
-    """
-    outward = goal[:2] - np.array(ROBOT_BASE[:2])
-    distance = float(np.linalg.norm(outward))
-    x, y = MAX_LEAN * ramp(distance, 0.72, 0.82) * outward / distance
-    y = max(y, MAX_LEAN * ramp(goal[1], -0.08, -0.04))
-    return np.array([x * np.sin(yaw) - y * np.cos(yaw), x * np.cos(yaw) + y * np.sin(yaw)])
-
-
-def back_out(lean: Vector, yaw: float) -> Vector:
-    """Direction (3,) opposite to where a leaning gripper points, of height 1."""
-    sin, cos = np.sin(yaw), np.cos(yaw)
-    sideways, forward = np.tan(lean)
-    return np.array([-sideways * sin - forward * cos, sideways * cos - forward * sin, 1.0])
-
-
 def _put(
     view: View,
     block: Block,
@@ -198,8 +137,8 @@ def _put(
     lean = np.zeros(2) if lean is None else lean
     error = block.position - spot
     arrived = float(np.hypot(*error[:2])) < 0.025 and -0.02 < error[2] < above
-    if arrived and _is_caged(view, block):
-        free = 0.1 * ramp(view.width, _thickness(view, block) + 0.005, _thickness(view, block) + 0.02)
+    if arrived and is_caged(view, block):
+        free = 0.1 * ramp(view.width, thickness(view, block) + 0.005, thickness(view, block) + 0.02)
         leave = max(free, RELIEF) * back_out(lean, view.euler[2])
         return Command(view.tcp + leave, view.euler[2], lean, open=True)
     picking = grasp(view, block)
@@ -219,21 +158,9 @@ def _uncover(view: View, block: Block) -> Command | None:
     door = view.scene.slide_x - view.slide
     side = np.sign(x - door)
     room = view.slide if side < 0 else view.scene.slide_max - view.slide
-    if y > SHELF_FRONT and abs(x - door) < DOOR_HALF_WIDTH + FINGER_ROOM - 0.012 and room > 0.005:
+    if y > SHELF_FRONT and abs(x - door) < DOOR_HALF_WIDTH + FINGER_ROOM - GRASP_SHIFT and room > 0.005:
         return fixtures.move_slider(view, np.array([-side, 0.0, 0.0]))
     return None
-
-
-def _is_on_table(block: Block) -> bool:
-    return bool(block.position[2] > TABLE_TOP and block.position[1] < SHELF_FRONT)
-
-
-def _level(view: View, block: Block) -> Vector:
-    """Tilt (2,) with which the held block stands upright; one from the shelf was grasped by a leaning gripper."""
-    axis = block.axes[:, int(np.argmax(np.abs(block.axes[2])))]
-    axis = axis * np.sign(axis[2])
-    tilt = np.arctan2(axis[0] * np.cos(view.euler[2]) + axis[1] * np.sin(view.euler[2]), axis[2])
-    return np.array([0.0, np.clip(DOWN[1] - view.euler[1] + tilt, 0.0, SHELF_LEAN)])
 
 
 def _carried(view: View) -> Block:
@@ -262,65 +189,3 @@ def _room_behind(view: View, block: Block, direction: Vector) -> float:
             middle = (between - other.half_extent(direction) + block.half_extent(direction)) / 2
             room = float(np.clip(middle, touch + 0.005, room))
     return room
-
-
-def _lean(view: View, block: Block) -> Vector:
-    """Tilt (2,) for grasping the block where it is: forward only, so that both finger tips are level."""
-    x, y, z = block.position
-    if z < TABLE_TOP:
-        return np.array([0.0, MAX_LEAN * ramp(y, -0.26, -0.21)])
-    if y > SHELF_FRONT:
-        return np.array([0.0, SHELF_LEAN])
-    return np.array([0.0, table_lean(block.position, _grasp_yaw(block))[1]])
-
-
-def _way_in(view: View, block: Block) -> Vector:
-    """From the block to where the gripper may move sideways (3,), m."""
-    z = block.position[2]
-    height = SHELF_CLEARANCE if block.position[1] > SHELF_FRONT else max(CLEARANCE, TRAVEL - z)
-    return height * back_out(_lean(view, block), _grasp_yaw(block))
-
-
-def _grasp_yaw(block: Block) -> float:
-    """Gripper yaw (rad) with which the fingers close across the block's shorter side."""
-    sides = sorted(np.delete(block.size, int(np.argmax(np.abs(block.axes[2])))))
-    yaw = block.yaw(DOWN[2], np.pi if sides[1] - sides[0] > 1e-3 else np.pi / 2)
-    if block.position[1] > SHELF_FRONT:
-        # in between panel and door the hand has to come in straight; closing turns the block
-        yaw = DOWN[2] + 0.4 * (yaw - DOWN[2])
-    return float(yaw)
-
-
-def _grasp_point(view: View, block: Block) -> Vector:
-    """Where the tcp closes on the block; on the shelf off its middle where there is no room for the hand."""
-    goal = block.position - GRASP_SINK * UP
-    if block.position[1] > SHELF_FRONT:
-        x = block.position[0]
-        low, high = min(shelf_openings(view), key=lambda gap: abs(x - sum(gap) / 2))
-        goal[0] = x + np.clip(np.clip(x, low + FINGER_ROOM, max(low, high - FINGER_ROOM)) - x, -0.012, 0.012)
-        goal[1] -= np.clip(block.position[1] - 0.095, 0.0, 0.012)
-    return goal
-
-
-def shelf_openings(view: View) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The ranges of x left and right of the sliding door where the shelf is open."""
-    door = view.scene.slide_x - view.slide
-    left, right = view.scene.plank_x
-    return (left, door - DOOR_HALF_WIDTH), (door + DOOR_HALF_WIDTH, right)
-
-
-def _is_caged(view: View, block: Block) -> bool:
-    across, along, height = _in_gripper(view, block.position - GRASP_SINK * UP)
-    return abs(along) < 0.022 and abs(height) < 0.018 and abs(across) < max(view.width / 2 - 0.008, 0.014)
-
-
-def _thickness(view: View, block: Block) -> float:
-    """Extent of the block between the fingers (m)."""
-    return 2 * block.half_extent(np.array([np.sin(view.euler[2]), -np.cos(view.euler[2]), 0.0]))
-
-
-def _in_gripper(view: View, point: Vector) -> tuple[float, float, float]:
-    """Offset (m) of the gripper from a point: in the direction the fingers open, across it, and up."""
-    sin, cos = np.sin(view.euler[2]), np.cos(view.euler[2])
-    x, y, z = view.tcp - point
-    return float(x * sin - y * cos), float(x * cos + y * sin), float(z)

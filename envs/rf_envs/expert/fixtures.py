@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from rf_envs.expert.motions import DOWN, FINGER, MAX_LEAN, TIP, TRAVEL, Command, approach, shove
-from rf_envs.expert.view import Vector, View, wrap
+from rf_envs.expert.view import Vector, View
+from rf_envs.rotations import wrap_angle
 from rf_envs.scenes import SWITCH_AXIS
 
 AWAY, TOWARDS = np.array([0.0, 1.0, 0.0]), np.array([0.0, -1.0, 0.0])
@@ -29,7 +30,7 @@ def unhook(view: View) -> Command | None:
     bar = _drawer_bar(view, -0.228)
     x, y, _ = np.abs(view.tcp - bar)
     if x < 0.09 and y < 0.03 and view.tcp[2] < HOOK_HEIGHT + 0.08:
-        return Command(view.tcp + [0, 0, 0.1], lean=wrap(DOWN[:2] - view.euler[:2]))
+        return Command(view.tcp + [0, 0, 0.1], lean=wrap_angle(DOWN[:2] - view.euler[:2]))
     return None
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rf_envs.expert.view import Vector, View, wrap
+from rf_envs.expert.view import Vector, View
+from rf_envs.rotations import wrap_angle
 from rf_envs.simulators.base import MAX_RELATIVE_POSITION, MAX_RELATIVE_ROTATION
 
 DOWN = np.array([np.pi, 0.0, np.pi / 2])
@@ -58,7 +59,7 @@ def servo(view: View, command: Command) -> NDArray[np.float32]:
     """One action (7,) in [-1, 1] from the measured pose towards the command."""
     move = GAIN * (command.position - view.tcp) / MAX_RELATIVE_POSITION
     goal = np.array([DOWN[0] - command.lean[0], DOWN[1] - command.lean[1], command.yaw])
-    turn = GAIN * wrap(goal - view.euler) / MAX_RELATIVE_ROTATION
+    turn = GAIN * wrap_angle(goal - view.euler) / MAX_RELATIVE_ROTATION
     action = [*_limit(move, command.speed), *_limit(turn, SPEED), 1.0 if command.open else -1.0]
     return np.array(action, dtype=np.float32)
 

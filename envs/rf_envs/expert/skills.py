@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from rf_envs.expert import blocks, fixtures
+from rf_envs.expert import blocks, fixtures, grasping
 from rf_envs.expert.motions import Command
 from rf_envs.expert.view import View
+from rf_envs.tasks import COLORS
 
 Skill = Callable[[View], Command]
 
@@ -24,12 +25,11 @@ def _with_free_hand(skill: Skill, held: str | None = None, pushed: str | None = 
     """
 
     def free_handed(view: View) -> Command:
-        return blocks.let_go(view, held) or blocks.step_back(view, pushed) or fixtures.unhook(view) or skill(view)
+        return grasping.let_go(view, held) or grasping.step_back(view, pushed) or fixtures.unhook(view) or skill(view)
 
     return free_handed
 
 
-COLORS = ("red", "blue", "pink")
 SIDES = {"left": np.array([-1.0, 0.0, 0.0]), "right": np.array([1.0, 0.0, 0.0])}
 
 _FREE_HANDED: dict[str, Skill] = {
@@ -64,8 +64,8 @@ SKILLS: dict[str, Skill] = {
         )
         for task, skill in _FREE_HANDED.items()
     },
-    "open_drawer": lambda view: blocks.let_go(view) or blocks.step_back(view) or fixtures.open_drawer(view),
-    "push_into_drawer": lambda view: blocks.let_go(view) or fixtures.unhook(view) or blocks.push_into_drawer(view),
+    "open_drawer": lambda view: grasping.let_go(view) or grasping.step_back(view) or fixtures.open_drawer(view),
+    "push_into_drawer": lambda view: grasping.let_go(view) or fixtures.unhook(view) or blocks.push_into_drawer(view),
     "place_in_drawer": blocks.place_in_drawer,
     "place_in_slider": blocks.place_in_slider,
     "stack_block": blocks.stack,

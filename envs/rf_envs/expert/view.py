@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_envs.rotations import wrap_angle
 from rf_envs.scenes import BLOCK_WIDTH, SCENES, Scene
 
 Vector = NDArray[np.float64]
-
-
-def wrap(angle: float | Vector, period: float = 2 * np.pi) -> Any:
-    """The same angle(s) within half a period of zero."""
-    return (np.asarray(angle) + period / 2) % period - period / 2
 
 
 @dataclass(frozen=True)
@@ -27,9 +23,6 @@ class Block:
     """(3, 3): column i is the block's i-th axis in the world."""
     size: Vector
     """(3,): full edge lengths (m) along those axes."""
-    uid: int
-    contacts: frozenset[tuple[int, int]]
-    """Body and link of everything that touches it."""
 
     def half_extent(self, direction: Vector) -> float:
         """Distance from the centre to the farthest point along a unit vector (m)."""
@@ -40,7 +33,7 @@ class Block:
         upright = int(np.argmax(np.abs(self.axes[2])))
         flat = [i for i in range(3) if i != upright]
         x, y = self.axes[:2, max(flat, key=lambda i: self.size[i])]
-        return near + float(wrap(np.arctan2(y, x) - near, period))
+        return near + float(wrap_angle(np.arctan2(y, x) - near, period))
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,6 @@ class View:
     euler: Vector
     width: float
     """Opening of the gripper (m)."""
-    robot_uid: int
     slide: float
     drawer: float
     button: float
@@ -73,7 +65,6 @@ class View:
             tcp=np.array(robot["tcp_pos"], dtype=float),
             euler=np.array(robot["tcp_orn"], dtype=float),
             width=float(robot["gripper_opening_width"]),
-            robot_uid=robot["uid"],
             slide=info["doors"]["base__slide"]["current_state"],
             drawer=info["doors"]["base__drawer"]["current_state"],
             button=info["buttons"]["base__button"]["joint_state"],
@@ -97,6 +88,4 @@ def _block(info: dict[str, Any], length: float) -> Block:
         position=np.array(info["current_pos"], dtype=float),
         axes=axes,
         size=np.array([length, BLOCK_WIDTH, BLOCK_WIDTH]),
-        uid=info["uid"],
-        contacts=frozenset((contact[2], contact[4]) for contact in info["contacts"]),
     )
