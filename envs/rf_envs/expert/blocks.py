@@ -28,7 +28,7 @@ from rf_envs.expert.grasping import (
 )
 from rf_envs.expert.motions import DOWN, FINGER, TRAVEL, Command, approach, ramp, shove
 from rf_envs.expert.view import Block, Vector, View
-from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_BACK, DRAWER_FRONT, FINGER_ROOM, GRASP_SHIFT
+from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_BACK, DRAWER_FRONT, HAND_HALF_WIDTH
 from rf_envs.scenes import DRAWER_FLOOR, DRAWER_MAX, TABLE_TOP
 
 DRAWER_REACH = 0.14
@@ -158,7 +158,7 @@ def _uncover(view: View, block: Block) -> Command | None:
     door = view.scene.slide_x - view.slide
     side = np.sign(x - door)
     room = view.slide if side < 0 else view.scene.slide_max - view.slide
-    if y > SHELF_FRONT and abs(x - door) < DOOR_HALF_WIDTH + FINGER_ROOM - GRASP_SHIFT and room > 0.005:
+    if y > SHELF_FRONT and abs(x - door) < DOOR_HALF_WIDTH + HAND_HALF_WIDTH and room > 0.005:
         return fixtures.move_slider(view, np.array([-side, 0.0, 0.0]))
     return None
 

@@ -15,14 +15,14 @@ CLEARANCE = TRAVEL - TABLE_TOP - BLOCK_WIDTH / 2
 """Height (m) above a block's centre at which the gripper passes over blocks beside it."""
 SHELF_CLEARANCE = 0.14
 """The same for a block on the shelf: in front of the slanted panel and above the door's handle."""
-SHELF_LEAN = 0.8
+SHELF_LEAN = 0.7
 """Forward tilt (rad) with which the hand fits between the shelf and the panel's upper edge."""
 SHELF_FRONT = 0.03
 """y from which a block is on the shelf."""
 GRASP_SINK = 0.002
 """How far (m) below the block's centre the fingers close."""
 NARROW = 0.007
-"""Lateral error (m) that is good enough to come in between walls."""
+"""Error (m) in the direction in which the fingers open that is good enough to come in between walls."""
 RELIEF = 0.003
 """How far (m) at a time the gripper eases up while its fingers do not open."""
 
@@ -37,7 +37,6 @@ def grasp(view: View, block: Block, sink: float = GRASP_SINK) -> Command | None:
     """
     yaw, lean, retreat = _grasp_yaw(block), grasp_lean(view, block), way_out(view, block)
     goal = _grasp_point(view, block) - sink * UP
-    radius = 0.012 if is_on_table(block) else NARROW
     if holds(view, block):
         return None
     turned = abs(float(wrap_angle(yaw - view.euler[2])))
@@ -47,7 +46,8 @@ def grasp(view: View, block: Block, sink: float = GRASP_SINK) -> Command | None:
         return Command(goal, yaw, lean)
     if view.width < 0.06 and height < 0.05:
         return Command(view.tcp + 0.6 * retreat, yaw, lean, open=True)
-    return Command(approach(view.tcp, goal, retreat, radius, turned / 0.12), yaw, lean, open=True)
+    misaligned = max(turned / 0.12, 0.0 if is_on_table(block) else abs(across) / NARROW)
+    return Command(approach(view.tcp, goal, retreat, 0.012, misaligned), yaw, lean, open=True)
 
 
 def holds(view: View, block: Block) -> bool:
@@ -83,7 +83,7 @@ def step_back(view: View, keep: str | None = None) -> Command | None:
         apart = view.tcp - block.position
         aside = apart * [1, 1, 0] / max(float(np.hypot(*apart[:2])), 1e-6)
         gap = float(apart @ aside) - block.half_extent(aside) - FINGER
-        if color != keep and view.width < 0.02 and abs(apart[2]) < 0.03 and 0 < gap + 0.005 < 0.015:
+        if color != keep and view.width < 0.02 and abs(apart[2]) < 0.03 and -0.02 < gap < 0.01:
             return Command(view.tcp + 0.06 * aside + [0, 0, 0.02], view.euler[2], wrap_angle(DOWN[:2] - view.euler[:2]))
     return None
 
