@@ -12,14 +12,14 @@ TARGETS = {"go_left": -0.5, "go_right": 0.5, "go_far": 9.0}
 
 
 class FakeEnv(gym.Env):
-    """`position += 0.1 * action[0] + noise`; `go_far` cannot be reached within the 20 steps of a task."""
+    """`position += 0.1 * action[0] + noise`; `go_far` cannot be reached within the usual 20 steps of a task."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
     tasks = TASKS
     renderer = "none"
 
-    def __init__(self, length: int = 1, render_mode: str | None = None):
-        self.length, self.render_mode = length, render_mode
+    def __init__(self, length: int = 1, render_mode: str | None = None, max_steps: int = 20):
+        self.length, self.render_mode, self.max_steps = length, render_mode, max_steps
         box = gym.spaces.Box
         self.observation_space = gym.spaces.Dict({
             "rgb_static": box(0, 255, (20, 20, 3), np.uint8),
@@ -52,7 +52,7 @@ class FakeEnv(gym.Env):
             self._observe(),
             float(solved),
             self.completed == self.length,
-            self.steps == 20,
+            self.steps == self.max_steps,
             self._info(solved),
         )
 
