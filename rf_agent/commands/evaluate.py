@@ -13,6 +13,7 @@ from rf_agent.evaluation import report
 from rf_agent.evaluation.agents import fingerprint, pick_device, taught_tasks
 from rf_agent.evaluation.episode import Item, chain_items, task_items
 from rf_agent.evaluation.metrics import Episode
+from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.runner import EnvFacts, env_facts, evaluate
 from rf_agent.training.callbacks import RichReporter
 
@@ -28,6 +29,8 @@ class Args:
     """Environment: of single tasks (rf/PlayTableD-v0) or of chains (rf/PlayTableChainD-v0)."""
     output: Path
     """Directory for results.json and the finished episodes; the same command goes on where it stopped."""
+    env_options: tuple[str, ...] = ()
+    """Arguments of the environment as NAME=VALUE: instructions=enriched, renderer=tiny, annotations=FILE, ..."""
     policy: str = "roboflamingo-tiny"
     """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
     episodes_per_task: int | None = None
@@ -51,7 +54,8 @@ def run(args: Args) -> None:
     _check(args)
     device = pick_device(args.policy, args.device)
     fingerprint(args.policy)  # a policy that does not exist should not wait for a simulator
-    facts = env_facts(args.env, args.tasks)
+    env_options = parse_options(args.env_options)
+    facts = env_facts(args.env, args.tasks, env_options)
     items = _items(args, facts)
     with RichReporter("evaluate") as reporter:
         finished: list[Episode] = []
@@ -72,11 +76,13 @@ def run(args: Args) -> None:
             workers=args.workers,
             device=device,
             video_episodes=args.video_episodes,
+            env_options=env_options,
             on_episode=progress,
         )
     results = report.build_results(
         episodes,
         env=args.env,
+        env_options=env_options,
         policy=args.policy,
         seed=args.seed,
         renderer=facts.renderer,

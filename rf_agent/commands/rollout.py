@@ -12,6 +12,7 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import load_agent, pick_device, taught_tasks
 from rf_agent.evaluation.episode import Item, item_seed, play
 from rf_agent.evaluation.metrics import Episode, group_counts
+from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.runner import EnvFacts, env_facts, make_env, one_thread
 from rf_agent.evaluation.video import Recorder, Screen, Video, Window, can_open_window
 
@@ -22,6 +23,8 @@ class Args:
 
     env: str = "rf/PlayTableD-v0"
     """Environment: of single tasks or of chains."""
+    env_options: tuple[str, ...] = ()
+    """Arguments of the environment as NAME=VALUE: instructions=enriched, renderer=tiny, annotations=FILE, ..."""
     policy: str = "roboflamingo-tiny"
     """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
     episodes: int = 6
@@ -47,8 +50,9 @@ def run(args: Args) -> list[Episode]:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     device = pick_device(args.policy, args.device)
     agent = load_agent(args.policy, device)
-    items = _items(args, env_facts(args.env, args.tasks))
-    env = make_env(args.env, render=True)
+    env_options = parse_options(args.env_options)
+    items = _items(args, env_facts(args.env, args.tasks, env_options))
+    env = make_env(args.env, render=True, env_options=env_options)
     window = Window("rf-agent rollout") if args.render and can_open_window() else None
     if args.render and window is None:
         console.print("There is no display to open a window on: writing a video instead.")

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def build_results(
     episodes: Sequence[Episode],
     *,
     env: str,
+    env_options: Mapping[str, Any],
     policy: str,
     seed: int,
     renderer: str,
@@ -49,6 +50,7 @@ def build_results(
     chains = sorted((e for e in episodes if e.chain is not None), key=lambda e: e.chain or 0)
     return {
         "env": env,
+        "env_options": dict(env_options),
         "policy": policy,
         "seed": seed,
         "episodes": len(episodes),

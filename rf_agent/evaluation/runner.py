@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class EnvFacts:
 class _Job:
     item: Item
     env_id: str
+    env_options: Mapping[str, Any]
     policy: str
     device: str
     video: Path | None
@@ -48,13 +49,13 @@ def is_ours(env_id: str) -> bool:
     return env_id.rpartition(":")[2].startswith("rf/")
 
 
-def env_facts(env_id: str, wanted: Sequence[str] = ()) -> EnvFacts:
+def env_facts(env_id: str, wanted: Sequence[str] = (), env_options: Mapping[str, Any] | None = None) -> EnvFacts:
     """Ask an environment what its episodes are. Its tasks are those of its expert: what can be learned.
 
     Raises:
         ValueError: one of the `wanted` tasks is unknown to the environment, in its words.
     """
-    env = make_env(env_id)
+    env = make_env(env_id, env_options=env_options)
     _, info = env.reset(seed=0)
     if "task" not in info or "is_success" not in info:
         raise ValueError(
@@ -81,6 +82,7 @@ def evaluate(
     workers: int = 1,
     device: str = "cpu",
     video_episodes: int = 0,
+    env_options: Mapping[str, Any] | None = None,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> tuple[list[Episode], float]:
     """Play those of `items` that `output` does not hold yet.
@@ -96,6 +98,7 @@ def evaluate(
         seed: of the evaluation, kept in the journal; the items have theirs.
         workers: simulator processes; 1 plays in this process.
         video_episodes: that many of the first items are recorded.
+        env_options: further arguments of the environment.
         on_episode: called with each episode as it finishes.
 
     Returns:
@@ -105,14 +108,17 @@ def evaluate(
         UserError: `output` holds results of another environment, policy or seed.
         RuntimeError: a worker died; what had finished is kept.
     """
+    env_options = dict(env_options or {})
     settings = {"env": env_id, "policy": policy, "weights": fingerprint(policy), "seed": seed}
+    if env_options:
+        settings["env_options"] = env_options
     journal = Journal(output, settings)
     wanted = [(index, item) for index, item in enumerate(items) if item.key not in journal.episodes]
     begun = time.perf_counter() - journal.seconds
     serve = device != "cpu" and policy not in SCRIPTED
     with _served(policy, device) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
-            _Job(item, env_id, policy, device, _video(output, item) if index < video_episodes else None, server)
+            _Job(item, env_id, env_options, policy, device, _video(output, item) if index < video_episodes else None, server)
             for index, item in wanted
         )
         try:
@@ -126,7 +132,9 @@ def evaluate(
     return [journal.episodes[item.key] for item in items], time.perf_counter() - begun
 
 
-def make_env(env_id: str, render_every: int = 1, render: bool = False) -> Any:
+def make_env(
+    env_id: str, render_every: int = 1, render: bool = False, env_options: Mapping[str, Any] | None = None
+) -> Any:
     """This process's environment for evaluation; `render` adds `env.render()` at a size for videos."""
     options: dict[str, Any] = {}
     if is_ours(env_id):
@@ -134,8 +142,9 @@ def make_env(env_id: str, render_every: int = 1, render: bool = False) -> Any:
     if render:
         options["render_mode"] = "rgb_array"
         if is_ours(env_id):
-            options["render_size"] = VIDEO_SIZE
-    return environment(env_id, **options)
+            # the video has the instruction beside the picture
+            options |= {"render_size": VIDEO_SIZE, "caption": False}
+    return environment(env_id, **options | dict(env_options or {}))
 
 
 def _video(output: Path, item: Item) -> Path:
@@ -145,8 +154,8 @@ def _video(output: Path, item: Item) -> Path:
 def _run(job: _Job) -> Episode:
     agent = _agent(job.policy, job.device, job.server)
     if job.video is None:
-        return play(make_env(job.env_id, agent.render_every), agent, job.item)
-    env = make_env(job.env_id, render=True)
+        return play(make_env(job.env_id, agent.render_every, env_options=job.env_options), agent, job.item)
+    env = make_env(job.env_id, render=True, env_options=job.env_options)
     video = Video(job.video, env.metadata.get("render_fps", 30))
     try:
         episode = play(env, agent, job.item, Recorder(env, [video]), job.item.key)

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from rf_agent.demos.workers import close_environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
-from rf_agent.evaluation.runner import env_facts, evaluate
+from rf_agent.evaluation.runner import env_facts, evaluate, make_env
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
 
@@ -103,9 +104,27 @@ def test_videos_of_the_first_episodes(tmp_path):
     assert [path.name for path in (tmp_path / "videos").iterdir()] == ["go_left-0.mp4"]
 
 
+def test_the_picture_in_a_video_leaves_the_words_to_the_panel_beside_it():
+    pytest.importorskip("pybullet")
+    env, frames = make_env("rf/PlayTableD-v0", render=True), []
+    for words in ("open the drawer", "pull out the drawer, would you?"):
+        env.reset(seed=0, options={"task": "open_drawer", "instruction": words})
+        frames.append(env.render())
+    assert (frames[0] == frames[1]).all()
+    close_environments()
+
+
 def test_facts_of_an_environment():
     facts = env_facts(TASK)
     assert (facts.tasks, facts.chained, facts.renderer) == (("go_left", "go_right", "go_far"), False, "none")
     assert env_facts(CHAIN).chained
     with pytest.raises(ValueError, match="unknown task 'fly'"):
         env_facts(TASK, ["fly"])
+
+
+def test_environment_options_reach_every_worker_and_belong_to_the_results(tmp_path):
+    items = task_items(["go_far"], 2, seed=0)
+    with_time, _ = evaluate(TASK, "expert", items, tmp_path, workers=2, env_options={"max_steps": 150})
+    assert [e.completed for e in with_time] == [1, 1]  # within the usual 20 steps it cannot be done
+    with pytest.raises(UserError, match="env_options"):
+        evaluate(TASK, "expert", items, tmp_path)
