@@ -61,11 +61,11 @@ class Journal:
             raise UserError(
                 f"{self.path} is not a readable list of episodes: delete it or give another --output"
             ) from error
-        for name in settings:
-            if stored.get(name) != settings[name]:
+        for name in settings | stored:
+            if stored.get(name) != settings.get(name):
                 raise UserError(
                     f"{self.path.parent} holds results for {name} {stored.get(name)!r}, but now {name} is "
-                    f"{settings[name]!r}: give another --output, or delete that directory"
+                    f"{settings.get(name)!r}: give another --output, or delete that directory"
                 )
         if cut:  # the line being written when the last run was killed
             self.path.write_text(whole + newline, encoding="utf-8")

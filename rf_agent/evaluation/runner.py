@@ -118,8 +118,9 @@ def evaluate(
     serve = device != "cpu" and policy not in SCRIPTED
     with _served(policy, device) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
-            _Job(item, env_id, env_options, policy, device, _video(output, item) if index < video_episodes else None, server)
+            _Job(item, env_id, env_options, policy, device, video, server)
             for index, item in wanted
+            for video in [_video(output, item) if index < video_episodes else None]
         )
         try:
             for _, episode in run_jobs(_run, jobs, max(1, min(workers, len(wanted)))):
