@@ -1,6 +1,7 @@
-"""Whether a state allows a task: its check could be met from here, and nobody would call it nonsense to ask.
+"""Whether a state allows a task.
 
-CALVIN writes such conditions as symbols (see `chain_generator`); here they are read off a state info.
+`obstacle` says what keeps its check from ever being met, `possible` also whether it is sensible to ask. CALVIN
+writes such conditions as symbols (see `chain_generator`); here they are read off a state info.
 """
 
 from __future__ import annotations
@@ -38,13 +39,68 @@ def push_range(scene: Scene, direction: int) -> tuple[float, float]:
 
 
 def possible(task: str, info: StateInfo, scene: Scene) -> bool:
-    """Whether ``task`` can be asked for in the state ``info`` of ``scene``.
+    """Whether ``task`` can be asked for in the state ``info`` of ``scene``: no obstacle, and within the arm's reach.
 
     Raises:
         ValueError: the task is unknown.
     """
     entry = tasks.TASK_TABLE[tasks.check_task(task)]
-    return _CONDITIONS[entry.check](info, scene, *entry.arguments)
+    return obstacle(task, info, scene) is None and _CONDITIONS[entry.check](info, scene, *entry.arguments)
+
+
+def obstacle(task: str, info: StateInfo, scene: Scene) -> str | None:
+    """Why the check of ``task`` cannot be met from the state ``info``, whatever the robot does; None if it can.
+
+    Raises:
+        ValueError: the task is unknown.
+    """
+    entry = tasks.TASK_TABLE[tasks.check_task(task)]
+    find = _OBSTACLES.get(entry.check)
+    return find(info, scene, *entry.arguments) if find else None
+
+
+def _no_support(info: StateInfo, scene: Scene, block: str, distance: float) -> str | None:
+    robot = info["robot_info"]["uid"]
+    rests = touched_bodies(tasks.blocks(info)[block]["contacts"]) - {robot}
+    return None if rests else f"{block} rests on nothing"
+
+
+def _not_there(info: StateInfo, scene: Scene, block: str, height: float, link: str) -> str | None:
+    there = table_link(info, link) in touched_links(tasks.blocks(info)[block]["contacts"])
+    return None if there else f"{block} does not touch the table's {link}"
+
+
+def _nothing_held(info: StateInfo, scene: Scene, link: str) -> str | None:
+    return None if held_block(info) else "the robot holds no block clear of the table"
+
+
+def _no_block_apart(info: StateInfo, scene: Scene) -> str | None:
+    ids = {block["uid"] for block in tasks.blocks(info).values()}
+    apart = any(not touched_bodies(block["contacts"]) & ids for block in tasks.blocks(info).values())
+    return None if apart else "every block touches another one already"
+
+
+def _no_stack(info: StateInfo, scene: Scene) -> str | None:
+    stacked = any(rests_on_blocks(info, block) for block in tasks.blocks(info))
+    return None if stacked else "no block rests on another one alone"
+
+
+def _no_room(info: StateInfo, scene: Scene, joint: str, distance: float) -> str | None:
+    state = info["scene_info"]["doors"][joint]["current_state"]
+    room = (scene.slide_max if joint == "base__slide" else DRAWER_MAX) - state if distance > 0 else state
+    if room > abs(distance):
+        return None
+    return f"{joint} can move by {room:.3f} m that way, and the task asks for more than {abs(distance):.2f} m"
+
+
+def _is_so_already(info: StateInfo, scene: Scene, light: str, before: int, after: int) -> str | None:
+    state = info["scene_info"]["lights"][light]["logical_state"]
+    return None if state == before else f"the {light} is {'on' if state else 'off'} already"
+
+
+def _no_block_for_drawer(info: StateInfo, scene: Scene, source: str, target: str) -> str | None:
+    alone = any(_rests_alone_on(info, block, source) for block in tasks.blocks(info))
+    return None if alone else f"no block touches the table's {source} and nothing else"
 
 
 def _is_free_on(info: StateInfo, block: str, link: str) -> bool:
@@ -91,7 +147,7 @@ def _can_move_door(info: StateInfo, scene: Scene, joint: str, distance: float) -
 
 
 def _can_place(info: StateInfo, scene: Scene, link: str) -> bool:
-    return held_block(info) is not None and (link != "drawer_link" or _drawer(info) > OPEN_DRAWER)
+    return link != "drawer_link" or _drawer(info) > OPEN_DRAWER
 
 
 def _can_stack(info: StateInfo, scene: Scene) -> bool:
@@ -109,21 +165,31 @@ def _is_near(position: np.ndarray) -> bool:
 
 
 def _can_unstack(info: StateInfo, scene: Scene) -> bool:
-    return _hands_free(info) and any(rests_on_blocks(info, block) for block in tasks.blocks(info))
+    return _hands_free(info)
 
 
 def _can_switch(info: StateInfo, scene: Scene, light: str, before: int, after: int) -> bool:
-    return _hands_free(info) and info["scene_info"]["lights"][light]["logical_state"] == before
+    return _hands_free(info)
 
 
 def _can_push_into(info: StateInfo, scene: Scene, source: str, target: str) -> bool:
-    return _drawer(info) > OPEN_DRAWER and any(_rests_alone_on(info, block, source) for block in tasks.blocks(info))
+    return _drawer(info) > OPEN_DRAWER
 
 
 def _drawer(info: StateInfo) -> float:
     return info["scene_info"]["doors"]["base__drawer"]["current_state"]
 
 
+_OBSTACLES: dict[Callable[..., bool], Callable[..., str | None]] = {
+    tasks.pushed: _no_support,
+    tasks.lifted: _not_there,
+    tasks.placed: _nothing_held,
+    tasks.pushed_into: _no_block_for_drawer,
+    tasks.stacked: _no_block_apart,
+    tasks.unstacked: _no_stack,
+    tasks.door_moved: _no_room,
+    tasks.light_switched: _is_so_already,
+}
 _CONDITIONS: dict[Callable[..., bool], Callable[..., bool]] = {
     tasks.rotated: _can_rotate,
     tasks.pushed: _can_push,

@@ -124,7 +124,7 @@ def test_unknown_task_is_named():
 
 def view_at(position: tuple[float, float, float], euler: np.ndarray = DOWN_EULER) -> View:
     return View(
-        scene=rf_envs.scenes.SCENES["D"], tcp=np.array(position), euler=euler, width=0.08, robot_uid=0, slide=0.0,
+        scene=rf_envs.scenes.SCENES["D"], tcp=np.array(position), euler=euler, width=0.08, slide=0.0,
         drawer=0.0, button=0.0, switch=0.0, led=False, lightbulb=False, blocks={},
     )  # fmt: skip
 
