@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "measure success per task, or on chains of five tasks",
     "grounding": "measure whether the colour word decides which block is touched",
     "inspect": "say what a demonstration file holds and what is wrong with it",
+    "doctor": "say what this machine can do and what to install for the rest",
     "benchmark": "measure the speed of simulator, policy and trainer here",
 }
 

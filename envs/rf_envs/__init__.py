@@ -3,15 +3,15 @@
 import gymnasium as gym
 
 from rf_envs.expert import Expert
+from rf_envs.scenes import SCENES
 from rf_envs.sequences import chains
 from rf_envs.tasks import TASKS
-from rf_envs.wrappers import TextInstruction
+from rf_envs.wrappers import AbsoluteActions, LeRobotObservation, TextInstruction
 
-__all__ = ["TASKS", "Expert", "TextInstruction", "chains"]
+__all__ = ["TASKS", "AbsoluteActions", "Expert", "LeRobotObservation", "TextInstruction", "chains"]
 
-REGISTERED_SCENES = ("D",)
-"""The scenes that have environment ids so far."""
-
-for _scene in REGISTERED_SCENES:
+for _scene in SCENES:
     gym.register(f"rf/PlayTable{_scene}-v0", "rf_envs.table:TableEnv", kwargs={"scene": _scene})
     gym.register(f"rf/PlayTableChain{_scene}-v0", "rf_envs.chain:ChainEnv", kwargs={"scene": _scene})
+    gym.register(f"rf/Calvin{_scene}-v0", "rf_envs.calvin:CalvinEnv", kwargs={"scene": _scene})
+    gym.register(f"rf/CalvinChain{_scene}-v0", "rf_envs.calvin:CalvinChainEnv", kwargs={"scene": _scene})

@@ -19,7 +19,8 @@ class ChainEnv(TableEnv):
     its instruction is in the observation returned. The episode terminates after the fifth and is truncated
     when a sub-task runs out of its ``max_steps``, so its return is CALVIN's sequence length.
     ``reset(options=...)`` takes ``chain`` (0 to 999, drawn if not given), ``robot_obs`` and ``scene_obs``,
-    which replace the chain's own start. The arguments are those of `TableEnv`; ``tasks`` has no effect.
+    which replace the chain's own start. The arguments are those of `TableEnv`; ``tasks`` has no effect, and
+    ``annotations`` may also be a file with a sentence for each sub-task of each chain.
     """
 
     reset_options: ClassVar[tuple[str, ...]] = ("chain", "robot_obs", "scene_obs")
@@ -46,6 +47,12 @@ class ChainEnv(TableEnv):
         self._state = restore(simulator, robot_obs, scene_obs)
         self._subtasks, self._completed = tuple(subtasks), 0
         self._give(self._subtasks[0])
+
+    def _wording(self, task: str) -> str:
+        # scattering asks for a task that is none of the chain's
+        if self._annotations.by_chain and self._subtasks[self._completed : self._completed + 1] == (task,):
+            return self._annotations.by_chain[self._chain][self._completed]
+        return super()._wording(task)
 
     def _judge(self) -> tuple[float, bool, bool]:
         if not is_done(self._task, self._start, self._present_state()):

@@ -7,6 +7,7 @@ embedded table and in `calvin_env`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 Point = tuple[float, float, float]
@@ -65,6 +66,13 @@ class Scene:
     def block_length(self, color: str) -> float:
         """Length of the block of that colour (m)."""
         return BLOCK_LENGTHS[self.block_sizes[color]]
+
+    @property
+    def neutral_scene_obs(self) -> tuple[float, ...]:
+        """A `scene_obs` (24): all shut and off, the blocks side by side in the middle of the table's surface."""
+        (x0, y0, z), (x1, y1, _) = self.surfaces["table"]
+        places = (x0 + 0.05, (x0 + x1) / 2, x1 - 0.05)
+        return (0.0,) * 6 + tuple(number for x in places for number in (x, (y0 + y1) / 2, z, 0.0, 0.0, math.pi / 2))
 
     @property
     def block_names(self) -> tuple[str, ...]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
 from rf_envs import instructions as wordings
+from rf_envs.annotations import read_annotations
+from rf_envs.caption import captioned
 from rf_envs.describe import Description, describe
 from rf_envs.errors import check_choice
-from rf_envs.preconditions import possible
+from rf_envs.preconditions import obstacle, possible
 from rf_envs.sampling import draw_start, restore
 from rf_envs.scatter import scatter
 from rf_envs.scenes import SCENES
@@ -49,7 +52,10 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         render_size: edge of the rendered view, in pixels.
         image_size: edges of the observed static and gripper images, in pixels.
         render_every: draw the observed images at the reset and every so many steps, and repeat them between.
-        instructions: which wordings to ask in, "evaluation" (one per task) or "training" (drawn from many).
+        instructions: which wordings to ask in, "evaluation" (one per task), "training" or "enriched" (drawn
+            from many).
+        annotations: one of CALVIN's files to take the wordings from instead, see `rf_envs.annotations`.
+        caption: whether rendered frames carry the instruction; observations never do.
         tasks: the tasks to draw from where none is given; None for all 34.
         max_steps: steps that a task may take.
         simulator: makes the simulator from the scene's letter; None for the embedded one.
@@ -72,6 +78,8 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         image_size: tuple[int, int] = (200, 84),
         render_every: int = 1,
         instructions: str = "evaluation",
+        annotations: str | os.PathLike[str] | None = None,
+        caption: bool = True,
         tasks: Iterable[str] | None = None,
         max_steps: int = MAX_STEPS,
         simulator: Callable[[str], Simulator] | None = None,
@@ -86,7 +94,9 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         self._render_size = _positive("render_size", render_size)
         self._render_every = _positive("render_every", render_every)
         self._max_steps = _positive("max_steps", max_steps)
-        self._wordings = check_choice("kind of instructions", instructions, ("evaluation", "training"))
+        self._wordings = wordings.KINDS[check_choice("kind of instructions", instructions, wordings.KINDS)]
+        self._annotations = read_annotations(annotations, chains="chain" in self.reset_options)
+        self._caption = caption
         self._tasks = TASKS if tasks is None else tuple(check_task(task) for task in tasks)
         if not self._tasks:
             raise ValueError("tasks is empty; name at least one task, or leave it out for all 34.")
@@ -112,7 +122,8 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         """Begin an episode.
 
         Raises:
-            ValueError: an option is unknown or malformed; nothing has changed then.
+            ValueError: an option is unknown or malformed, and nothing has changed then; or the given scene_obs
+                does not allow the given task, and the environment has to be reset again.
         """
         checked = self._check_options(options or {})
         super().reset(seed=seed)
@@ -145,10 +156,12 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
             gym.logger.warn("render() draws nothing without a render_mode; use gym.make(id, render_mode='rgb_array').")
             return None
         frame = self._running().render("static", self._render_size)
+        if self._caption:
+            frame = captioned(frame, self._instruction)
         if self.render_mode == "rgb_array":
             return frame
         self._window = self._window or Window(f"Play table {self.scene}")
-        self._window.show(frame, self._instruction)
+        self._window.show(frame)
         return None
 
     def close(self) -> None:
@@ -211,6 +224,13 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         """The present state in words: captions, questions with answers, and where things are."""
         return describe(self._present_state(), SCENES[self.scene])
 
+    @staticmethod
+    def diagnose(calvin_root: str | os.PathLike[str] | None = None) -> list[dict[str, str]]:
+        """What of this package works on this machine, see `rf_envs.diagnosis`; needs no reset."""
+        from rf_envs.diagnosis import diagnose
+
+        return diagnose(calvin_root)
+
     def scatter(self, seed: int | None = None) -> Observation:
         """Put everything somewhere at random and return the observation: a picture to learn to see from.
 
@@ -221,7 +241,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         self._simulator = self._simulator or self._make_simulator(self.scene)
         self._is_success, self._ended = False, [False, False]
         self._state = scatter(SCENES[self.scene], self._simulator, self.np_random)
-        self._give(self._draw_possible_task())
+        self._give(self._draw_possible_task(TASKS))
         return self._observe()
 
     # An episode
@@ -242,36 +262,51 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
     def _begin_episode(self, simulator: Simulator, options: dict[str, Any]) -> None:
         """Put the simulator into the start of an episode and give the (first) task."""
         instruction = options.get("instruction")
-        task = options.get("task") or (wordings.task_of(instruction) if instruction else None)
+        task = options.get("task")
+        if task is None and instruction:
+            task = self._annotations.task_of(instruction) or wordings.task_of(instruction)
         if "scene_obs" in options:
             self._state = restore(simulator, options.get("robot_obs"), options["scene_obs"])
-            task = task or self._draw_possible_task()
+            task = self._checked(task) if task else self._draw_possible_task(self._tasks)
         else:
             task = task or self._tasks[int(self.np_random.integers(len(self._tasks)))]
             scene = SCENES[self.scene]
             self._state = draw_start(task, scene, simulator, self.np_random, options.get("robot_obs"))
         self._give(task, instruction)
 
-    def _draw_possible_task(self) -> str:
+    def _checked(self, task: str) -> str:
+        """The task, if the present state does not rule it out."""
+        reason = obstacle(task, self._present_state(), SCENES[self.scene])
+        if reason is not None:
+            raise ValueError(
+                f"The task {task!r} cannot be fulfilled from the given scene_obs: {reason}. Leave out the task, for "
+                "one that the state allows, or the scene_obs, for a state that allows the task."
+            )
+        return task
+
+    def _draw_possible_task(self, tasks: Sequence[str]) -> str:
+        """One that the present state allows; among the sensible ones if there are any."""
         state, scene = self._present_state(), SCENES[self.scene]
-        for candidates in (self._tasks, TASKS):
-            allowed = [task for task in candidates if possible(task, state, scene)]
-            if allowed:
-                return allowed[int(self.np_random.integers(len(allowed)))]
-        return self._tasks[0]
+        allowed = [task for task in tasks if possible(task, state, scene)]
+        allowed = allowed or [task for task in tasks if obstacle(task, state, scene) is None]
+        if not allowed:
+            raise ValueError(
+                f"The given scene_obs allows none of the tasks {', '.join(tasks)}; name more tasks= for the "
+                "environment, or give another scene_obs."
+            )
+        return allowed[int(self.np_random.integers(len(allowed)))]
 
     def _give(self, task: str, instruction: str | None = None) -> None:
         """Ask for ``task`` from the present state on."""
         self._task = task
-        if instruction is not None:
-            self._instruction = instruction
-        elif self._wordings == "evaluation":
-            self._instruction = wordings.EVALUATION[task]
-        else:
-            choices = wordings.TRAINING[task]
-            self._instruction = choices[int(self.np_random.integers(len(choices)))]
+        self._instruction = self._wording(task) if instruction is None else instruction
         self._start = self._present_state()
         self._task_steps = 0
+
+    def _wording(self, task: str) -> str:
+        """The words to ask for a task in."""
+        choices = (self._annotations.by_task or self._wordings)[task]
+        return choices[0] if len(choices) == 1 else choices[int(self.np_random.integers(len(choices)))]
 
     def _judge(self) -> tuple[float, bool, bool]:
         """Reward, terminated and truncated of the step just taken."""
@@ -280,7 +315,12 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         return float(self._is_success), self._is_success, out_of_time and not self._is_success
 
     def _info(self) -> dict[str, Any]:
-        return {"is_success": self._is_success, "task": self._task, "instruction": self._instruction}
+        return {
+            "is_success": self._is_success,
+            "task": self._task,
+            "instruction": self._instruction,
+            "renderer": self.renderer,
+        }
 
     def _observe(self) -> Observation:
         simulator = self._running()

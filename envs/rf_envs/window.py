@@ -27,14 +27,13 @@ class Window:
         self._picture: Any = None
         self._closed = False
 
-    def show(self, frame: np.ndarray, caption: str = "") -> None:
-        """Show an (h, w, 3) uint8 frame with a line of text, unless the user has closed the window."""
+    def show(self, frame: np.ndarray) -> None:
+        """Show an (h, w, 3) uint8 frame, unless the user has closed the window."""
         if self._closed:
             return
         if self._figure is None:
             self._open(frame)
         self._picture.set_data(frame)
-        self._picture.axes.set_xlabel(caption)
         self._figure.canvas.draw_idle()
         self._figure.canvas.flush_events()
 

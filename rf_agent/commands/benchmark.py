@@ -20,14 +20,17 @@ from rf_agent.evaluation.report import versions, write_json
 class Args:
     """Measure the speed of simulator, policy and trainer here."""
 
-    env: str = "rf/PlayTableD-v0"
-    """Environment of single tasks."""
+    env: tuple[str, ...] = ("rf/PlayTableD-v0",)
+    """Environments. The simulators of several take turns, and it is said how many times as fast the first is as each of
+    the others. The policy plays in the first."""
+    renderer: str | None = None
+    """What draws in environments that have a choice, such as rf/CalvinD-v0: tiny, egl or auto."""
     policy: str = "roboflamingo-tiny"
     """A checkpoint directory or the name of a bundled policy."""
     repeats: int = 5
     """Measurements of each; the median is reported."""
     steps: int = 100
-    """Environment steps of a measurement."""
+    """Environment steps of a measurement; five times as many where nothing is drawn."""
     device: str = "auto"
     """Where the policy computes: auto, cpu, cuda, ..."""
     threads: int | None = None
@@ -44,6 +47,8 @@ def run(args: Args) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: give 1 or more")
+    if not args.env or len(set(args.env)) < len(args.env):
+        raise UserError(f"--env is {' '.join(args.env) or 'empty'}: give one environment, or several different ones")
     if args.policy in SCRIPTED:
         raise UserError(
             f"--policy {args.policy} has no network to measure: give a checkpoint directory or a bundled name"
@@ -54,8 +59,8 @@ def run(args: Args) -> None:
     model = load_policy(args.policy, device)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("measuring"):
-        speeds = speed.simulator(args.env, args.repeats, args.steps)
-        speeds += speed.policy(args.env, model, args.repeats, args.steps)
+        speeds, ratios = speed.simulators(args.env, args.repeats, args.steps, args.renderer)
+        speeds += speed.policy(args.env[0], model, args.repeats, args.steps, args.renderer)
         speeds.append(speed.training(model, args.repeats))
     parts = [
         f"{os.cpu_count()} cores",
@@ -64,14 +69,24 @@ def run(args: Args) -> None:
         f"torch {torch.__version__}",
     ]
     machine = ", ".join([*parts, torch.cuda.get_device_name(device)] if device != "cpu" else parts)
-    table = Table("what", "median", "range", "unit", title=f"{args.policy} on {machine}")
+    console.print(_table(f"{args.policy} on {machine}", speeds, ratios))
+    if args.output:
+        content = {"env": args.env[0], "policy": args.policy, "machine": machine, "versions": versions()}
+        measured = {"speeds": [asdict(entry) for entry in speeds], "ratios": [asdict(entry) for entry in ratios]}
+        write_json(args.output, {**content, **measured})
+        console.print(f"{args.output}")
+
+
+def _table(title: str, speeds: list[speed.Speed], ratios: list[speed.Ratio]) -> Table:
+    table = Table("what", "median", "range", "unit", title=title)
+    several = len({entry.env for entry in speeds if entry.env}) > 1
     for entry in speeds:
-        table.add_row(entry.name, f"{entry.median:.1f}", f"{entry.low:.1f} – {entry.high:.1f}", entry.unit)
+        name = f"{entry.env}, {entry.name}" if entry.env and several else entry.name
+        table.add_row(name, f"{entry.median:.1f}", f"{entry.low:.1f} – {entry.high:.1f}", entry.unit)
+    table.add_section()
+    for ratio in ratios:
+        name = f"{ratio.env} : {ratio.other}, {ratio.name}"
+        table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} – {ratio.high:.2f}", "times as fast")
     for column in table.columns[1:3]:
         column.justify = "right"
-    console.print(table)
-    if args.output:
-        measured = [asdict(entry) for entry in speeds]
-        content = {"env": args.env, "policy": args.policy, "machine": machine, "versions": versions()}
-        write_json(args.output, {**content, "speeds": measured})
-        console.print(f"{args.output}")
+    return table

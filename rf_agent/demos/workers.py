@@ -25,7 +25,7 @@ def environment(env_id: str, **kwargs: Any) -> Any:
         env_id: a Gymnasium id; `rf/...` finds rf_envs by itself, others may name their module as `module:id`.
 
     Raises:
-        ImportError: where Gymnasium or the package of the environments is not installed.
+        ImportError: where Gymnasium, the package of the environments or their simulator is not installed.
         ValueError: for an unknown id, or one that does not take these arguments.
     """
     key = f"{env_id} {sorted(kwargs.items())}"
@@ -35,7 +35,7 @@ def environment(env_id: str, **kwargs: Any) -> Any:
 
             name = f"rf_envs:{env_id}" if env_id.startswith("rf/") else env_id
             _environments[key] = gymnasium.make(name, disable_env_checker=True, **kwargs)
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise ImportError(
                 f"the environment {env_id!r} needs a package that is not installed ({error}): "
                 "install this project with its environments, `pip install -e .`"

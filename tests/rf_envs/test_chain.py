@@ -47,6 +47,7 @@ def test_a_chain_starts_in_its_own_state(chain_env):
             "is_success": False,
             "task": tasks[0],
             "instruction": EVALUATION[tasks[0]],
+            "renderer": "fake",
             "subtask": 0,
             "completed": 0,
             "chain": index,

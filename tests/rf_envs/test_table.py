@@ -26,6 +26,7 @@ def test_observations_and_info_follow_the_interface(env):
         "is_success": False,
         "task": "open_drawer",
         "instruction": EVALUATION["open_drawer"],
+        "renderer": "fake",
     }
     assert decode_instruction(observation["instruction"]) == env.task_description == info["instruction"]
     assert env.scene_obs.shape == (24,) and env.robot_obs.shape == (15,)

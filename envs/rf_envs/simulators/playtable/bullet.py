@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ def silence() -> Iterator[None]:
                     os.dup2(sink.fileno(), number)
         yield
     finally:
+        # C code keeps its output back when it does not write to a terminal, and would let go of it later
+        with contextlib.suppress(OSError, TypeError, AttributeError):
+            ctypes.CDLL(None).fflush(None)
         for number, copy in saved:
             os.dup2(copy, number)
             os.close(copy)

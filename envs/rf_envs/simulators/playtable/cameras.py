@@ -1,8 +1,9 @@
 """The two cameras, drawn by PyBullet's TinyRenderer without drawing again what never moves.
 
-The static camera looks at a room of which only the robot, the doors and the blocks move. Colour and depth of the rest
-are drawn once and kept; each picture then draws the moving bodies alone and merges them by depth. Their shadows come
-from a small depth map seen from the light, the way a shadow map works. The gripper camera moves, so it draws all.
+The static camera looks at a room of which only the robot and the blocks always move. Colour and depth of the rest are
+drawn once and kept, those of the table's doors, switches and lights until one of them changes; each picture then draws
+the moving bodies alone and merges them by depth. Their shadows come from a small depth map seen from the light, the way
+a shadow map works. The gripper camera moves, so it draws all.
 
 Each view lives in a physics client of its own that holds shapes only and follows the simulation, so that drawing never
 touches the physics.
@@ -11,7 +12,7 @@ touches the physics.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,34 +120,76 @@ class Shadows:
         return (1 - SHADOW_DEPTH * covered).reshape(self._shape)
 
 
-class StaticCamera:
-    """The fixed camera: a kept background, the moving bodies, and their shadows."""
+class _Background(NamedTuple):
+    """What never moves."""
 
-    def __init__(self, still: Any, moving: Any) -> None:
-        self._still, self._moving = still, moving
+    color: NDArray[Any]
+    """(H, W, 3), before the shadows of what does move."""
+    depth: NDArray[np.float32]
+    shadows: Shadows
+
+
+class _Fixtures(NamedTuple):
+    """What moves now and then."""
+
+    pixels: NDArray[np.intp]
+    """Where they are in front of the background, (n,) of H * W."""
+    color: NDArray[np.uint8]
+    """Their colour there, (n, 3)."""
+    depth: NDArray[np.float32]
+    """Of them or the background, whichever is nearer, (H, W)."""
+
+
+class StaticCamera:
+    """The fixed camera: a kept background, kept fixtures, the moving bodies, and their shadows.
+
+    Fixtures are the table's doors, switches and lights, which move now and then. Each of the three has a client.
+    """
+
+    def __init__(self, still: Any, fixtures: Any, moving: Any) -> None:
+        self._still, self._fixtures, self._moving = still, fixtures, moving
         self._view = View.look(moving, STATIC_FROM, STATIC_TO, STATIC_UP, STATIC_LENS)
         target = np.array([0.0, -0.05, 0.4])
         self._light = View.look(moving, target + LIGHT_DIRECTION * LIGHT_DISTANCE, target, (0, 1, 0), LIGHT_LENS)
-        self._kept: dict[int, tuple[NDArray, NDArray, Shadows]] = {}
+        # by size; the depth map is the light's
+        self._backgrounds: dict[int, _Background] = {}
+        self._kept: dict[int, _Fixtures] = {}
+        self._kept_depth_map: NDArray[np.float32] | None = None
+
+    def forget_fixtures(self) -> None:
+        """Draw the fixtures anew in the next picture: one of them has moved, or a light has changed."""
+        self._kept.clear()
+        self._kept_depth_map = None
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """A picture (size, size, 3) of the moving client's present state."""
+        if size not in self._backgrounds:
+            self._backgrounds[size] = self._draw_background(size)
+        background = self._backgrounds[size]
         if size not in self._kept:
-            self._kept[size] = self._draw_background(size)
-        background, background_depth, shadows = self._kept[size]
+            self._kept[size] = self._draw_fixtures(size, background)
+        fixtures = self._kept[size]
+        if self._kept_depth_map is None:
+            self._kept_depth_map = self._light.shoot(self._fixtures, SHADOW_MAP)[1]
         color, depth = self._view.shoot(self._moving, size)
-        light = shadows.shade(self._light.shoot(self._moving, SHADOW_MAP)[1])
-        picture = (background * light[..., None]).astype(np.uint8)
-        in_front = depth < background_depth
+        depth_map = np.minimum(self._light.shoot(self._moving, SHADOW_MAP)[1], self._kept_depth_map)
+        picture = (background.color * background.shadows.shade(depth_map)[..., None]).astype(np.uint8)
+        picture.reshape(-1, 3)[fixtures.pixels] = fixtures.color
+        in_front = depth < fixtures.depth
         picture[in_front] = color[in_front]
         return picture
 
-    def _draw_background(self, size: int):
+    def _draw_background(self, size: int) -> _Background:
         color, depth = self._view.shoot(self._still, size)
         shadows = Shadows(self._light, self._view.unproject(depth), depth.shape)
         light = shadows.shade(self._light.shoot(self._still, SHADOW_MAP)[1])
         color = np.where((depth >= self._view.far * 0.99)[..., None], SKY, color)
-        return color * light[..., None].astype(np.float32), depth, shadows
+        return _Background(color * light[..., None].astype(np.float32), depth, shadows)
+
+    def _draw_fixtures(self, size: int, background: _Background) -> _Fixtures:
+        color, depth = self._view.shoot(self._fixtures, size)
+        pixels = np.flatnonzero(depth < background.depth)
+        return _Fixtures(pixels, color.reshape(-1, 3)[pixels], np.minimum(depth, background.depth))
 
 
 class GripperCamera:

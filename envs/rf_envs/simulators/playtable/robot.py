@@ -11,7 +11,6 @@ from typing import Any
 from xml.etree import ElementTree as xml
 
 import numpy as np
-import pybullet_data
 from numpy.typing import ArrayLike, NDArray
 
 from rf_envs.scenes import MAX_FINGER_JOINT, NEUTRAL_JOINTS, ROBOT_BASE
@@ -49,6 +48,8 @@ CAMERA_MOUNT = ("-0.1 0 0", "1.3 0 -1.57")
 
 def write_panda(folder: Path) -> Path:
     """Write the robot's URDF into `folder`; its meshes stay in `pybullet_data`."""
+    import pybullet_data  # not above: without PyBullet, `connect` says what to install
+
     source = Path(pybullet_data.getDataPath()) / "franka_panda"
     tree = xml.parse(source / "panda.urdf")
     robot = tree.getroot()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as xml
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,19 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from rf_envs import scenes
 from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import CONTROL_FREQUENCY, PHYSICS_FREQUENCY
+from rf_envs.simulators.playtable.assets import Assets
 from rf_envs.simulators.playtable.bullet import connect
 from rf_envs.simulators.playtable.cameras import GripperCamera, StaticCamera
-from rf_envs.simulators.playtable.furniture import add_inertial, write_block, write_table
-from rf_envs.simulators.playtable.meshes import box, disc, write_obj
-from rf_envs.simulators.playtable.robot import Panda, write_panda
-from rf_envs.simulators.playtable.textures import write_textures
+from rf_envs.simulators.playtable.robot import Panda
 
 SLIDE, DRAWER, BUTTON, SWITCH = "base__slide", "base__drawer", "base__button", "base__switch"
 FRICTION_FORCE = 4.0
 """Force (N) that holds doors and switch where they are, and the spring of the button."""
 LIGHT_COLORS = {"light_link": (1.0, 1.0, 0.0, 1.0), "led_link": (0.0, 1.0, 0.0, 1.0)}
 LIGHT_OFF = (1.0, 1.0, 1.0, 1.0)
-MOVING_LINKS = ("button_link", "switch_link", "slide_link", "drawer_link", "led_link", "light_link")
 
 
 class Bodies:
@@ -51,9 +46,9 @@ class PlayTable:
     def __init__(self, scene: str = "D") -> None:
         self.scene = scene
         self._scene = SCENES[scene]
-        self._folder = tempfile.TemporaryDirectory(prefix="play_table_")
-        _write_assets(self._scene, Path(self._folder.name))
         self._physics = connect()
+        self._assets = Assets.of(scene)
+        self._folder = self._assets.acquire()
         self._viewers: _Viewers | None = None
         self.reset()
 
@@ -68,7 +63,7 @@ class PlayTable:
         else:
             robot = np.asarray(robot_obs, dtype=float)
             self._bodies.robot.reset(robot[7:14], robot[6], robot[14])
-        self._reset_scene(self._default_scene_obs() if scene_obs is None else np.asarray(scene_obs, dtype=float))
+        self._reset_scene(np.array(self._scene.neutral_scene_obs if scene_obs is None else scene_obs, dtype=float))
         self._physics.stepSimulation()
 
     def step(self, action: NDArray[np.float64]) -> None:
@@ -130,12 +125,12 @@ class PlayTable:
     def render(self, camera: str, size: int) -> NDArray[np.uint8]:
         """A fresh image (size, size, 3) of the `static` or `gripper` camera."""
         if self._viewers is None:
-            self._viewers = _Viewers(self._scene, Path(self._folder.name))
+            self._viewers = _Viewers(self._scene, self._folder)
         return self._viewers.render(camera, size, self._physics, self._bodies, self._lights)
 
     def inverse_kinematics(self, position: ArrayLike, euler: ArrayLike) -> NDArray[np.float64]:
         """Arm joint angles (7,) for a tcp pose; the simulation's state is not touched."""
-        viewers = self._viewers or _Viewers(self._scene, Path(self._folder.name))
+        viewers = self._viewers or _Viewers(self._scene, self._folder)
         self._viewers = viewers
         robot = viewers.spare_robot
         robot.reset()
@@ -145,14 +140,14 @@ class PlayTable:
         return joints
 
     def close(self) -> None:
-        """Release clients and files."""
+        """Release clients and files; closing twice is allowed."""
         if self._viewers is not None:
             self._viewers.close()
             self._viewers = None
         if self._physics is not None:
             self._physics.disconnect()
             self._physics = None
-            self._folder.cleanup()
+            self._assets.release()
 
     def _load(self) -> None:
         p = self._physics
@@ -161,7 +156,7 @@ class PlayTable:
         p.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
         p.setTimeStep(1 / PHYSICS_FREQUENCY)
         p.setGravity(0, 0, -9.8)
-        self._bodies = Bodies(p, self._scene, Path(self._folder.name), "_physics")
+        self._bodies = Bodies(p, self._scene, self._folder, "_physics")
         floor = p.createCollisionShape(p.GEOM_PLANE)
         p.createMultiBody(baseCollisionShapeIndex=floor)
         for name, joint in self._bodies.joints.items():
@@ -182,14 +177,6 @@ class PlayTable:
         for uid, pose in zip(self._bodies.blocks.values(), scene_obs[6:].reshape(3, 6), strict=True):
             p.resetBasePositionAndOrientation(uid, pose[:3].tolist(), p.getQuaternionFromEuler(pose[3:].tolist()))
         self._button_was_down = self._button_is_down()
-
-    def _default_scene_obs(self) -> NDArray[np.float64]:
-        """Everything shut and off, the blocks side by side in the middle of the table's sampling surface."""
-        scene_obs = np.zeros(24)
-        (x0, y0, z), (x1, y1, _) = self._scene.surfaces["table"]
-        for index, x in enumerate(np.linspace(x0 + 0.05, x1 - 0.05, 3)):
-            scene_obs[6 + 6 * index : 12 + 6 * index] = x, (y0 + y1) / 2, z, 0, 0, np.pi / 2
-        return scene_obs
 
     def _update_logic(self) -> None:
         """Pressing the button turns the LED over; the bulb follows the switch."""
@@ -216,6 +203,9 @@ class _Viewers:
         self._still = connect()
         self._still.loadURDF(str(folder / "table_still.urdf"), useFixedBase=True)
         self._still.loadURDF(str(folder / "room.urdf"), useFixedBase=True)
+        # the table's moving parts are apart from the rest: they stand still for most of the time
+        self._fixtures = connect()
+        self._fixtures.loadURDF(str(folder / "table_fixtures.urdf"), useFixedBase=True)
         self._moving = connect()
         self._all = connect()
         self._followers = {
@@ -223,12 +213,11 @@ class _Viewers:
             "gripper": (self._all, Bodies(self._all, scene, folder, "")),
         }
         self._all.loadURDF(str(folder / "room.urdf"), useFixedBase=True)
-        self._shown: dict[str, dict[str, int]] = {"static": {}, "gripper": {}}
+        self._shown: dict[str, tuple[tuple[float, ...], dict[str, int]]] = {}
+        """Joint positions and lights of the table as each camera's client has them."""
         hand = self._followers["gripper"][1].robot
-        self._cameras: dict[str, StaticCamera | GripperCamera] = {
-            "static": StaticCamera(self._still, self._moving),
-            "gripper": GripperCamera(self._all, hand.uid, hand.camera),
-        }
+        self._static = StaticCamera(self._still, self._fixtures, self._moving)
+        self._gripper = GripperCamera(self._all, hand.uid, hand.camera)
 
     @property
     def spare_robot(self) -> Panda:
@@ -238,63 +227,32 @@ class _Viewers:
     def render(self, camera: str, size: int, source: Any, bodies: Bodies, lights: dict[str, int]) -> NDArray[np.uint8]:
         """Bring the camera's client to the state of `source` and draw it."""
         client, copies = self._followers[camera]
-        for mine, theirs in ((copies.robot.uid, bodies.robot.uid), (copies.table, bodies.table)):
-            count = source.getNumJoints(theirs)
-            for index, state in enumerate(source.getJointStates(theirs, list(range(count)))):
-                client.resetJointState(mine, index, state[0])
+        for index, position in enumerate(_joint_positions(source, bodies.robot.uid)):
+            client.resetJointState(copies.robot.uid, index, position)
         for color, uid in bodies.blocks.items():
             client.resetBasePositionAndOrientation(copies.blocks[color], *source.getBasePositionAndOrientation(uid))
+        fixtures = (_joint_positions(source, bodies.table), lights.copy())
+        if self._shown.get(camera) != fixtures:
+            self._move_fixtures(camera, *fixtures)
+            self._shown[camera] = fixtures
+        return (self._static if camera == "static" else self._gripper).render(size)
+
+    def _move_fixtures(self, camera: str, positions: tuple[float, ...], lights: dict[str, int]) -> None:
+        copies = self._followers[camera][1]
+        client, table = self._all, copies.table
+        if camera == "static":
+            client, table = self._fixtures, 0
+            self._static.forget_fixtures()
+        for index, position in enumerate(positions):
+            client.resetJointState(table, index, position)
         for link, state in lights.items():
-            if self._shown[camera].get(link) != state:
-                rgba = LIGHT_COLORS[link] if state else LIGHT_OFF
-                client.changeVisualShape(copies.table, copies.links[link], rgbaColor=rgba)
-                self._shown[camera][link] = state
-        return self._cameras[camera].render(size)
+            rgba = LIGHT_COLORS[link] if state else LIGHT_OFF
+            client.changeVisualShape(table, copies.links[link], rgbaColor=rgba)
 
     def close(self) -> None:
-        for client in (self._still, self._moving, self._all):
+        for client in (self._still, self._fixtures, self._moving, self._all):
             client.disconnect()
 
 
-def _write_assets(scene: scenes.Scene, folder: Path) -> None:
-    """Meshes, textures and the variants of each URDF that the clients load."""
-    write_textures(folder, set(scene.wood))
-    panda, table = write_panda(folder), write_table(scene, folder)
-    blocks = [write_block(scene, color, folder) for color in scene.block_order]
-    for path in (panda, table, *blocks):
-        _write_variant(path, "_physics", drop=("visual",))
-        _write_variant(path, "_moving", drop=("collision",), hide=("base_link", "plank_link") if path == table else ())
-    _write_variant(table, "_still", drop=("collision",), hide=MOVING_LINKS)
-    _write_room(folder)
-
-
-def _write_variant(path: Path, suffix: str, drop: tuple[str, ...], hide: tuple[str, ...] = ()) -> None:
-    tree = xml.parse(path)
-    for link in tree.getroot().findall("link"):
-        tags = (*drop, "visual") if link.get("name") in hide else drop
-        for tag in tags:
-            for element in link.findall(tag):
-                link.remove(element)
-    tree.write(path.with_stem(path.stem + suffix))
-
-
-def _write_room(folder: Path) -> None:
-    """Floor tiles, small enough to be clipped well by the renderer, and the robot's pedestal."""
-    tiles = [
-        box((x, y, -0.02), (x + 0.5, y + 0.5, 0.0), "floor")
-        for x in np.arange(-2.5, 2.5, 0.5)
-        for y in np.arange(-2.5, 2.5, 0.5)
-    ]
-    top_faces = [type(tile)(tile.corners, (tile.faces[1],), tile.material) for tile in tiles]
-    write_obj(folder / "room_floor.obj", top_faces, "floor.png", shift=0.0)
-    x, y, z = scenes.ROBOT_BASE
-    write_obj(folder / "room_pedestal.obj", [disc((x - 0.05, y, 0), 0.13, z, sides=24)])
-    robot = xml.Element("robot", name="room")
-    link = xml.SubElement(robot, "link", name="base_link")
-    add_inertial(link, 0.0)
-    for mesh, color in (("room_floor.obj", "1 1 1 1"), ("room_pedestal.obj", "0.93 0.93 0.94 1")):
-        visual = xml.SubElement(link, "visual")
-        xml.SubElement(xml.SubElement(visual, "geometry"), "mesh", filename=mesh)
-        material = xml.SubElement(visual, "material", name=mesh)
-        xml.SubElement(material, "color", rgba=color)
-    xml.ElementTree(robot).write(folder / "room.urdf")
+def _joint_positions(client: Any, body: int) -> tuple[float, ...]:
+    return tuple(state[0] for state in client.getJointStates(body, list(range(client.getNumJoints(body)))))

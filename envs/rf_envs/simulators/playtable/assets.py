@@ -1,0 +1,107 @@
+"""The files that a table's clients load: meshes, textures, and a URDF for each thing and use."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree as xml
+
+import numpy as np
+
+from rf_envs import scenes
+from rf_envs.scenes import SCENES
+from rf_envs.simulators.playtable.furniture import add_inertial, write_block, write_table
+from rf_envs.simulators.playtable.meshes import box, disc, write_obj
+from rf_envs.simulators.playtable.robot import write_panda
+from rf_envs.simulators.playtable.textures import write_textures
+
+MOVING_LINKS = ("button_link", "switch_link", "slide_link", "drawer_link", "led_link", "light_link")
+
+
+class Assets:
+    """A scene's files, in a folder that all tables of a process share and that is there while one of them is open.
+
+    PyBullet keeps whatever it has read, by the file's name. So the folder always has the same name: new ones for every
+    table would pile up in memory.
+    """
+
+    def __init__(self, scene: str) -> None:
+        self._scene = SCENES[scene]
+        self._process = os.getpid()
+        self._users = 0
+        self._folder = Path(tempfile.mkdtemp(prefix="play_table_"))
+        # for tables that are never closed; unlike atexit it also runs at the end of a worker
+        multiprocessing.util.Finalize(None, shutil.rmtree, (self._folder,), {"ignore_errors": True}, exitpriority=0)
+
+    @classmethod
+    def of(cls, scene: str) -> Assets:
+        """This process's files of a scene, given its letter."""
+        return _of(scene, os.getpid())
+
+    def acquire(self) -> Path:
+        """The folder, written if need be; it stays until as many users have released it."""
+        if self._users == 0:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            write_assets(self._scene, self._folder)
+        self._users += 1
+        return self._folder
+
+    def release(self) -> None:
+        """A user needs the folder no more. In a forked process this leaves the parent's folder alone."""
+        self._users -= 1
+        if self._users == 0 and self._process == os.getpid():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@functools.cache
+def _of(scene: str, process: int) -> Assets:
+    return Assets(scene)
+
+
+def write_assets(scene: scenes.Scene, folder: Path) -> None:
+    """Write meshes, textures and the variants of each URDF that the clients load."""
+    write_textures(folder, set(scene.wood))
+    panda, table = write_panda(folder), write_table(scene, folder)
+    blocks = [write_block(scene, color, folder) for color in scene.block_order]
+    for path in (panda, table, *blocks):
+        _write_variant(path, "_physics", drop=("visual",))
+        _write_variant(path, "_moving", drop=("visual", "collision") if path == table else ("collision",))
+    _write_variant(table, "_fixtures", drop=("collision",), hide=("base_link", "plank_link"))
+    _write_variant(table, "_still", drop=("collision",), hide=MOVING_LINKS)
+    _write_room(folder)
+
+
+def _write_variant(path: Path, suffix: str, drop: tuple[str, ...], hide: tuple[str, ...] = ()) -> None:
+    tree = xml.parse(path)
+    for link in tree.getroot().findall("link"):
+        tags = (*drop, "visual") if link.get("name") in hide else drop
+        for tag in tags:
+            for element in link.findall(tag):
+                link.remove(element)
+    tree.write(path.with_stem(path.stem + suffix))
+
+
+def _write_room(folder: Path) -> None:
+    """Floor tiles, small enough to be clipped well by the renderer, and the robot's pedestal."""
+    tiles = [
+        box((x, y, -0.02), (x + 0.5, y + 0.5, 0.0), "floor")
+        for x in np.arange(-2.5, 2.5, 0.5)
+        for y in np.arange(-2.5, 2.5, 0.5)
+    ]
+    top_faces = [type(tile)(tile.corners, (tile.faces[1],), tile.material) for tile in tiles]
+    write_obj(folder / "room_floor.obj", top_faces, "floor.png", shift=0.0)
+    x, y, z = scenes.ROBOT_BASE
+    write_obj(folder / "room_pedestal.obj", [disc((x - 0.05, y, 0), 0.13, z, sides=24)])
+    robot = xml.Element("robot", name="room")
+    link = xml.SubElement(robot, "link", name="base_link")
+    add_inertial(link, 0.0)
+    for mesh, color in (("room_floor.obj", "1 1 1 1"), ("room_pedestal.obj", "0.93 0.93 0.94 1")):
+        visual = xml.SubElement(link, "visual")
+        xml.SubElement(xml.SubElement(visual, "geometry"), "mesh", filename=mesh)
+        material = xml.SubElement(visual, "material", name=mesh)
+        xml.SubElement(material, "color", rgba=color)
+    xml.ElementTree(robot).write(folder / "room.urdf")
