@@ -44,17 +44,24 @@ REQUIRED = {
     "tokenizers": "instructions",
     "safetensors": "checkpoints",
     "h5py": "demonstrations",
+    "tyro": "commands",
+    "rich": "tables and progress",
+    "pillow": "images",
+    "imageio": "videos",
     "matplotlib": "windows and plots",
     "gymnasium": "environments",
     "pybullet": "simulators; not needed for training",
 }
 OPTIONAL = {
+    "pyyaml": "the real CALVIN, and its files of wordings",
     "accelerate": "training on several devices",
     "tensorboard": "training curves",
     "stable-baselines3": "its evaluation and vector environments",
     "moviepy": "Gymnasium's RecordVideo",
 }
 """Names for pip, and what the package is for."""
+MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
+"""Packages whose module has another name."""
 REINSTALL = "reinstall this project: pip install --force-reinstall -e ."
 
 
@@ -81,7 +88,8 @@ def _guarded(name: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
     try:
         return list(look())
     except ModuleNotFoundError as error:
-        remedy = f"pip install {error.name}" if error.name not in ("rf_agent", "rf_envs") else REINSTALL
+        package = next((package for package, module in MODULES.items() if module == error.name), error.name)
+        remedy = f"pip install {package}" if package not in ("rf_agent", "rf_envs") else REINSTALL
         return [Finding(name, "missing", f"the package {error.name!r} is not installed", remedy)]
     except Exception as error:  # whatever it is, it is the finding
         return [Finding(name, "broken", _one_line(error), REINSTALL)]
@@ -193,7 +201,7 @@ def packages() -> Iterable[Finding]:
     """Python and the packages: those that are required are imported, the others looked for."""
     yield Finding("Python", "ok", platform.python_version())
     for name, purpose in (REQUIRED | OPTIONAL).items():
-        module = name.replace("-", "_")
+        module = MODULES.get(name, name.replace("-", "_"))
         try:
             if importlib.util.find_spec(module) is None:
                 yield Finding(name, "missing", f"for {purpose}", f"pip install {name}")

@@ -2,13 +2,24 @@
 
 import gymnasium as gym
 
+from rf_envs.chain import ChainEnv
 from rf_envs.expert import Expert
 from rf_envs.scenes import SCENES
 from rf_envs.sequences import chains
+from rf_envs.table import TableEnv
 from rf_envs.tasks import TASKS
 from rf_envs.wrappers import AbsoluteActions, LeRobotObservation, TextInstruction
 
-__all__ = ["TASKS", "AbsoluteActions", "Expert", "LeRobotObservation", "TextInstruction", "chains"]
+__all__ = [
+    "TASKS",
+    "AbsoluteActions",
+    "ChainEnv",
+    "Expert",
+    "LeRobotObservation",
+    "TableEnv",
+    "TextInstruction",
+    "chains",
+]
 
 for _scene in SCENES:
     gym.register(f"rf/PlayTable{_scene}-v0", "rf_envs.table:TableEnv", kwargs={"scene": _scene})

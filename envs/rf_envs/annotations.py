@@ -60,6 +60,8 @@ def read_annotations(path: str | os.PathLike[str] | None, chains: bool = False) 
     """
     if path is None:
         return Annotations()
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"annotations is {path!r}; expected the path of a file.")
     path = Path(path).expanduser()
     content = _parse(path)
     if isinstance(content, dict):

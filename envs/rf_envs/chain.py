@@ -18,7 +18,8 @@ class ChainEnv(TableEnv):
     Each sub-task gives reward 1 on the step that fulfils it, and the next one is asked for on that same step:
     its instruction is in the observation returned. The episode terminates after the fifth and is truncated
     when a sub-task runs out of its ``max_steps``, so its return is CALVIN's sequence length.
-    ``reset(options=...)`` takes ``chain`` (0 to 999, drawn if not given), ``robot_obs`` and ``scene_obs``,
+    ``info`` also has ``subtask`` (its index), ``completed`` and ``chain``. ``reset(options=...)`` takes ``chain`` (0 to
+    999, drawn if not given), ``robot_obs`` and ``scene_obs``,
     which replace the chain's own start. The arguments are those of `TableEnv`; ``tasks`` has no effect, and
     ``annotations`` may also be a file with a sentence for each sub-task of each chain.
     """
@@ -46,7 +47,7 @@ class ChainEnv(TableEnv):
         robot_obs, scene_obs = options.get("robot_obs", robot_obs), options.get("scene_obs", scene_obs)
         self._state = restore(simulator, robot_obs, scene_obs)
         self._subtasks, self._completed = tuple(subtasks), 0
-        self._give(self._subtasks[0])
+        self._give(self._checked(self._subtasks[0]) if "scene_obs" in options else self._subtasks[0])
 
     def _wording(self, task: str) -> str:
         # scattering asks for a task that is none of the chain's

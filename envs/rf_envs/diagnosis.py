@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_envs.errors import INSTALL_PYBULLET
 from rf_envs.simulators.base import Simulator
 
 TRIAL_SECONDS = 120.0
 """How long a table may take to draw its pictures."""
-INSTALL_PYBULLET = "pip install pybullet (it has wheels for Python 3.9 to 3.11; with others pip compiles it)"
 INSTALL_EGL = "install the GPU's driver, or Mesa's: apt-get install libegl1 libgl1-mesa-dri"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INSTALL_PYBULLET = "pip install pybullet (it has wheels for Python 3.9 to 3.11; with others pip compiles it)"
+
 
 def check_choice(what: str, given: object, known: Iterable[str], remedy: str = "") -> str:
     """Return ``given`` if it is one of ``known``.

@@ -11,6 +11,8 @@ from rf_envs.scenes import DRAWER_FLOOR, SWITCH_AXIS, Scene
 from rf_envs.tasks import StateInfo
 
 DOOR_HALF_WIDTH = 0.14
+SHELF_FRONT = 0.03
+"""y from which a block is on the shelf."""
 DRAWER_HALF_WIDTH = 0.177
 DRAWER_BACK = -0.18
 """y of the table's front edge: what is in the drawer and behind it is out of sight and out of reach."""
@@ -76,7 +78,7 @@ def place_of(scene: Scene, position: np.ndarray) -> str:
         return "drawer" if z > DRAWER_FLOOR and y < DRAWER_BACK + 0.2 else "air"
     if z > 0.50:
         return "air"
-    if y > 0.03:
+    if y > SHELF_FRONT:
         return "slider_left" if x < sum(scene.plank_x) / 2 else "slider_right"
     return "table"
 

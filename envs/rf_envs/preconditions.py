@@ -85,9 +85,14 @@ def _no_stack(info: StateInfo, scene: Scene) -> str | None:
     return None if stacked else "no block rests on another one alone"
 
 
-def _no_room(info: StateInfo, scene: Scene, joint: str, distance: float) -> str | None:
+def _room(info: StateInfo, scene: Scene, joint: str, distance: float) -> float:
+    """How far (m) a joint can still move in the direction of ``distance``."""
     state = info["scene_info"]["doors"][joint]["current_state"]
-    room = (scene.slide_max if joint == "base__slide" else DRAWER_MAX) - state if distance > 0 else state
+    return (scene.slide_max if joint == "base__slide" else DRAWER_MAX) - state if distance > 0 else state
+
+
+def _no_room(info: StateInfo, scene: Scene, joint: str, distance: float) -> str | None:
+    room = _room(info, scene, joint, distance)
     if room > abs(distance):
         return None
     return f"{joint} can move by {room:.3f} m that way, and the task asks for more than {abs(distance):.2f} m"
@@ -141,9 +146,7 @@ def _can_lift(info: StateInfo, scene: Scene, block: str, height: float, link: st
 
 
 def _can_move_door(info: StateInfo, scene: Scene, joint: str, distance: float) -> bool:
-    state = info["scene_info"]["doors"][joint]["current_state"]
-    room = (scene.slide_max if joint == "base__slide" else DRAWER_MAX) - state if distance > 0 else state
-    return _hands_free(info) and room > abs(distance) + JOINT_MARGIN
+    return _hands_free(info) and _room(info, scene, joint, distance) > abs(distance) + JOINT_MARGIN
 
 
 def _can_place(info: StateInfo, scene: Scene, link: str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+
+from rf_envs.scenes import BLOCK_WIDTH, BUTTON_MAX, DRAWER_MAX, FIXTURE_HALF_STROKE, SWITCH_MAX, Scene
 
 INSTRUCTION_BYTES = 256
 """Length of the instruction in an observation."""
@@ -15,6 +18,10 @@ _JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]
 _SLACK = 0.5
 """Room for a joint to overshoot its limit (rad): observations are not clipped to the bounds."""
 _PI = 3.1416
+_JOINT_SLACK = 0.005
+"""How far (m) a joint of the table may be beyond its end: simulations overshoot a little."""
+_ROOM = 2.0
+"""Blocks are within so many metres of the table's centre, though it be on the floor."""
 ROBOT_OBS_LOW = np.array([-2.0] * 3 + [-_PI] * 3 + [-0.1, *(_JOINT_LOW - _SLACK), -1.0], dtype=np.float32)
 ROBOT_OBS_HIGH = np.array([2.0] * 3 + [_PI] * 3 + [0.2, *(_JOINT_HIGH + _SLACK), 1.0], dtype=np.float32)
 
@@ -53,24 +60,68 @@ def check_action(action: Any) -> np.ndarray:
     return np.clip(array, -1.0, 1.0)
 
 
-def check_state(name: str, value: Any, size: int) -> np.ndarray:
-    """A ``robot_obs`` (15,) or ``scene_obs`` (24,) given by a user, as float64.
+def check_robot_obs(value: Any) -> np.ndarray:
+    """A ``robot_obs`` (15,) given by a user, as float64.
 
     Raises:
-        ValueError: it is not ``size`` finite numbers, or a light of ``scene_obs`` is neither 0 nor 1.
+        ValueError: it is not 15 finite numbers, a joint is out of its limits, or the gripper is neither -1 nor 1.
     """
+    array = _state("robot_obs", value, 15)
+    # the pose follows from the joints
+    _check_range("robot_obs", array, range(6, 14), ROBOT_OBS_LOW, ROBOT_OBS_HIGH)
+    if array[14] not in (-1, 1):
+        raise ValueError(f"robot_obs has {array[14]:g} at index 14, the gripper; expected 1 (open) or -1 (closed).")
+    return array
+
+
+def check_scene_obs(value: Any, scene: Scene) -> np.ndarray:
+    """A ``scene_obs`` (24,) given by a user, as float64.
+
+    Raises:
+        ValueError: it is not 24 finite numbers; a light is neither 0 nor 1, or the bulb is not as the switch says; a
+            joint or a block is where it cannot be; or blocks are inside one another.
+    """
+    array = _state("scene_obs", value, 24)
+    if not np.isin(array[4:6], (0, 1)).all():
+        raise ValueError(
+            f"scene_obs has {array[4:6].tolist()} at index 4 and 5, the light bulb and the LED; expected 0 "
+            "(off) or 1 (on) for each."
+        )
+    low, high = np.full(24, -np.inf), np.full(24, np.inf)
+    low[:4] = -_JOINT_SLACK
+    high[:4] = np.add((scene.slide_max, DRAWER_MAX, BUTTON_MAX, SWITCH_MAX), _JOINT_SLACK)
+    for start in (6, 12, 18):
+        low[start : start + 3], high[start : start + 3] = (-_ROOM, -_ROOM, -_JOINT_SLACK), _ROOM
+    _check_range("scene_obs", array, range(24), low, high)
+    beyond = array[3] - FIXTURE_HALF_STROKE * SWITCH_MAX
+    if abs(beyond) > _JOINT_SLACK and (beyond > 0) != bool(array[4]):
+        raise ValueError(
+            f"scene_obs has the switch at {array[3]:.3f} (index 3), which turns the light bulb "
+            f"{'on' if beyond > 0 else 'off'}, but {array[4]:g} at index 4; make them agree."
+        )
+    positions = array[6:].reshape(3, 6)[:, :3]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        if np.linalg.norm(positions[one] - positions[other]) < 0.75 * BLOCK_WIDTH:
+            names = [scene.block_names[index] for index in (one, other)]
+            raise ValueError(f"scene_obs has {' and '.join(names)} inside one another; move them apart.")
+    return array
+
+
+def _state(name: str, value: Any, size: int) -> np.ndarray:
     array = _numbers(name, value, size, "CALVIN's layout; env.unwrapped has one of the present state")
     if not np.isfinite(array).all():
         raise ValueError(
             f"{name} has values that are not finite at index {np.flatnonzero(~np.isfinite(array)).tolist()}; "
             f"expected {size} finite numbers."
         )
-    if name == "scene_obs" and not np.isin(array[4:6], (0, 1)).all():
-        raise ValueError(
-            f"scene_obs has {array[4:6].tolist()} at index 4 and 5, the light bulb and the LED; expected 0 "
-            "(off) or 1 (on) for each."
-        )
     return array
+
+
+def _check_range(name: str, array: np.ndarray, indices: Iterable[int], low: np.ndarray, high: np.ndarray) -> None:
+    for index in indices:
+        if not low[index] <= array[index] <= high[index]:
+            expected = f"{low[index]:.3g} to {high[index]:.3g} (m or rad)"
+            raise ValueError(f"{name} has {array[index]:g} at index {index}; expected {expected}.")
 
 
 def _numbers(name: str, value: Any, size: int, meaning: str) -> np.ndarray:

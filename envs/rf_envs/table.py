@@ -19,7 +19,14 @@ from rf_envs.sampling import draw_start, restore
 from rf_envs.scatter import scatter
 from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import CONTROL_FREQUENCY, Simulator
-from rf_envs.spaces import action_space, check_action, check_state, encode_instruction, observation_space
+from rf_envs.spaces import (
+    action_space,
+    check_action,
+    check_robot_obs,
+    check_scene_obs,
+    encode_instruction,
+    observation_space,
+)
 from rf_envs.tasks import TASKS, StateInfo, check_task, is_done
 from rf_envs.window import Window
 
@@ -42,9 +49,16 @@ def _embedded(scene: str) -> Simulator:
 class TableEnv(gym.Env[Observation, np.ndarray]):
     """A Franka Panda at CALVIN's play table, asked in words to do one of 34 tasks.
 
+    Observation: ``rgb_static`` and ``rgb_gripper``, uint8 images; ``robot_obs`` float32 (15,), in CALVIN's layout
+    (position and Euler XYZ of the tool centre point in m and rad, opening width, seven joints, last gripper action);
+    ``instruction`` uint8 (256,), UTF-8 padded with zeros. Action (7,) in [-1, 1], for 1/30 s: motion of the tool
+    centre point in the world frame (x, y, z by 0.02 m; Euler XYZ by 0.05 rad) and the gripper (> 0 opens).
+    ``info``: ``is_success``, ``task``, ``instruction`` (str) and ``renderer``.
+
     The episode ends with reward 1 on the step that fulfils the task, and is truncated after ``max_steps``.
     ``reset(options=...)`` takes ``task``, ``instruction``, ``robot_obs`` (15,) and ``scene_obs`` (24,): what
-    is not given is drawn. An instruction that is one of the known wordings also chooses its task.
+    is not given is drawn. An instruction that is one of the known wordings also chooses its task; any other one
+    leaves the task to chance, so give both.
 
     Args:
         scene: letter of CALVIN's scene, "A" to "D".
@@ -97,6 +111,8 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         self._wordings = wordings.KINDS[check_choice("kind of instructions", instructions, wordings.KINDS)]
         self._annotations = read_annotations(annotations, chains="chain" in self.reset_options)
         self._caption = caption
+        if isinstance(tasks, str) or not isinstance(tasks, Iterable | None):
+            raise ValueError(f"tasks is {tasks!r}; expected a list of names, such as ['open_drawer'].")
         self._tasks = TASKS if tasks is None else tuple(check_task(task) for task in tasks)
         if not self._tasks:
             raise ValueError("tasks is empty; name at least one task, or leave it out for all 34.")
@@ -129,7 +145,11 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         super().reset(seed=seed)
         self._simulator = self._simulator or self._make_simulator(self.scene)
         self._is_success, self._ended = False, [False, False]
-        self._begin_episode(self._simulator, checked)
+        try:
+            self._begin_episode(self._simulator, checked)
+        except BaseException:
+            self._state = None  # half a reset is no episode
+            raise
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -235,11 +255,11 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         """Put everything somewhere at random and return the observation: a picture to learn to see from.
 
         Unlike a reset it also moves the robot and leaves things as no task would; the task is drawn among
-        those that the state allows.
+        those that the state allows, but no episode begins.
         """
         super().reset(seed=seed)
         self._simulator = self._simulator or self._make_simulator(self.scene)
-        self._is_success, self._ended = False, [False, False]
+        self._is_success, self._ended = False, [True, False]
         self._state = scatter(SCENES[self.scene], self._simulator, self.np_random)
         self._give(self._draw_possible_task(TASKS))
         return self._observe()
@@ -254,9 +274,10 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
             check_task(checked["task"])
         if "instruction" in checked:
             encode_instruction(checked["instruction"])
-        for key, size in (("robot_obs", 15), ("scene_obs", 24)):
-            if key in checked:
-                checked[key] = check_state(key, checked[key], size)
+        if "robot_obs" in checked:
+            checked["robot_obs"] = check_robot_obs(checked["robot_obs"])
+        if "scene_obs" in checked:
+            checked["scene_obs"] = check_scene_obs(checked["scene_obs"], SCENES[self.scene])
         return checked
 
     def _begin_episode(self, simulator: Simulator, options: dict[str, Any]) -> None:
@@ -338,8 +359,10 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         }
 
     def _running(self) -> Simulator:
-        if self._simulator is None:
-            raise gym.error.ResetNeeded("The environment has not been reset yet; call env.reset() first.")
+        if self._simulator is None or self._state is None:
+            raise gym.error.ResetNeeded(
+                "There is no episode; call env.reset() first. A reset that raises an error begins none."
+            )
         return self._simulator
 
     def _present_state(self) -> StateInfo:

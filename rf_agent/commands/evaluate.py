@@ -14,7 +14,7 @@ from rf_agent.evaluation.agents import fingerprint, pick_device, taught_tasks
 from rf_agent.evaluation.episode import Item, chain_items, task_items
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.options import parse_options
-from rf_agent.evaluation.runner import EnvFacts, env_facts, evaluate
+from rf_agent.evaluation.runner import EnvFacts, env_facts, evaluate, with_renderer
 from rf_agent.training.callbacks import RichReporter
 
 CHAIN_LENGTH = 5
@@ -30,7 +30,8 @@ class Args:
     output: Path
     """Directory for results.json and the finished episodes; the same command goes on where it stopped."""
     env_options: tuple[str, ...] = ()
-    """Arguments of the environment as NAME=VALUE: instructions=enriched, renderer=tiny, annotations=FILE, ..."""
+    """Arguments of the environment as NAME=VALUE, lists and numbers as in JSON: instructions=enriched,
+    'image_size=[128,64]', and of the real CALVIN renderer=tiny, calvin_root=DIR, ..."""
     policy: str = "roboflamingo-tiny"
     """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
     episodes_per_task: int | None = None
@@ -56,6 +57,7 @@ def run(args: Args) -> None:
     fingerprint(args.policy)  # a policy that does not exist should not wait for a simulator
     env_options = parse_options(args.env_options)
     facts = env_facts(args.env, args.tasks, env_options)
+    env_options = with_renderer(args.env, env_options, facts.renderer)
     items = _items(args, facts)
     with RichReporter("evaluate") as reporter:
         finished: list[Episode] = []
@@ -77,6 +79,7 @@ def run(args: Args) -> None:
             device=device,
             video_episodes=args.video_episodes,
             env_options=env_options,
+            renderer=facts.renderer,
             on_episode=progress,
         )
     results = report.build_results(

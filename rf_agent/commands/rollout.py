@@ -24,7 +24,8 @@ class Args:
     env: str = "rf/PlayTableD-v0"
     """Environment: of single tasks or of chains."""
     env_options: tuple[str, ...] = ()
-    """Arguments of the environment as NAME=VALUE: instructions=enriched, renderer=tiny, annotations=FILE, ..."""
+    """Arguments of the environment as NAME=VALUE, lists and numbers as in JSON: instructions=enriched,
+    'image_size=[128,64]', and of the real CALVIN renderer=tiny, calvin_root=DIR, ..."""
     policy: str = "roboflamingo-tiny"
     """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
     episodes: int = 6

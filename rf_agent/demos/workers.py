@@ -45,10 +45,9 @@ def environment(env_id: str, **kwargs: Any) -> Any:
             text = str(error).rstrip(".?")
             raise ValueError(f"cannot make the environment {env_id!r}: {text}; this project's are {known}") from error
         except TypeError as error:
-            raise ValueError(
-                f"the environment {env_id!r} does not take {' and '.join(kwargs)}: "
-                "give an environment of this project, such as rf/PlayTableD-v0"
-            ) from error
+            reason = str(error).partition(" was raised from ")[0]
+            given = ", ".join(kwargs)
+            raise ValueError(f"the environment {env_id!r} cannot be made with {given}: {reason}") from error
     return _environments[key]
 
 

@@ -49,6 +49,12 @@ def is_ours(env_id: str) -> bool:
     return env_id.rpartition(":")[2].startswith("rf/")
 
 
+def with_renderer(env_id: str, env_options: Mapping[str, Any], renderer: str) -> dict[str, Any]:
+    """The arguments with the renderer that was found, where there is a choice: all workers then draw with it."""
+    has_choice = env_id.rpartition(":")[2].startswith("rf/Calvin")
+    return {**env_options, "renderer": renderer} if has_choice else dict(env_options)
+
+
 def env_facts(env_id: str, wanted: Sequence[str] = (), env_options: Mapping[str, Any] | None = None) -> EnvFacts:
     """Ask an environment what its episodes are. Its tasks are those of its expert: what can be learned.
 
@@ -83,6 +89,7 @@ def evaluate(
     device: str = "cpu",
     video_episodes: int = 0,
     env_options: Mapping[str, Any] | None = None,
+    renderer: str = "unknown",
     on_episode: Callable[[Episode], None] | None = None,
 ) -> tuple[list[Episode], float]:
     """Play those of `items` that `output` does not hold yet.
@@ -99,6 +106,7 @@ def evaluate(
         workers: simulator processes; 1 plays in this process.
         video_episodes: that many of the first items are recorded.
         env_options: further arguments of the environment.
+        renderer: what draws, as `env_facts` found; results of another one are refused.
         on_episode: called with each episode as it finishes.
 
     Returns:
@@ -109,9 +117,14 @@ def evaluate(
         RuntimeError: a worker died; what had finished is kept.
     """
     env_options = dict(env_options or {})
-    settings = {"env": env_id, "policy": policy, "weights": fingerprint(policy), "seed": seed}
-    if env_options:
-        settings["env_options"] = env_options
+    settings = {
+        "env": env_id,
+        "env_options": env_options,
+        "renderer": renderer,
+        "policy": policy,
+        "weights": fingerprint(policy),
+        "seed": seed,
+    }
     journal = Journal(output, settings)
     wanted = [(index, item) for index, item in enumerate(items) if item.key not in journal.episodes]
     begun = time.perf_counter() - journal.seconds
@@ -156,6 +169,7 @@ def _run(job: _Job) -> Episode:
     agent = _agent(job.policy, job.device, job.server)
     if job.video is None:
         return play(make_env(job.env_id, agent.render_every, env_options=job.env_options), agent, job.item)
+    close_environments()  # a simulator that draws with EGL may have to be the only one of its process
     env = make_env(job.env_id, render=True, env_options=job.env_options)
     video = Video(job.video, env.metadata.get("render_fps", 30))
     try:
@@ -163,6 +177,8 @@ def _run(job: _Job) -> Episode:
     except BaseException:
         video.discard()
         raise
+    finally:
+        close_environments()
     video.close()
     return episode
 

@@ -118,7 +118,7 @@ def test_bad_options_are_refused(chain_env, options, message):
 def test_a_given_state_replaces_the_chains_own(chain_env):
     _, scene_obs = initial_state(rf_envs.chains()[0][0])
     scene_obs[1] = 0.11
-    chain_env.reset(options={"chain": 0, "scene_obs": scene_obs})
+    chain_env.reset(options={"chain": 37, "scene_obs": scene_obs})
     assert np.array_equal(chain_env.scene_obs, scene_obs)
 
 
@@ -127,5 +127,14 @@ def test_a_block_above_its_shelf_comes_to_rest_before_the_first_task(chain_env, 
     simulator.step = lambda action: steps.append(action)
     _, scene_obs = initial_state(rf_envs.chains()[0][0])
     scene_obs[8] += 0.02
-    chain_env.reset(options={"scene_obs": scene_obs})
+    chain_env.reset(options={"chain": 0, "scene_obs": scene_obs})
     assert len(steps) > 0 and all(not action[:6].any() and action[6] == 1.0 for action in steps)
+
+
+def test_a_state_that_rules_out_the_first_task_is_refused(chain_env):
+    chain_env.reset(options={"chain": 37})
+    first, scene_obs = chain_env.task, chain_env.scene_obs.copy()
+    assert first == "turn_off_lightbulb"
+    scene_obs[3:5] = 0  # it is off
+    with pytest.raises(ValueError, match="'turn_off_lightbulb' cannot be fulfilled .* the lightbulb is off already"):
+        chain_env.reset(options={"chain": 37, "scene_obs": scene_obs})

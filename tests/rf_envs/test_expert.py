@@ -162,3 +162,8 @@ def test_shove_runs_on_behind_the_thing_and_comes_round_from_its_other_side():
     np.testing.assert_allclose(pushing, [0.09 + LEAD, 0.0, 0.46])
     wrong_side = shove(np.array([0.2, 0.0, 0.46]), contact, direction, 0.03, way_in, 0.012)
     np.testing.assert_allclose(wrong_side, [0.2, 0.0, 0.54])
+
+
+def test_before_a_reset_there_is_nothing_to_demonstrate():
+    with pytest.raises(gym.error.ResetNeeded, match="call env.reset"):
+        rf_envs.TableEnv().expert().act()

@@ -1,5 +1,7 @@
 """A task that a given state rules out is refused, with the reason."""
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from rf_envs.preconditions import obstacle, possible
@@ -51,6 +53,8 @@ IMPOSSIBLE = {
 def test_an_impossible_task_is_refused_with_the_reason(env, start, task):
     with pytest.raises(ValueError, match=f"{task}' cannot be fulfilled from the given scene_obs: {IMPOSSIBLE[task]}"):
         env.reset(options={"task": task, "scene_obs": start})
+    with pytest.raises(gym.error.ResetNeeded, match="A reset that raises an error begins none"):
+        env.step(np.zeros(7))
     env.reset(options={"scene_obs": start})  # a good reset puts it right
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from rf_envs.instructions import EVALUATION, TRAINING
+from rf_envs.scenes import SCENES
+from rf_envs.sequences import NEUTRAL_ROBOT_OBS
 from rf_envs.spaces import decode_instruction
 from rf_envs.table import TableEnv
 from rf_envs.tasks import TASKS
@@ -107,6 +109,14 @@ def test_use_before_the_first_reset_is_refused(env, use):
         use(env)
 
 
+def scene_obs(changes):
+    """A state of scene D with all at rest, but for the changes: index to value."""
+    state = np.array(SCENES["D"].neutral_scene_obs)
+    for index, value in changes.items():
+        state[index] = value
+    return state
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -121,6 +131,18 @@ def test_use_before_the_first_reset_is_refused(env, use):
         ({"scene_obs": np.zeros(23)}, r"scene_obs has shape \(23,\); expected \(24,\)"),
         ({"scene_obs": np.full(24, np.nan)}, "scene_obs has values that are not finite"),
         ({"scene_obs": np.full(24, 0.5)}, "index 4 and 5, the light bulb and the LED"),
+        ({"scene_obs": scene_obs({0: 0.5})}, r"scene_obs has 0\.5 at index 0; expected -0\.005 to 0\.285"),
+        ({"scene_obs": scene_obs({1: -0.1})}, r"scene_obs has -0\.1 at index 1; expected -0\.005 to 0\.225"),
+        ({"scene_obs": scene_obs({3: 9.0})}, "scene_obs has 9 at index 3"),
+        ({"scene_obs": scene_obs({14: -1.0})}, "scene_obs has -1 at index 14; expected -0.005 to 2"),
+        ({"scene_obs": scene_obs({6: 1e9})}, r"scene_obs has 1e\+09 at index 6; expected -2 to 2"),
+        (
+            {"scene_obs": scene_obs({3: 0.088})},
+            r"the switch at 0\.088 \(index 3\), which turns the light bulb on, but 0 at",
+        ),
+        ({"scene_obs": scene_obs({12: 0.05})}, "scene_obs has block_red and block_blue inside one another"),
+        ({"robot_obs": [*NEUTRAL_ROBOT_OBS[:9], 100.0, *NEUTRAL_ROBOT_OBS[10:]]}, "robot_obs has 100 at index 9"),
+        ({"robot_obs": [*NEUTRAL_ROBOT_OBS[:14], 0.3]}, "robot_obs has 0.3 at index 14, the gripper; expected 1"),
         ({"robot_obs": np.zeros(16)}, r"robot_obs has shape \(16,\); expected \(15,\)"),
         ({"robot_obs": "home"}, "robot_obs is not an array of numbers"),
     ],

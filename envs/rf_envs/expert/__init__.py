@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,9 +37,12 @@ class Expert:
         """The next action (7,) in [-1, 1] for the environment's current task.
 
         Raises:
+            gymnasium.error.ResetNeeded: there is no episode yet.
             ValueError: the current task has no skill; the message names it.
         """
         task = self._env.task
+        if not task:
+            raise gym.error.ResetNeeded("There is no task to demonstrate yet; call env.reset() first.")
         if task not in SKILLS:
             raise ValueError(f"The expert has no skill for task '{task}'; it knows {', '.join(sorted(SKILLS))}.")
         return servo(view := View.of(self._env), SKILLS[task](view))

@@ -12,7 +12,6 @@ from rf_envs.expert.grasping import (
     CLEARANCE,
     RELIEF,
     SHELF_CLEARANCE,
-    SHELF_FRONT,
     SHELF_LEAN,
     UP,
     back_out,
@@ -28,7 +27,7 @@ from rf_envs.expert.grasping import (
 )
 from rf_envs.expert.motions import DOWN, FINGER, TRAVEL, Command, approach, ramp, shove
 from rf_envs.expert.view import Block, Vector, View
-from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_BACK, DRAWER_FRONT, HAND_HALF_WIDTH
+from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_BACK, DRAWER_FRONT, HAND_HALF_WIDTH, SHELF_FRONT
 from rf_envs.scenes import DRAWER_FLOOR, DRAWER_MAX, TABLE_TOP
 
 DRAWER_REACH = 0.14

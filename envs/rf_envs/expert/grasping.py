@@ -6,7 +6,7 @@ import numpy as np
 
 from rf_envs.expert.motions import DOWN, FINGER, MAX_LEAN, TRAVEL, Command, approach, ramp
 from rf_envs.expert.view import Block, Vector, View
-from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_HALF_WIDTH, FINGER_ROOM, GRASP_SHIFT
+from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_HALF_WIDTH, FINGER_ROOM, GRASP_SHIFT, SHELF_FRONT
 from rf_envs.rotations import wrap_angle
 from rf_envs.scenes import BLOCK_WIDTH, ROBOT_BASE, TABLE_TOP
 
@@ -17,8 +17,6 @@ SHELF_CLEARANCE = 0.14
 """The same for a block on the shelf: in front of the slanted panel and above the door's handle."""
 SHELF_LEAN = 0.7
 """Forward tilt (rad) with which the hand fits between the shelf and the panel's upper edge."""
-SHELF_FRONT = 0.03
-"""y from which a block is on the shelf."""
 GRASP_SINK = 0.002
 """How far (m) below the block's centre the fingers close."""
 NARROW = 0.007

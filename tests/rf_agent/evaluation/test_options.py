@@ -26,3 +26,9 @@ def test_a_word_that_is_no_argument_is_named(word):
 def test_an_argument_given_twice_is_refused():
     with pytest.raises(UserError, match="renderer twice"):
         parse_options(["renderer=tiny", "renderer=egl"])
+
+
+@pytest.mark.parametrize(("word", "remedy"), [("tasks=[]", "--tasks"), ("scene=A", "the environment's id names it")])
+def test_what_a_command_sets_itself_is_refused(word, remedy):
+    with pytest.raises(UserError, match=remedy):
+        parse_options([word])

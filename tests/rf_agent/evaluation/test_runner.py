@@ -7,7 +7,7 @@ import pytest
 from rf_agent.demos.workers import close_environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
-from rf_agent.evaluation.runner import env_facts, evaluate, make_env
+from rf_agent.evaluation.runner import env_facts, evaluate, make_env, with_renderer
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
 
@@ -128,3 +128,20 @@ def test_environment_options_reach_every_worker_and_belong_to_the_results(tmp_pa
     assert [e.completed for e in with_time] == [1, 1]  # within the usual 20 steps it cannot be done
     with pytest.raises(UserError, match="env_options"):
         evaluate(TASK, "expert", items, tmp_path)
+
+
+def test_results_of_another_renderer_are_refused(tmp_path):
+    items = task_items(["go_left"], 1, seed=0)
+    evaluate(TASK, "expert", items, tmp_path, renderer="tiny")
+    with pytest.raises(UserError, match="results for renderer 'tiny', but now renderer is 'egl'"):
+        evaluate(TASK, "expert", items, tmp_path, renderer="egl")
+
+
+def test_an_unknown_argument_of_an_environment_is_named():
+    with pytest.raises(ValueError, match="cannot be made with wings: .*unexpected keyword argument 'wings'"):
+        env_facts(TASK, env_options={"wings": 2})
+
+
+def test_workers_share_the_renderer_that_was_found():
+    assert with_renderer("rf/CalvinD-v0", {"renderer": "auto"}, "tiny") == {"renderer": "tiny"}
+    assert with_renderer("rf/PlayTableD-v0", {}, "tiny") == {}

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -46,6 +44,10 @@ def read_settings(root: Path, scene: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError("reading CALVIN's settings needs PyYAML: pip install pyyaml") from error
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -21,6 +21,7 @@ from typing import Any
 import gymnasium
 import gymnasium.utils.seeding
 
+from rf_envs.errors import INSTALL_PYBULLET
 from rf_envs.simulators.playtable.bullet import silence
 
 _MODULES = (
@@ -63,9 +64,7 @@ def import_calvin(root: Path) -> CalvinPackage:
             import pybullet  # noqa: F401
             import pybullet_utils.bullet_client  # noqa: F401
         except ImportError as error:
-            raise ImportError(
-                "calvin_env needs PyBullet, which has wheels for Python 3.9 to 3.11: pip install pybullet"
-            ) from error
+            raise ImportError(f"calvin_env needs PyBullet: {INSTALL_PYBULLET}") from error
     before = set(sys.modules)
     try:
         with _stand_ins(), _first_on_path(root), warnings.catch_warnings():

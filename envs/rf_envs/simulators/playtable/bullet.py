@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from rf_envs.errors import INSTALL_PYBULLET
+
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
@@ -40,7 +42,5 @@ def connect() -> Any:
             import pybullet
             from pybullet_utils.bullet_client import BulletClient
         except ImportError as error:
-            raise ImportError(
-                "the embedded play table needs PyBullet, which has wheels for Python 3.9 to 3.11: pip install pybullet"
-            ) from error
+            raise ImportError(f"the embedded play table needs PyBullet: {INSTALL_PYBULLET}") from error
         return BulletClient(pybullet.DIRECT)
