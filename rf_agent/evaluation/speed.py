@@ -52,7 +52,7 @@ def simulator(env_id: str, repeats: int, steps: int) -> list[Speed]:
 
 def policy(env_id: str, model: Any, repeats: int, steps: int) -> list[Speed]:
     """Milliseconds of `act` when it looks and when it does not, and steps/s with the simulator."""
-    execute = model.config.head.execute
+    execute = model.config.head.look_every
     env = make_env(env_id, execute)
     observation, _ = env.reset(seed=0)
 
@@ -103,6 +103,7 @@ def training(model: Any, repeats: int, batch_size: int = 8) -> Speed:
         "token_mask": mask,
         "actions": torch.rand(batch_size, window, config.head.chunk, 7, generator=generator).to(device),
         "mask": torch.ones(batch_size, window, dtype=torch.bool, device=device),
+        "robot_obs": torch.zeros(batch_size, window, 15, device=device),
     }
 
     def measure() -> float:
