@@ -1,4 +1,4 @@
-"""Where to compute: the one place that knows what "auto" means and which devices there are."""
+"""Where to compute, and in which number format: the one place that knows what "auto" means and what there is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rf_agent.errors import UserError
 
 
 class DeviceError(UserError, ValueError):
-    """A device that there is not; the message says what to give instead."""
+    """A device or number format that there is not; the message says what to give instead."""
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
@@ -33,3 +33,11 @@ def resolve_device(name: str | torch.device) -> torch.device:
         except (AssertionError, NotImplementedError, RuntimeError) as error:
             raise DeviceError(f"device {str(name)!r} was given, but torch cannot use it here: use cpu") from error
     return device
+
+
+def resolve_dtype(name: str | torch.dtype) -> torch.dtype:
+    """The floating-point format called `name`, such as "bfloat16". Raises DeviceError when there is none."""
+    dtype = getattr(torch, name, None) if isinstance(name, str) else name
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise DeviceError(f"there is no number format {str(name)!r}: give float32, bfloat16 or float16")
+    return dtype

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from rf_agent import checkpoint, preprocess
 from rf_agent.config import ConfigError, RoboFlamingoConfig
-from rf_agent.devices import resolve_device
+from rf_agent.devices import resolve_device, resolve_dtype
 from rf_agent.lora import folded_tensors
 from rf_agent.memory import PolicyState
 from rf_agent.nn import looks
+from rf_agent.nn.blank import Blank, cast_unfilled
 from rf_agent.nn.flamingo import Flamingo
-from rf_agent.nn.heads import History, append, build_head
+from rf_agent.nn.heads import History, build_head
 from rf_agent.nn.looks import Told
-from rf_agent.nn.cpu_kernels import cpu_kernels
 from rf_agent.presets import find_checkpoint, preset
+from rf_agent.stepping import CompiledStep, Step, eager_step
 from rf_agent.tokenizer import build_tokenizer, encode, image_token, pad, prompt
 from rf_agent.trainable import set_trainable, trainable_summary
 from rf_agent.training.losses import action_loss
@@ -71,6 +72,7 @@ class RoboFlamingoPolicy(nn.Module):
         self.head = build_head(self.vlm.feature_dim, config.head, self.vlm.vision_encoder.dim)
         self._encoded: dict[str, list[int]] = {}  # instruction -> token ids
         self._state: PolicyState | None = None
+        self._step: Step = eager_step
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +81,7 @@ class RoboFlamingoPolicy(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the head, and so of its history."""
+        """Number format of the parameters; what `predict` takes and returns is float32."""
         return next(self.head.parameters()).dtype
 
     # --- from pixels to actions: the one path, for training and acting ---
@@ -248,6 +250,17 @@ class RoboFlamingoPolicy(nn.Module):
         self.config.head = head
         self.reset()
 
+    def compile_acting(self, **options: Any) -> None:
+        """Run the network through `torch.compile` when acting, on a GPU as a CUDA graph.
+
+        It pays where launching many small kernels takes longer than they do: on GPUs, and for small policies. The
+        first look, and every first one with another number of environments, then takes up to minutes.
+
+        Args:
+            options: of `torch.compile`, such as `mode`.
+        """
+        self._step = CompiledStep(**options)
+
     def reset(self, indices: Iterable[int] | None = None) -> None:
         """Forget the history that `act` keeps: of all environments, or of those at `indices`.
 
@@ -301,23 +314,11 @@ class RoboFlamingoPolicy(nn.Module):
             torch.from_numpy(memory.memory[rows]).to(self.device),
             torch.from_numpy(memory.length[rows]).to(self.device),
         )
-        with evaluating(self), cpu_kernels():
-            pose, logits, history = self._step(pixels, Told(tokens, mask, robot), history)
+        with evaluating(self):
+            pose, logits, history = self._step(self.vlm, self.head, pixels, Told(tokens, mask, robot), history)
         chunks = torch.cat((pose.float(), (logits.float() / 2).tanh()[..., None]), dim=-1)  # (r, K, 7)
         remembered = history.memory.float().cpu().numpy(), history.length.cpu().numpy()
         return chunks.cpu().numpy(), memory.looked(rows, *remembered)
-
-    def _step(self, pixels: Tensor, told: Told, history: History) -> tuple[Tensor, Tensor, History]:
-        """One look: pixels (N, V, 3, S, S) -> pose (N, K, 6), gripper logits (N, K), history with this look."""
-        kept = looks.keep(self.vlm, self.head, self.encode_vision(pixels))
-        if self.head.frames == 1:
-            return self.head.step(looks.read(self.vlm, self.head, kept[:, None], told), history)
-        history = append(history, kept)  # of frames
-        n, window = history.memory.shape[:2]
-        ends = torch.arange(n, device=kept.device) * window + history.length - 1
-        frames = history.memory.flatten(0, 1).to(kept.dtype)
-        feature = looks.read_last(self.vlm, self.head, frames, ends, history.length, told)
-        return *self.head.act(feature), history
 
     def _plan(self, memory: PolicyState, rows: np.ndarray, chunks: np.ndarray) -> PolicyState:
         """The memory with the actions that the environments `rows` carry out before they look again."""
@@ -390,22 +391,38 @@ class RoboFlamingoPolicy(nn.Module):
         return checkpoint.write(directory, self.config, weights, self.tokenizer, card or DEFAULT_CARD)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: str | torch.device = "auto") -> RoboFlamingoPolicy:
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "float32",
+        compile: bool = False,
+    ) -> RoboFlamingoPolicy:
         """A trained policy, ready to act.
 
         Args:
             name: a checkpoint directory, or the name of a policy that comes with the package
                 (`roboflamingo-tiny`).
             device: "auto" takes a GPU where there is one.
+            dtype: number format of the parameters: "bfloat16" halves their memory and is faster where the processor
+                has it. Observations, actions and what `predict` returns stay float32.
+            compile: see `compile_acting`.
 
         Raises:
             CheckpointError: no such policy, or files or tensors are missing, unexpected or mis-shaped.
+            DeviceError: no such device or number format.
         """
+        target, number_format = resolve_device(device), resolve_dtype(dtype)
         directory = find_checkpoint(name)
         config = checkpoint.read_config(directory)
-        policy = cls(config, checkpoint.read_tokenizer(directory))
+        tokenizer = checkpoint.read_tokenizer(directory)
+        with Blank():
+            policy = cls(config, tokenizer)
+        cast_unfilled(policy, number_format)
         checkpoint.load_strictly(policy, checkpoint.read_weights(directory), str(directory / checkpoint.WEIGHTS))
-        return policy.to(resolve_device(device)).eval()
+        if compile:
+            policy.compile_acting()
+        return policy.to(target).eval()
 
 
 def _closed(chunks: np.ndarray) -> np.ndarray:

@@ -46,7 +46,9 @@ class CPUKernels(TorchFunctionMode):
 
 def is_ours(tensors: tuple[Any, ...], dtype: torch.dtype) -> bool:
     """Whether all of the `tensors` are on a CPU, of `dtype` and without gradients; None is of any kind."""
-    return not torch.is_grad_enabled() and all(t is None or (t.dtype == dtype and t.device.type == "cpu") for t in tensors)
+    return not torch.is_grad_enabled() and all(
+        t is None or (t.dtype == dtype and t.device.type == "cpu") for t in tensors
+    )
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rf_agent.nn.flamingo import Flamingo
 from rf_agent.nn.fusion import arrange
-from rf_agent.nn.heads import PolicyHead
+from rf_agent.nn.heads import History, PolicyHead, append
 
 
 class Told(NamedTuple):
@@ -74,6 +74,29 @@ def read_last(vlm: Flamingo, head: PolicyHead, kept: Tensor, ends: Tensor, seen:
         rows.append(same)
         parts.append(read(vlm, head, kept[frames], told.at(same)))
     return torch.cat(parts)[torch.cat(rows).argsort()]
+
+
+def step(
+    vlm: Flamingo, head: PolicyHead, pixels: Tensor, told: Told, history: History
+) -> tuple[Tensor, Tensor, History]:
+    """One look of N environments, from pixels to actions.
+
+    Args:
+        pixels: (N, V, 3, S, S) normalised.
+        told: of the N looks.
+        history: not changed.
+
+    Returns:
+        pose (N, K, 6), gripper logits (N, K), and the history with this look.
+    """
+    kept = keep(vlm, head, vlm.encode_vision(pixels))
+    if head.frames == 1:
+        return head.step(read(vlm, head, kept[:, None], told), history)
+    history = append(history, kept)  # of frames
+    n, window = history.memory.shape[:2]
+    ends = torch.arange(n, device=kept.device) * window + history.length - 1
+    frames = history.memory.flatten(0, 1).to(kept.dtype)
+    return *head.act(read_last(vlm, head, frames, ends, history.length, told)), history
 
 
 def read_runs(vlm: Flamingo, head: PolicyHead, vision_tokens: Tensor, valid: Tensor, told: Told) -> Tensor:

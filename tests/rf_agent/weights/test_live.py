@@ -1,4 +1,7 @@
-"""Against the real package: `pip install --no-deps open_flamingo==2.0.1` and `pip install einops einops-exts`."""
+"""Live models: a stand-in everywhere, and the real package where it is there.
+
+The latter takes `pip install --no-deps open_flamingo==2.0.1` and `pip install einops einops-exts`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from fake_open_flamingo import FakeFlamingo
 from make_case import LANGUAGES, make_case
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -72,9 +76,8 @@ class Tower(nn.Module):
         return self.ln_post(x[:, 0]) @ self.proj, x[:, 1:]
 
 
-@pytest.fixture(params=LAYERS)
-def flamingo(request, tmp_path, monkeypatch):
-    """A live model and its tokenizer, made as open_flamingo's factory does."""
+def of_the_package(monkeypatch, vision, language, kind, tokens):
+    """A live model, made as open_flamingo's factory does."""
     pytest.importorskip("einops_exts")
     if importlib.util.find_spec("open_flamingo") is None:
         pytest.skip("open_flamingo is not installed")
@@ -86,18 +89,29 @@ def flamingo(request, tmp_path, monkeypatch):
     from open_flamingo.src.flamingo_lm import FlamingoLMMixin
     from open_flamingo.src.utils import extend_instance
 
+    extend_instance(language, FlamingoLMMixin)
+    language.set_decoder_layers_attr_name(LAYERS[kind])
+    image, end = tokens
+    return Flamingo(vision, language, end, image, vis_dim=24, cross_attn_every_n_layers=2)
+
+
+@pytest.fixture(params=[(kind, source) for kind in LAYERS for source in ("stand-in", "package")], ids="-".join)
+def flamingo(request, tmp_path, monkeypatch):
+    """A live model and its tokenizer."""
+    kind, source = request.param
     make_case(tmp_path / "case")  # for its tokenizer
     tokenizer = load_tokenizer(tmp_path / "case" / "lm")
     add_flamingo_tokens(tokenizer)
-    values = dict(LANGUAGES[request.param], vocab_size=300)
+    tokens = tokenizer.convert_tokens_to_ids(["<image>", "<|endofchunk|>"])
+    values = dict(LANGUAGES[kind], vocab_size=300)
     torch.manual_seed(0)
     language = AutoModelForCausalLM.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
-    extend_instance(language, FlamingoLMMixin)
-    language.set_decoder_layers_attr_name(LAYERS[request.param])
     language.resize_token_embeddings(len(tokenizer))
     vision = types.SimpleNamespace(visual=Tower())
-    image, end = tokenizer.convert_tokens_to_ids(["<image>", "<|endofchunk|>"])
-    model = Flamingo(vision, language, end, image, vis_dim=24, cross_attn_every_n_layers=2)
+    if source == "package":
+        model = of_the_package(monkeypatch, vision, language, kind, tokens)
+    else:
+        model = FakeFlamingo(vision, language, LAYERS[kind], tokens[0], vis_dim=24, cross_attn_every=2)
     for name, p in model.named_parameters():
         if name.endswith("_gate"):
             nn.init.constant_(p, 0.7)
@@ -112,7 +126,7 @@ def test_live_model_and_policy_read_the_same(flamingo, tmp_path):
     tokens, mask = policy.tokenize(["push it", "open the drawer"])
     theirs = model(pixels[:, :, None], tokens, attention_mask=mask)
     media = policy.vlm.media(policy.encode_vision(pixels))
-    torch.testing.assert_close(policy.vlm.logits(media, tokens, mask), theirs.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(policy.vlm.logits(media, tokens, mask), theirs.logits, atol=1e-5, rtol=1e-5)
     assert policy.config.vision.model["heads"] == 3 and policy.config.vision.model["quick_gelu"]
     loaded = RoboFlamingoPolicy.from_pretrained(policy.save_pretrained(tmp_path / "policy"), device="cpu")
     assert torch.equal(loaded.vlm.hidden(media, tokens), policy.vlm.hidden(media, tokens))
