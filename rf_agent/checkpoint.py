@@ -33,6 +33,14 @@ def is_checkpoint(directory: str | Path) -> bool:
     return all((Path(directory) / name).is_file() for name in (CONFIG, WEIGHTS))
 
 
+def claim(directory: str | Path) -> Path:
+    """`directory` as a path: it is free or holds a checkpoint. Raises CheckpointError when it holds something else."""
+    directory = Path(directory)
+    if directory.exists() and not is_checkpoint(directory) and (directory.is_file() or any(directory.iterdir())):
+        raise CheckpointError(f"{directory} exists and is no checkpoint; choose another directory or empty it.")
+    return directory
+
+
 def write(
     directory: str | Path,
     config: RoboFlamingoConfig,
@@ -51,9 +59,7 @@ def write(
     Raises:
         CheckpointError: `directory` holds something that is no checkpoint.
     """
-    directory = Path(directory)
-    if directory.exists() and not is_checkpoint(directory) and (directory.is_file() or any(directory.iterdir())):
-        raise CheckpointError(f"{directory} exists and is no checkpoint; choose another directory or empty it.")
+    directory = claim(directory)
     with replaced_directory(directory) as draft:
         config.save(draft / CONFIG)
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, draft / WEIGHTS)

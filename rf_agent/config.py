@@ -6,6 +6,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,16 @@ class ImageConfig:
     """Mean of each colour channel (of values in [0, 1]) that is subtracted."""
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     """Standard deviation of each colour channel by which pixels are divided."""
+    resample: str = "bilinear"
+    """How images are resized, always antialiased: `bilinear`, or `bicubic` as Pillow and CLIP do."""
 
 
 @dataclass
 class VisionConfig:
-    """The vision tower: any `transformers` vision model that yields a grid of features or patch tokens."""
+    """The vision tower: any vision model that yields a grid of features or patch tokens."""
 
     model: dict[str, Any] = field(default_factory=dict)
-    """`transformers` configuration of the tower, with its `model_type`."""
+    """Configuration of the tower, with its `model_type`: `clip_vit`, or any of `transformers`."""
     position_embedding: bool = True
     """Give every token a learned place (view, row, column); for convolutional towers, which have none."""
 
@@ -60,7 +63,7 @@ class LanguageConfig:
     """The causal language model and the gated cross-attention laid over it."""
 
     model: dict[str, Any] = field(default_factory=dict)
-    """`transformers` configuration of a causal language model, with its `model_type`."""
+    """Configuration of a causal language model, with its `model_type`: `mosaic_gpt`, or any of `transformers`."""
     cross_attention_every: int = 1
     """A gated cross-attention layer stands before every n-th decoder layer."""
     heads: int = 8
@@ -71,6 +74,14 @@ class LanguageConfig:
     """Width of the gated feed-forward layer over the width of the language model."""
     initial_gate: float = 0.0
     """Value of the tanh gates at first: 0 leaves a pre-trained language model as it was (Flamingo)."""
+    lm_feature: str = "final_norm"
+    """Hidden states that the head reads: `final_norm`, or `last_block_input`, where the last decoder layer begins.
+
+    The reference implementation reads the latter from MPT-1B (and the former from all others), so that the last
+    layer and its cross-attention never take part.
+    """
+    max_tokens: int = 64
+    """Longest prompt in tokens; longer ones are cut (the reference: 32)."""
 
 
 @dataclass
@@ -78,21 +89,61 @@ class HeadConfig:
     """The policy head: history of pooled features to chunks of actions."""
 
     type: str = "lstm"
-    """Kind of head; `rf_agent.nn.heads.HEADS` lists them."""
+    """Kind of head (paper, Fig. 3a): `lstm`, `gpt`, `fc` (no history) or `fc_hist` (history through the resampler)."""
     hidden: int = 1024
-    """Hidden width."""
+    """Hidden width; the paper's GPT has 768."""
     layers: int = 4
-    """Recurrent layers."""
+    """Layers of the LSTM or the GPT (the paper's GPT has 8)."""
+    heads: int = 8
+    """Attention heads of the GPT."""
     window: int = 12
-    """Most looks (observations that were encoded) that an action depends on."""
+    """Most looks (observations that were encoded) that an action depends on; `fc` sees one whatever this says."""
     chunk: int = 1
     """Actions predicted at every look (K)."""
     execute: int = 1
     """Actions of a chunk that are carried out before the policy looks again (E <= K)."""
+    repeat: int = 1
+    """Times that each action is carried out when acting: open-loop control without retraining (paper, Fig. 3c)."""
+    ensemble: float | None = None
+    """Look at every step and average what past looks predicted for it, weighted by exp(-ensemble * i) from the oldest
+    (i = 0) on, as ACT does (arXiv:2304.13705); None does not average."""
     dropout: float = 0.1
-    """Dropout between recurrent layers."""
+    """Dropout between recurrent layers and in the GPT."""
     mlp: tuple[int, ...] = (1024, 512, 256)
     """Hidden widths of the pose and gripper MLPs."""
+    pooling: str = "max"
+    """How the hidden states of the text tokens become one feature: `max` or `mean`."""
+    pool_padding: bool = False
+    """Pool over padding too in training, as the reference implementation does: the feature then depends on the
+    longest text of the batch. Acting never sees padding."""
+    proprioception: bool = False
+    """Add an embedding of the robot's state (`robot_obs`: pose and last gripper action) to the feature."""
+    frame_position: bool = False
+    """`fc_hist` alone: mark vision tokens with the place of their frame in the window (learned)."""
+
+    @property
+    def look_every(self) -> int:
+        """Environment steps between two looks when acting."""
+        return self.execute * self.repeat
+
+    def check(self) -> None:
+        """Raise ConfigError for values that do not fit together."""
+        if not 1 <= self.execute <= self.chunk:
+            raise ConfigError(
+                f"head.execute is {self.execute}, but it must lie between 1 and head.chunk ({self.chunk}): "
+                "only predicted actions can be carried out."
+            )
+        if self.window < 1:
+            raise ConfigError(f"head.window is {self.window}, but a policy sees at least 1 look.")
+        if self.repeat < 1:
+            raise ConfigError(f"head.repeat is {self.repeat}, but an action is carried out at least once.")
+        if self.ensemble is not None and self.look_every > 1:
+            raise ConfigError(
+                f"head.ensemble is {self.ensemble}, but the policy looks only every {self.look_every} steps: averaging "
+                "needs a look at each; set head.execute and head.repeat to 1, or head.ensemble to null."
+            )
+        if self.pooling not in ("max", "mean"):
+            raise ConfigError(f"head.pooling is {self.pooling!r}; choose 'max' or 'mean'.")
 
 
 @dataclass
@@ -119,22 +170,53 @@ class RoboFlamingoConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     views: tuple[str, ...] = ("rgb_static", "rgb_gripper")
     """Camera images of the observation, in the order in which the policy sees them."""
+    fusion: str = "post"
+    """How the views come together: `post` resamples each alone, `pre` all at once, `separate` each with a resampler of
+    its own; `two_way` reads the text once for every view and joins the features."""
     tasks: tuple[str, ...] = ()
     """Names of the tasks in the demonstrations that the policy was trained on; the commands use them by default."""
 
     def __post_init__(self) -> None:
-        head = self.head
-        if not 1 <= head.execute <= head.chunk:
+        self.head.check()
+        if self.image.resample not in ("bilinear", "bicubic"):
+            raise ConfigError(f"image.resample is {self.image.resample!r}; choose 'bilinear' or 'bicubic'.")
+        if self.language.lm_feature not in ("final_norm", "last_block_input"):
             raise ConfigError(
-                f"head.execute is {head.execute}, but it must lie between 1 and head.chunk ({head.chunk}): "
-                "only predicted actions can be carried out."
+                f"language.lm_feature is {self.language.lm_feature!r}; choose 'final_norm' or 'last_block_input'."
             )
-        if head.window < 1:
-            raise ConfigError(f"head.window is {head.window}, but a policy sees at least 1 look.")
+        if self.language.max_tokens < 1:
+            raise ConfigError(f"language.max_tokens is {self.language.max_tokens}, but a prompt has at least 1 token.")
         if self.loss.pose not in ("huber", "mse"):
             raise ConfigError(f"loss.pose is {self.loss.pose!r}; choose 'huber' or 'mse'.")
         if self.loss.huber_delta <= 0:
             raise ConfigError(f"loss.huber_delta is {self.loss.huber_delta}; give an error above zero.")
+
+    def changed(self, changes: Iterable[str]) -> RoboFlamingoConfig:
+        """A copy with other values.
+
+        Args:
+            changes: `KEY=VALUE`, the key dotted and the value in JSON (a word needs no quotes): `head.type=gpt`,
+                `head.mlp=[256,128]`, `fusion=pre`.
+
+        Raises:
+            ConfigError: no such key, or a value that does not fit it.
+        """
+        values = self.to_dict()
+        for change in changes:
+            key, equals, text = change.partition("=")
+            *path, last = key.split(".")
+            if not equals:
+                raise ConfigError(f"{change!r} was given as a change; write KEY=VALUE, such as head.type=gpt.")
+            part: Any = values
+            for name in path:
+                part = part.get(name) if isinstance(part, dict) else None
+            if not isinstance(part, dict):
+                raise ConfigError(f"there is no configuration key {key!r}; keys are such as head.type and fusion.")
+            try:
+                part[last] = json.loads(text)
+            except json.JSONDecodeError:
+                part[last] = text
+        return self.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, ready for JSON."""

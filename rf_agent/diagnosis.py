@@ -55,6 +55,7 @@ REQUIRED = {
 OPTIONAL = {
     "pyyaml": "the real CALVIN, and its files of wordings",
     "accelerate": "training on several devices",
+    "peft": "LoRA (--trainable lora)",
     "tensorboard": "training curves",
     "stable-baselines3": "its evaluation and vector environments",
     "moviepy": "Gymnasium's RecordVideo",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,14 +17,16 @@ INSTRUCTION_BYTES = 256
 """Most bytes of an instruction in UTF-8, as in the environments."""
 
 
-def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Camera images at the policy's size, by area-weighted (antialiased) bilinear interpolation.
+def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndarray:
+    """Camera images at the policy's size, by area-weighted (antialiased) interpolation.
 
     The only resize there is: a demonstration stored at the policy's size is bit for bit what the policy sees.
 
     Args:
         images: uint8 (..., H, W, 3).
         size: side of the result in pixels.
+        resample: `bilinear`, or `bicubic`, which is Pillow's to the last bit: a published model must see what it saw
+            in training, and torch rounds a few pixels in a thousand otherwise.
 
     Returns:
         uint8 (..., size, size, 3); the input itself when it has that size already.
@@ -38,10 +41,14 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
         )
     if images.shape[-3:-1] == (size, size):
         return images
-    flat = torch.from_numpy(np.ascontiguousarray(images.reshape(-1, *images.shape[-3:])))
-    channels_last = flat.permute(0, 3, 1, 2)
+    flat = np.ascontiguousarray(images.reshape(-1, *images.shape[-3:]))  # (N, H, W, 3)
+    shape = (*images.shape[:-3], size, size, 3)
+    if resample == "bicubic":
+        pictures = (Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in flat)
+        return np.stack([np.asarray(picture) for picture in pictures]).reshape(shape)
+    channels_last = torch.from_numpy(flat).permute(0, 3, 1, 2)
     out = F.interpolate(channels_last, size=(size, size), mode="bilinear", antialias=True)
-    return np.ascontiguousarray(out.permute(0, 2, 3, 1).numpy()).reshape(*images.shape[:-3], size, size, 3)
+    return np.ascontiguousarray(out.permute(0, 2, 3, 1).numpy()).reshape(shape)
 
 
 def normalise(images: Tensor, config: ImageConfig) -> Tensor:
@@ -66,8 +73,8 @@ def pixels(
     Returns:
         float32 (N, V, 3, S, S), normalised, on `device`.
     """
-    stacked = np.stack([resize(observation[view], config.size) for view in views], axis=1)  # (N, V, S, S, 3)
-    return normalise(torch.from_numpy(stacked).to(device), config)
+    resized = [resize(observation[view], config.size, config.resample) for view in views]
+    return normalise(torch.from_numpy(np.stack(resized, axis=1)).to(device), config)  # from (N, V, S, S, 3)
 
 
 def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[int, bool]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 IMAGE, END_OF_CHUNK, PAD, END_OF_TEXT = "<image>", "<|endofchunk|>", "<PAD>", "<|endoftext|>"
 
@@ -47,6 +48,34 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokeniz
         additional_special_tokens=[END_OF_CHUNK, IMAGE],
         padding_side="right",
     )
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in the folder of a language model, from its files alone.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    try:
+        if (Path(folder) / "tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{folder} has no tokenizer that can be read ({reason}); give a folder with tokenizer.json."
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(f"{folder} has a {type(tokenizer).__name__}, which has no tokenizer.json; give one that has.")
+    return tokenizer
+
+
+def add_flamingo_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Give a language model's tokenizer OpenFlamingo's special tokens, in its order: end of chunk, image, padding."""
+    tokenizer.add_special_tokens({"additional_special_tokens": [END_OF_CHUNK, IMAGE]})
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    tokenizer.padding_side = "right"
 
 
 def prompt(instruction: str, end_of_text: str = END_OF_TEXT) -> str:

@@ -1,16 +1,34 @@
-"""Which parameters learn: named groups, and a function that switches them."""
+"""Which parameters learn: named groups, sets of them, and a function that switches them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from rf_agent import lora
+
 if TYPE_CHECKING:
     from rf_agent.policy import RoboFlamingoPolicy
 
-GROUPS = ("vision", "resampler", "cross-attention", "embeddings", "language", "head")
+GROUPS = ("vision", "resampler", "cross-attention", "embeddings", "language", "adapters", "head")
+"""Parts of a policy; adapters are those of `rf_agent.lora`, where there are any."""
+
+TRAINABLE = {
+    "default": ("resampler", "cross-attention", "embeddings", "head"),
+    "freeze-emb": ("resampler", "cross-attention", "head"),
+    "head": ("head",),
+    "lora": ("resampler", "cross-attention", "embeddings", "adapters", "head"),
+    "full": GROUPS,
+}
+"""Sets by name: the paper's choice, the same with frozen token embeddings ("freeze-emb" in its Table 1), no fine-tuning
+of the vision-language model (Fig. 3b), adapters in the language model, and everything. There is also `last-N`: the last
+N cross-attention layers, embeddings and head, with the resampler frozen, as the reference's `train_params`."""
+
+LAST = re.compile(r"last-([1-9]\d*)")
+BLOCKS = "vlm.gated_cross_attn_layers."
 
 
 def parameter_groups(policy: RoboFlamingoPolicy) -> dict[str, dict[str, nn.Parameter]]:
@@ -19,31 +37,67 @@ def parameter_groups(policy: RoboFlamingoPolicy) -> dict[str, dict[str, nn.Param
     prefixes = {
         "vlm.vision_encoder.": "vision",
         "vlm.perceiver.": "resampler",
-        "vlm.gated_cross_attn_layers.": "cross-attention",
+        "vlm.other_perceivers.": "resampler",
+        BLOCKS: "cross-attention",
         "vlm.lang_encoder.": "language",
         "head.": "head",
     }
     groups: dict[str, dict[str, nn.Parameter]] = {group: {} for group in GROUPS}
-    for name, parameter in policy.named_parameters():
+    for name, parameter in policy.named_parameters():  # tied ones come once
         group = next(group for prefix, group in prefixes.items() if name.startswith(prefix))
-        groups["embeddings" if id(parameter) in embeddings else group][name] = parameter
-    return groups
+        if id(parameter) in embeddings:
+            group = "embeddings"
+        elif lora.MARK in name:
+            group = "adapters"
+        groups[group][name] = parameter
+    return {group: parameters for group, parameters in groups.items() if parameters}
 
 
-def set_trainable(policy: RoboFlamingoPolicy, train_vision: bool = False, train_language: bool = False) -> list[str]:
+def set_trainable(
+    policy: RoboFlamingoPolicy,
+    which: str = "default",
+    train_vision: bool = False,
+    train_language: bool = False,
+    lora_rank: int = 8,
+) -> list[str]:
     """Freeze what stays frozen (`requires_grad`), and return the groups that learn.
 
-    Default is the paper's: resampler, cross-attention, token embeddings and head learn (Table 3, "FT").
-
     Args:
+        which: one of `TRAINABLE`, or `last-N`.
         train_vision: the vision tower learns too.
         train_language: the layers of the language model learn too.
+        lora_rank: of the adapters that `lora` adds.
+
+    Raises:
+        ValueError: there is no such set, or fewer than N cross-attention layers.
     """
-    frozen = {group for group, train in (("vision", train_vision), ("language", train_language)) if not train}
-    for group, parameters in parameter_groups(policy).items():
-        for parameter in parameters.values():
-            parameter.requires_grad_(group not in frozen)
-    return [group for group in GROUPS if group not in frozen]
+    chosen, blocks = _choose(which, list(policy.vlm.gated_cross_attn_layers))
+    chosen |= {group for group, train in (("vision", train_vision), ("language", train_language)) if train}
+    if which == "lora":
+        lora.add_adapters(policy, lora_rank)
+    groups = parameter_groups(policy)
+    for group, parameters in groups.items():
+        for name, parameter in parameters.items():
+            learns = group in chosen
+            if group == "cross-attention":
+                learns = learns and name.removeprefix(BLOCKS).split(".")[0] in blocks
+            parameter.requires_grad_(learns)
+    return [group for group in groups if group in chosen]
+
+
+def _choose(which: str, blocks: list[str]) -> tuple[set[str], list[str]]:
+    """The groups of a set, and which of the cross-attention blocks (named by their layer) belong to it."""
+    if which in TRAINABLE:
+        return set(TRAINABLE[which]), blocks
+    last = LAST.fullmatch(which)
+    if last is None:
+        raise ValueError(
+            f"there is no trainable set {which!r}: choose {', '.join(TRAINABLE)} or last-N, such as last-4"
+        )
+    count = int(last[1])
+    if count > len(blocks):
+        raise ValueError(f"{which} was chosen, but the model has {len(blocks)} cross-attention layers: choose fewer")
+    return {"cross-attention", "embeddings", "head"}, blocks[-count:]
 
 
 def trainable_summary(policy: RoboFlamingoPolicy) -> str:

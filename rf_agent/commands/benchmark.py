@@ -27,6 +27,16 @@ class Args:
     """What draws in environments that have a choice, such as rf/CalvinD-v0: tiny, egl or auto."""
     policy: str = "roboflamingo-tiny"
     """A checkpoint directory or the name of a bundled policy."""
+    preset: str | None = None
+    """Measure a control step of this preset's network instead, by part, without any environment."""
+    random_weights: bool = False
+    """Give the preset random weights: nothing is downloaded."""
+    dtype: tuple[str, ...] = ("bfloat16",)
+    """Number formats of the preset's network, measured one after the other."""
+    environments: tuple[int, ...] = (1,)
+    """Numbers of environments in which the preset's network acts at once."""
+    compile: bool = False
+    """Compile the preset's network."""
     repeats: int = 5
     """Measurements of each; the median is reported."""
     steps: int = 100
@@ -47,6 +57,8 @@ def run(args: Args) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: give 1 or more")
+    if args.preset is not None:
+        return _control_step(args, args.preset)
     if not args.env or len(set(args.env)) < len(args.env):
         raise UserError(f"--env is {' '.join(args.env) or 'empty'}: give one environment, or several different ones")
     if args.policy in SCRIPTED:
@@ -62,13 +74,7 @@ def run(args: Args) -> None:
         speeds, ratios = speed.simulators(args.env, args.repeats, args.steps, args.renderer)
         speeds += speed.policy(args.env[0], model, args.repeats, args.steps, args.renderer)
         speeds.append(speed.training(model, args.repeats))
-    parts = [
-        f"{os.cpu_count()} cores",
-        f"{torch.get_num_threads()} threads",
-        platform.machine(),
-        f"torch {torch.__version__}",
-    ]
-    machine = ", ".join([*parts, torch.cuda.get_device_name(device)] if device != "cpu" else parts)
+    machine = _machine(device)
     console.print(_table(f"{args.policy} on {machine}", speeds, ratios))
     if args.output:
         content = {"env": args.env[0], "policy": args.policy, "machine": machine, "versions": versions()}
@@ -90,3 +96,46 @@ def _table(title: str, speeds: list[speed.Speed], ratios: list[speed.Ratio]) -> 
     for column in table.columns[1:3]:
         column.justify = "right"
     return table
+
+
+def _machine(device: str) -> str:
+    """What computes, in words."""
+    import torch
+
+    parts = [
+        f"{os.cpu_count()} cores",
+        f"{torch.get_num_threads()} threads",
+        platform.machine(),
+        f"torch {torch.__version__}",
+    ]
+    return ", ".join([*parts, torch.cuda.get_device_name(device)] if device != "cpu" else parts)
+
+
+def _control_step(args: Args, preset: str) -> None:
+    """Measure and print what one control step of the preset's network costs."""
+    import torch
+
+    from rf_agent.devices import resolve_device, resolve_dtype
+    from rf_agent.evaluation import step_cost
+
+    device = resolve_device(args.device)
+    dtypes = [resolve_dtype(name) for name in args.dtype]
+    if not args.environments or min(args.environments) < 1:
+        raise UserError(f"--environments is {args.environments}: give numbers from 1 on")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    console = Console(soft_wrap=True, highlight=False)
+    machine, costs = _machine(str(device)), []
+    for dtype in dtypes:
+        with console.status("measuring"):
+            policy = step_cost.build(preset, args.random_weights, dtype, device)
+            if args.compile:
+                policy.compile_acting()
+            costs.append(step_cost.measure(policy, args.environments, args.repeats))
+            del policy
+        console.print(*step_cost.tables(f"{preset} in {costs[-1].dtype} on {machine}", costs[-1]), sep="\n")
+        console.print(f"most memory held: {costs[-1].peak_bytes / 1e9:.2f} GB")
+    if args.output:
+        content = {"preset": preset, "machine": machine, "versions": versions()}
+        write_json(args.output, {**content, "costs": [asdict(cost) for cost in costs]})
+        console.print(f"{args.output}")

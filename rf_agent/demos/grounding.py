@@ -42,6 +42,7 @@ class PictureSet:
     Args:
         paths: picture files.
         image_size: side of the policy's images.
+        resample: how pictures are resized, as in `rf_agent.config.ImageConfig`.
 
     Attributes:
         images: uint8 (N, V, S, S, 3). texts: every different place text. names: every different thing.
@@ -53,7 +54,7 @@ class PictureSet:
         ValueError, FileNotFoundError: for missing, damaged or empty files.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int):
+    def __init__(self, paths: Sequence[Path], image_size: int, resample: str = "bilinear"):
         from rf_agent.preprocess import resize
 
         if not paths:
@@ -75,7 +76,7 @@ class PictureSet:
                     targets.append(place_target(place, said["gripper"]))
                 self.captions.append([share.setdefault(text, text) for text in said["captions"]])
                 self.questions.append([(share.setdefault(q, q), share.setdefault(a, a)) for q, a in said["questions"]])
-                images.append(np.stack([resize(view, image_size) for view in picture.views]))
+                images.append(np.stack([resize(view, image_size, resample) for view in picture.views]))
         self.images = np.stack(images)
         del images
         self.texts, self.names = list(texts), list(names)

@@ -28,6 +28,7 @@ class Episode:
     task: str
     instruction: str
     actions: NDArray[np.float32]  # (num_samples, 7)
+    robot_obs: NDArray[np.float32]  # (num_samples, 15)
     first_frame: int  # row of the set's frames that holds sample 0
     frame_stride: int
 
@@ -41,6 +42,7 @@ class ChunkBatch:
     """B runs of at most T looks. Padding (runs longer than what is left of the episode) is not encoded."""
 
     frames: Tensor  # (M,) rows of the frame array, one for each valid look
+    robot_obs: Tensor  # (M, 15)
     valid: Tensor  # (B, T) bool, M of them true
     actions: Tensor  # (B, T, K, 7)
     mask: Tensor  # (B, T, K) bool: the action lies within the episode
@@ -55,6 +57,7 @@ class DemoSet:
         image_size: side of the policy's images.
         execute: environment steps between two looks (E); a multiple of the files' frame stride.
         chunk: actions predicted at every look (K).
+        resample: how frames are resized, as in `rf_agent.config.ImageConfig`.
 
     Attributes:
         frames: (F, V, S, S, 3) uint8.
@@ -65,7 +68,7 @@ class DemoSet:
             stride at which the policy's looks have no frames.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int, execute: int, chunk: int):
+    def __init__(self, paths: Sequence[Path], image_size: int, execute: int, chunk: int, resample: str = "bilinear"):
         from rf_agent.preprocess import resize
 
         if not paths:
@@ -85,9 +88,10 @@ class DemoSet:
                 count = len(demo.frames[VIEWS[0]])
                 for view, name in enumerate(VIEWS):
                     for index, image in enumerate(demo.frames[name]):
-                        self.frames[row + index, view] = resize(image, image_size)
+                        self.frames[row + index, view] = resize(image, image_size, resample)
                 task, instruction = str(demo.attributes["task"]), str(demo.attributes["instruction"])
-                self.episodes.append(Episode(task, instruction, demo.actions.astype(np.float32), row, stride))
+                states = demo.actions.astype(np.float32), demo.robot_obs.astype(np.float32)
+                self.episodes.append(Episode(task, instruction, *states, row, stride))
                 row += count
 
     def split(self, held_out: float) -> tuple[list[int], list[int]]:
@@ -116,12 +120,13 @@ class DemoSet:
         shape = (len(runs), length, self.chunk)
         valid = np.zeros(shape[:2], bool)
         actions, mask = np.zeros((*shape, 7), np.float32), np.zeros(shape, bool)
-        rows = []
+        rows, robot_obs = [], []
         for b, (index, phase, first) in enumerate(runs):
             episode = self.episodes[index]
             count = min(length, episode.looks(self.execute, phase) - first)
             samples = phase * episode.frame_stride + (first + np.arange(count)) * self.execute
             rows.append(episode.first_frame + samples // episode.frame_stride)
+            robot_obs.append(episode.robot_obs[samples])
             valid[b, :count] = True
             targets = samples[:, None] + np.arange(self.chunk)  # (count, K)
             inside = targets < len(episode.actions)
@@ -129,6 +134,7 @@ class DemoSet:
             actions[b, :count] = episode.actions[np.minimum(targets, len(episode.actions) - 1)]
         return ChunkBatch(
             torch.from_numpy(np.concatenate(rows)),
+            torch.from_numpy(np.concatenate(robot_obs)),
             torch.from_numpy(valid),
             torch.from_numpy(actions),
             torch.from_numpy(mask),

@@ -65,7 +65,7 @@ class PolicyAgent:
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
-        self.render_every = policy.config.head.execute
+        self.render_every = policy.config.head.look_every
 
     def reset(self, env: Any, seed: int) -> None:
         self.policy.reset()
@@ -107,20 +107,16 @@ def load_agent(name: str, device: str = "cpu") -> Agent:
 
 
 def pick_device(name: str, device: str) -> str:
-    """The device on which the agent `name` computes: "auto" is "cuda" where there is one, else "cpu".
+    """The device on which the agent `name` computes; see `rf_agent.devices.resolve_device`.
 
     Raises:
-        UserError: CUDA was asked for and is not there.
+        UserError: there is no such device.
     """
     if name in SCRIPTED or device == "cpu":
         return "cpu"
-    import torch
+    from rf_agent.devices import resolve_device
 
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {device} was given, but torch finds no CUDA device here: use --device cpu")
-    return device
+    return str(resolve_device(device))
 
 
 def taught_tasks(name: str) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def _steps_per_second(env: Any, steps: int) -> float:
 
 def policy(env_id: str, model: Any, repeats: int, steps: int, renderer: str | None = None) -> list[Speed]:
     """Milliseconds of `act` when it looks and when it does not, and steps/s with the simulator."""
-    execute = model.config.head.execute
+    execute = model.config.head.look_every
     env = _open(env_id, execute, renderer)
     observation, _ = env.reset(seed=0)
 
@@ -174,6 +174,7 @@ def training(model: Any, repeats: int, batch_size: int = 8) -> Speed:
         "token_mask": mask,
         "actions": torch.rand(batch_size, window, config.head.chunk, 7, generator=generator).to(device),
         "mask": torch.ones(batch_size, window, dtype=torch.bool, device=device),
+        "robot_obs": torch.zeros(batch_size, window, 15, device=device),
     }
 
     def measure() -> float:

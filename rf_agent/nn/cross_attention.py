@@ -69,6 +69,8 @@ class Conditioning:
 
     media: Tensor | None = None
     sees: Tensor | None = None
+    halt: bool = False
+    """Whether the pass ends before the last decoder layer."""
 
 
 class CrossAttend:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from rf_agent.config import ConfigError, LanguageConfig, RoboFlamingoConfig
+from rf_agent.config import ConfigError, RoboFlamingoConfig
 from rf_agent.nn.cross_attention import Conditioning, CrossAttend, GatedCrossAttentionBlock
+from rf_agent.nn.fusion import arrange, build_fusion
+from rf_agent.nn.language import HaltBefore, Halted, build_language_model, decoder_layers
 from rf_agent.nn.resampler import PerceiverResampler
 from rf_agent.nn.towers import VisionTower
 
 
 class Flamingo(nn.Module):
-    """A vision-language model that reads one frame (all its views) and one text.
+    """A vision-language model that reads a look (all views of one or several frames) and one text.
 
-    N frames, V views, n vision tokens per view, m = V * latents media tokens, L text tokens, d width of the
-    language model.
+    N looks, F frames of a look, V views, n vision tokens per view, G groups of l latents (see `rf_agent.nn.fusion`),
+    m = G * l * F media tokens, P passes of the text, L text tokens, d width of the language model.
 
     Args:
         config: the whole policy's; the head is not used.
         image_token: id of `<image>`; text before it sees no media.
+
+    Attributes:
+        dim: d. feature_dim: width of `hidden`, P * d.
     """
 
     def __init__(self, config: RoboFlamingoConfig, image_token: int) -> None:
@@ -32,9 +36,14 @@ class Flamingo(nn.Module):
         self.perceiver = PerceiverResampler(
             self.vision_encoder.dim, r.layers, r.latents, r.heads, r.head_dim, r.ff_mult
         )
+        self.fusion = build_fusion(config.fusion, len(config.views))
+        self.other_perceivers = nn.ModuleList(  # of further views, where each has its own
+            copy.deepcopy(self.perceiver) for _ in range(self.fusion.resamplers - 1)
+        )
         language = config.language
         self.lang_encoder = build_language_model(language)
         self.dim: int = self.lang_encoder.get_input_embeddings().weight.shape[1]
+        self.feature_dim = self.fusion.passes * self.dim
         layers = decoder_layers(self.lang_encoder)
         if not 1 <= language.cross_attention_every <= len(layers):
             raise ConfigError(
@@ -42,6 +51,9 @@ class Flamingo(nn.Module):
                 f"{len(layers)} layers; choose 1 to {len(layers)}."
             )
         self._conditioning = Conditioning()
+        self.halts = language.lm_feature == "last_block_input"
+        if self.halts:  # before the hook of the last cross-attention, which the feature does not see either
+            layers[-1].register_forward_pre_hook(HaltBefore(self._conditioning), with_kwargs=True)
         self.gated_cross_attn_layers = nn.ModuleDict()  # keyed by the decoder layer that it precedes
         for i, layer in enumerate(layers):
             if (i + 1) % language.cross_attention_every:
@@ -58,60 +70,70 @@ class Flamingo(nn.Module):
             layer.register_forward_pre_hook(CrossAttend(block, self._conditioning), with_kwargs=True)
 
     def encode_vision(self, pixels: Tensor) -> Tensor:
-        """pixels (N, V, 3, S, S) normalised -> vision tokens (N, V, n, dv)."""
-        return self.vision_encoder(pixels)
+        """pixels (N, V, 3, S, S) normalised, in any number format -> vision tokens (N, V, n, dv)."""
+        return self.vision_encoder(pixels.to(next(self.vision_encoder.parameters()).dtype))
+
+    def resample(self, vision_tokens: Tensor) -> Tensor:
+        """vision tokens (N, V, n, dv) of single frames -> latents (N, G, l, dv)."""
+        return self.fusion.resample((self.perceiver, *self.other_perceivers), vision_tokens)
 
     def media(self, vision_tokens: Tensor) -> Tensor:
-        """vision tokens (N, V, n, dv) -> media tokens (N, m, dv): each view resampled alone (post fusion)."""
-        n, views = vision_tokens.shape[:2]
-        return self.perceiver(vision_tokens.flatten(0, 1)).unflatten(0, (n, views)).flatten(1, 2)
+        """vision tokens (N, V, n, dv) of single frames -> media tokens (N, m, dv)."""
+        return arrange(self.resample(vision_tokens)[:, None])
 
-    def hidden(self, media: Tensor, tokens: Tensor) -> Tensor:
-        """Last hidden states of the language model.
+    def hidden(self, media: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The hidden states of the language model that the head reads, as `language.lm_feature` says.
 
-        Texts are right-padded and attention is causal, so padding changes no real token and needs no mask here.
+        Texts are right-padded and attention is causal, so padding changes no real token and needs no mask.
 
         Args:
             media: (N, m, dv).
             tokens: (N * R, L) token ids; R consecutive texts for each frame.
+            mask: (N * R, L) true for tokens that others may attend to; matters to the hidden states of padding
+                only, for those who read them.
 
         Returns:
-            (N * R, L, d), after the final norm.
+            (N * R, L, P * d).
         """
+        return self._passes(media, tokens, mask, halt=self.halts).flatten(2)
+
+    def logits(self, media: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Next-token logits (N * R, L, vocabulary), always of all layers; arguments as of `hidden`.
+
+        Those of several passes are averaged.
+        """
+        final = self._passes(media, tokens, mask, halt=False)  # (N * R, L, P, d)
+        return self.lang_encoder.get_output_embeddings()(final).mean(dim=2)
+
+    def _passes(self, media: Tensor, tokens: Tensor, mask: Tensor | None, halt: bool) -> Tensor:
+        """Hidden states (N * R, L, P, d): of each text with each part of its media."""
         if len(tokens) % len(media):
             raise ValueError(
                 f"{len(tokens)} texts for {len(media)} frames: give the same number of texts for every frame."
             )
+        n, passes = len(media), self.fusion.passes
+        if passes == 1:
+            return self._read(media, tokens, mask, halt)[:, :, None]
+        parts = media.unflatten(1, (passes, -1)).flatten(0, 1)  # (N * P, m / P, dv)
+
+        def for_each_part(x: Tensor) -> Tensor:  # (N * R, L) -> (N * P * R, L)
+            return x.unflatten(0, (n, 1, -1)).expand(-1, passes, -1, -1).flatten(0, 2)
+
+        texts = for_each_part(tokens)
+        hidden = self._read(parts, texts, None if mask is None else for_each_part(mask), halt)
+        return hidden.unflatten(0, (n, passes, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
+
+    def _read(self, media: Tensor, tokens: Tensor, mask: Tensor | None, halt: bool) -> Tensor:
+        """Hidden states after the final norm, or where the last decoder layer begins when the pass shall `halt`."""
         media = media.repeat_interleave(len(tokens) // len(media), dim=0)
         sees = (tokens == self.image_token).cumsum(1).clamp(max=1)[..., None]  # (N, L, 1)
-        self._conditioning.media, self._conditioning.sees = media, sees
+        now = self._conditioning
+        now.media, now.sees, now.halt = media, sees, halt
         try:
-            return self.lang_encoder.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+            return self.lang_encoder.base_model(
+                input_ids=tokens, attention_mask=mask, use_cache=False
+            ).last_hidden_state
+        except Halted as halted:
+            return halted.args[0]
         finally:
-            self._conditioning.media = self._conditioning.sees = None
-
-    def logits(self, vision_tokens: Tensor, tokens: Tensor) -> Tensor:
-        """Next-token logits (N * R, L, vocabulary)."""
-        hidden = self.hidden(self.media(vision_tokens), tokens)
-        return self.lang_encoder.get_output_embeddings()(hidden)
-
-
-def build_language_model(config: LanguageConfig) -> Any:
-    """The `transformers` causal language model of `config`, with random weights."""
-    values = dict(config.model)
-    kind = values.pop("model_type", None)
-    if kind is None:
-        raise ConfigError("language.model has no 'model_type'; name a causal language model of transformers: 'llama'.")
-    try:
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"language.model cannot be built by transformers: {error}") from error
-
-
-def decoder_layers(language_model: Any) -> nn.ModuleList:
-    """The decoder layers of any `transformers` language model: the list as long as its configuration says."""
-    count = language_model.config.num_hidden_layers
-    for module in language_model.base_model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
-    raise ConfigError(f"{type(language_model).__name__} has no list of {count} decoder layers; use another model_type.")
+            now.media, now.sees, now.halt = None, None, False

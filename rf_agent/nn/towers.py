@@ -1,14 +1,20 @@
-"""Vision towers: any `transformers` vision model as a function from pixels to tokens."""
+"""Vision towers: any vision model of `transformers`, or an own one, as a function from pixels to tokens."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from rf_agent.config import ConfigError, VisionConfig
+from rf_agent.nn.clip_vit import ClipViT
+
+OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"clip_vit": ClipViT}
+"""Towers by `model_type` that `transformers` does not have in this form: their fields to the model."""
 
 
 class VisionTower(nn.Module):
@@ -19,7 +25,7 @@ class VisionTower(nn.Module):
     column) is added, which starts as sines and cosines so that places are told apart from the first step.
 
     Args:
-        config: `model` is a `transformers` configuration with its `model_type`.
+        config: `model` is the configuration of a model of `transformers` or of `OWN_MODELS`, with its `model_type`.
         image_size: side of the (square) input in pixels.
         views: number of views of a frame.
 
@@ -27,14 +33,13 @@ class VisionTower(nn.Module):
         tokens: tokens per view. dim: their width.
 
     Raises:
-        ConfigError: the model is unknown to `transformers` or yields no grid of features.
+        ConfigError: the model is unknown or yields no grid of features.
     """
 
     def __init__(self, config: VisionConfig, image_size: int, views: int) -> None:
         super().__init__()
         self.model = build_vision_model(config, image_size)
-        with torch.no_grad():
-            shape = self.model.eval()(torch.zeros(1, 3, image_size, image_size)).last_hidden_state.shape
+        shape = output_shape(self.model, image_size)
         self.is_convolutional = len(shape) == 4
         if self.is_convolutional:
             self.dim, grid = int(shape[1]), (int(shape[2]), int(shape[3]))
@@ -66,17 +71,27 @@ class VisionTower(nn.Module):
 
 
 def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
-    """The bare `transformers` model of `config`, with random weights."""
+    """The bare vision model of `config`, with random weights. Raises ConfigError when there is none."""
     values = dict(config.model)
     kind = values.pop("model_type", None)
     if kind is None:
         raise ConfigError("vision.model has no 'model_type'; name a vision model of transformers, such as 'resnet'.")
     if "image_size" not in values:
         values["image_size"] = image_size  # transformers ignores it where it has no meaning
+    if kind in OWN_MODELS:
+        return OWN_MODELS[kind](**values)
     try:
         return AutoModel.from_config(AutoConfig.for_model(kind, **values))
     except (ValueError, KeyError) as error:
         raise ConfigError(f"vision.model cannot be built by transformers: {error}") from error
+
+
+@torch.no_grad()
+def output_shape(model: nn.Module, image_size: int) -> torch.Size:
+    """Shape of the last hidden state for one image, without computing it: on torch's "meta" device."""
+    tensors = {name: t.to("meta") for name, t in chain(model.named_parameters(), model.named_buffers())}
+    pixels = torch.zeros(1, 3, image_size, image_size, device="meta")
+    return torch.func.functional_call(model.eval(), tensors, (pixels,)).last_hidden_state.shape
 
 
 def sine_cosine_grid(rows: int, columns: int, dim: int) -> Tensor:

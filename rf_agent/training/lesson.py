@@ -101,7 +101,7 @@ class Lesson:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             heads = {
-                "places": PlaceHead(policy.vlm.dim, mean),
+                "places": PlaceHead(policy.vlm.feature_dim, mean),
                 "vision_scene": SceneHead(vision[..., 0].numel(), vision.shape[-1], scene, mean[HAND]),
                 "media_scene": SceneHead(media[..., 0].numel(), media.shape[-1], scene, mean[HAND]),
             }
@@ -246,8 +246,7 @@ class Lesson:
         given = torch.tensor([length for _, length in encoded])
         target = mask & (torch.arange(tokens.shape[1]) >= given[:, None])
         tokens, target = tokens.to(media.device), target.to(media.device)
-        hidden = self.policy.vlm.hidden(media, tokens)
-        logits = self.policy.vlm.lang_encoder.get_output_embeddings()(hidden)
+        logits = self.policy.vlm.logits(media, tokens)
         return next_token_loss(logits, tokens, target), token_accuracy(logits.detach(), tokens, target)
 
     def _encode(self, given: str, wanted: str) -> tuple[list[int], int]:

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -194,10 +194,12 @@ class Loop:
         except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ... for damaged files
             raise ValueError(f"{path} is damaged ({type(error).__name__}): start again in another --output") from error
         settings = self._settings()
-        if changed := [name for name in settings if state["settings"].get(name) != settings[name]]:
+        # what a run of an older version did not know yet has its default, which is what that version did
+        begun = {field.name: str(field.default) for field in fields(self.config)} | state["settings"]
+        if changed := [name for name in settings if begun[name] != settings[name]]:
             name = changed[0]
             raise ValueError(
-                f"{path} belongs to a run with {name} {state['settings'].get(name)}, not {settings[name]}: "
+                f"{path} belongs to a run with {name} {begun[name]}, not {settings[name]}: "
                 "resume with the same settings, or start another --output"
             )
         result = self.model.load_state_dict(state["model"], strict=False)

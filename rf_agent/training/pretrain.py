@@ -75,8 +75,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     claim_output(config)
     device = choose_device(config)
     policy = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
-    size = policy.config.image.size if policy else preset(config.preset).image.size
-    pictures = PictureSet(config.pictures, size)
+    image = (policy.config if policy else preset(config.preset)).image
+    pictures = PictureSet(config.pictures, image.size, image.resample)
     if policy is None:
         policy = RoboFlamingoPolicy.from_preset(config.preset, pictures.corpus(), seed=config.seed)
     policy.to(device).requires_grad_(True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from rf_agent.devices import resolve_device
+
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -64,11 +66,7 @@ def choose_device(config: LoopConfig) -> torch.device:
     """The device to compute on; also sets the number of threads. Raises ValueError if it is not there."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {config.device!r} was asked for, but torch sees no GPU: use --device cpu")
-    return torch.device(config.device)
+    return resolve_device(config.device)
 
 
 def claim_output(config: LoopConfig) -> None:

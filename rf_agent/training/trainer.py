@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rf_agent import checkpoint
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.augment import jitter_colours
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_runs, window_indices
+from rf_agent.nn.fusion import with_other_resamplers
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.presets import preset
@@ -23,6 +24,9 @@ from rf_agent.training.loop import Loop
 from rf_agent.training.losses import action_loss
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.settings import LoopConfig, choose_device, claim_output, command
+
+BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
+"""Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
 
 
 @dataclass(kw_only=True)
@@ -33,12 +37,23 @@ class TrainConfig(LoopConfig):
     """Demonstration files (HDF5)."""
     preset: str = "roboflamingo-tiny"
     """Name of the policy's configuration."""
+    override: tuple[str, ...] = ()
+    """Changes to that configuration, as KEY=VALUE: head.type=gpt head.hidden=768 fusion=pre."""
     init: str | None = None
     """Checkpoint directory whose vision-language model (and head, if it has the same shape) is the start."""
     batch_size: int = 16
     """Runs of looks in a step."""
     run_looks: int = 16
     """Looks of a run: each is encoded once, and all windows of the run are supervised."""
+    vl_pretrained: bool = True
+    """Take resampler and cross-attention from `init` too; --no-vl-pretrained draws them anew, so that vision tower and
+    language model are pre-trained, but not together (the paper's "no VL pre-training", Fig. 3b)."""
+    trainable: str = "default"
+    """What learns: default (resampler, cross-attention, embeddings, head), freeze-emb (not the embeddings), head (no
+    fine-tuning of the vision-language model), last-N (the last N cross-attention layers, embeddings, head), lora
+    (default and adapters in the language model) or full. Without `init`, default is full: nothing is worth keeping."""
+    lora_rank: int = 8
+    """Rank of the adapters of --trainable lora."""
     train_vision: bool = False
     """The vision tower learns too (the paper freezes it)."""
     train_language: bool = False
@@ -79,7 +94,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
     start = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
     if start is not None:
         shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
-    demos = DemoSet(config.demos, shape.image.size, shape.head.execute, shape.head.chunk)
+    shape = shape.changed(config.override)
+    demos = DemoSet(config.demos, shape.image.size, shape.head.execute, shape.head.chunk, shape.image.resample)
     policy = _build(config, shape, start, demos).to(device)
     reporter.say(policy.trainable_summary())
     vlm, head = policy.vlm.parameters(), policy.head.parameters()
@@ -105,17 +121,28 @@ def _build(
     """The policy before its first step, with what shall learn switched on."""
     if start is None:
         corpus = [episode.instruction for episode in demos.episodes]
-        policy = RoboFlamingoPolicy.from_preset(config.preset, corpus, seed=config.seed)
+        policy = RoboFlamingoPolicy.from_preset(config.preset, corpus, config.seed, config.override)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             policy = RoboFlamingoPolicy(shape, start.tokenizer)
-        checkpoint.load_strictly(policy.vlm, checkpoint.unique_tensors(start.vlm), str(config.init))
-        if start.config.head == shape.head:
+        weights = with_other_resamplers(checkpoint.unique_tensors(start.vlm), policy.vlm.fusion.resamplers)
+        if not config.vl_pretrained:
+            drawn = checkpoint.unique_tensors(policy.vlm)
+            weights |= {name: tensor for name, tensor in drawn.items() if name.startswith(BETWEEN)}
+        checkpoint.load_strictly(policy.vlm, weights, str(config.init))
+        if _shapes(start.head) == _shapes(policy.head):
             checkpoint.load_strictly(policy.head, checkpoint.unique_tensors(start.head), str(config.init))
     # Without a pre-trained start there is nothing to keep frozen.
-    policy.set_trainable(config.train_vision or start is None, config.train_language or start is None)
+    which = "full" if start is None and config.trainable == "default" else config.trainable
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        policy.set_trainable(which, config.train_vision, config.train_language, config.lora_rank)
     return policy
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 class Imitation:
@@ -123,11 +150,9 @@ class Imitation:
 
     def __init__(self, config: TrainConfig, policy: RoboFlamingoPolicy, demos: DemoSet):
         self.config, self.policy, self.demos = config, policy, demos
-        if config.run_looks < policy.config.head.window:
-            raise ValueError(
-                f"run_looks is {config.run_looks}, shorter than the head's window: "
-                f"give {policy.config.head.window} or more"
-            )
+        window = max(policy.head.window_size, policy.head.frames)
+        if config.run_looks < window:
+            raise ValueError(f"run_looks is {config.run_looks}, shorter than the head's window: give {window} or more")
         training, self.held_out = demos.split(config.held_out)
         self.sampler = ChunkSampler(demos, training, config.run_looks, config.balance, config.mix_wordings)
         self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
@@ -208,16 +233,12 @@ def chunk_loss(
     """
     device = vision_tokens.device
     tokens, token_mask = policy.tokenize(batch.instructions)  # (B, L)
-    looks = batch.valid.sum(dim=1).to(device)
-    features = policy.features(  # (M, d)
-        vision_tokens, tokens.repeat_interleave(looks, dim=0), token_mask.repeat_interleave(looks, dim=0)
-    )
-    grid = features.new_zeros(*batch.valid.shape, features.shape[-1])
-    grid[batch.valid.to(device)] = features  # (B, T, d)
-    indices = window_indices(batch.valid.shape[1], policy.config.head.window)  # (n, W)
+    valid, robot = batch.valid.to(device), batch.robot_obs.to(device)
+    features = policy.run_features(vision_tokens, valid, tokens, token_mask, robot)  # (B, T, f)
+    indices = window_indices(valid.shape[1], policy.head.window_size)  # (n, W)
     kept = batch.valid[:, indices].all(dim=-1)  # (B, n)
     kept[:, 0] = True
-    pose, gripper_logits = policy.head.window(grid[:, indices][kept.to(device)])  # (windows, W, K, ...)
+    pose, gripper_logits = policy.head.window(features[:, indices][kept.to(device)])  # (windows, W, K, ...)
     actions, mask = (x[:, indices][kept].to(device) for x in (batch.actions, batch.mask))
     return action_loss(pose, gripper_logits, actions, mask, policy.config.loss)
 

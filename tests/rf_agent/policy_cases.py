@@ -14,9 +14,9 @@ torch.set_num_threads(1)
 CORPUS = ("push the red block to the left", "open the drawer", "turn on the light bulb with the switch")
 
 
-def make_policy(seed: int = 0) -> RoboFlamingoPolicy:
-    """A micro policy with random weights: W = 4, K = 3, E = 2."""
-    return RoboFlamingoPolicy.from_preset("roboflamingo-test", CORPUS, seed=seed).eval()
+def make_policy(seed: int = 0, *changes: str) -> RoboFlamingoPolicy:
+    """A micro policy with random weights: W = 4, K = 3, E = 2; `changes` as in `RoboFlamingoConfig.changed`."""
+    return RoboFlamingoPolicy.from_preset("roboflamingo-test", CORPUS, seed=seed, changes=changes).eval()
 
 
 def make_observation(seed: int, n: int | None = None, instruction: Any = CORPUS[0]) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def make_observation(seed: int, n: int | None = None, instruction: Any = CORPUS[
     return {
         "rgb_static": rng.integers(0, 256, (*lead, 200, 200, 3), dtype=np.uint8),
         "rgb_gripper": rng.integers(0, 256, (*lead, 84, 84, 3), dtype=np.uint8),
+        "robot_obs": rng.uniform(-1, 1, (*lead, 15)).astype(np.float32),
         "instruction": instruction,
     }
 

@@ -22,6 +22,9 @@ def test_json_round_trip(name, tmp_path):
         ({"image": {"mean": [0.5]}}, "image.mean"),
         ({"head": {"chunk": 2, "execute": 3}}, "head.execute"),
         ({"loss": {"pose": "hubert"}}, "loss.pose"),
+        ({"image": {"resample": "cubic"}}, "image.resample"),
+        ({"language": {"lm_feature": "last"}}, "language.lm_feature"),
+        ({"language": {"max_tokens": 0}}, "language.max_tokens"),
         ({"vision": 3}, "vision"),
     ],
 )

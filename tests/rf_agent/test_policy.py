@@ -40,7 +40,7 @@ def test_batch_equals_each_alone(policy):
 def test_images_are_only_touched_at_a_look(policy, monkeypatch):
     looked = []
     resize = preprocess.resize
-    monkeypatch.setattr(preprocess, "resize", lambda images, size: looked.append(len(images)) or resize(images, size))
+    monkeypatch.setattr(preprocess, "resize", lambda images, *to: looked.append(len(images)) or resize(images, *to))
     for t in range(4):  # E = 2
         policy.act(make_observation(t, n=3))
     assert looked == [3, 3, 3, 3]  # two views, two looks

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from policy_cases import as_bytes, make_observation
 
 from rf_agent import preprocess
@@ -14,6 +15,16 @@ def test_resize_keeps_what_fits_and_averages_what_is_larger():
     assert half.shape == (5, 50, 50, 3) and (half == 77).all()
     board = np.indices((200, 200)).sum(0) % 2 * np.uint8(200)  # every other pixel
     assert np.ptp(preprocess.resize(np.repeat(board[..., None], 3, -1).astype(np.uint8), 50)[5:-5]) <= 2
+
+
+@pytest.mark.parametrize("side", [84, 200])
+def test_bicubic_is_pillows(side):
+    """As CLIP's own preprocessing; not so bilinear, the default."""
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    wanted = np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC))
+    batch = preprocess.resize(np.stack([image, image[::-1]])[None], 112, "bicubic")
+    assert batch.shape == (1, 2, 112, 112, 3) and np.array_equal(batch[0, 0], wanted)
+    assert (np.abs(preprocess.resize(image, 112) - wanted.astype(int)) > 2).mean() > 0.5
 
 
 def test_stored_at_the_policys_size_is_what_the_policy_sees():

@@ -1,7 +1,20 @@
 import pytest
 from policy_cases import CORPUS
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
-from rf_agent.tokenizer import build_tokenizer, encode, image_token, pad, prompt
+from rf_agent.tokenizer import (
+    END_OF_CHUNK,
+    IMAGE,
+    PAD,
+    add_flamingo_tokens,
+    build_tokenizer,
+    encode,
+    image_token,
+    load_tokenizer,
+    pad,
+    prompt,
+)
 
 
 def test_known_words_are_one_token_and_unknown_text_survives():
@@ -33,3 +46,37 @@ def test_upper_and_lower_case_read_the_same():
     texts = [prompt(text) for text in ("push the red block", "Push the RED block")]
     lower, upper = encode(tokenizer, texts)
     assert lower == upper and image_token(tokenizer) in lower
+
+
+def official(tmp_path, bos=False):
+    """A tokenizer as a language model brings it, in a folder: no special tokens of ours, and its case kept."""
+    words = {"<|endoftext|>": 0, "<s>": 1, "push": 2, "Push": 3, "it": 4}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", unk_token="<|endoftext|>")
+    fast.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_special_tokens_are_added_in_the_order_of_openflamingo(tmp_path):
+    tokenizer = load_tokenizer(official(tmp_path))
+    add_flamingo_tokens(tokenizer)
+    ids = tokenizer.convert_tokens_to_ids([END_OF_CHUNK, IMAGE, PAD])
+    assert ids == [5, 6, 7] and len(tokenizer) == 8 and tokenizer.pad_token_id == 7
+    assert encode(tokenizer, [prompt("Push it"), prompt("push it")]) == [[6, 3, 4, 5, 0], [6, 2, 4, 5, 0]]
+    add_flamingo_tokens(tokenizer)
+    assert len(tokenizer) == 8
+
+
+def test_beginning_of_text_stands_before_the_image(tmp_path):
+    tokenizer = load_tokenizer(official(tmp_path, bos=True))
+    add_flamingo_tokens(tokenizer)
+    assert encode(tokenizer, [prompt("push it")]) == [[1, 6, 2, 4, 5, 0]]
+    assert encode(tokenizer, [prompt("push it it it")], max_length=4) == [[1, 6, 2, 4]]
+
+
+def test_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no tokenizer that can be read"):
+        load_tokenizer(tmp_path)

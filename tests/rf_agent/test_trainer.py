@@ -50,6 +50,7 @@ def test_looks_and_targets(demos):
     batch = data.chunks([(index, 0, 1), (index, 1, 0)], 4, ["a", "b"])
     assert batch.valid.tolist() == [[True, True, True, False], [True, True, True, False]]
     assert (batch.frames - episode.first_frame).tolist() == [2, 4, 6, 1, 3, 5]
+    assert torch.equal(batch.robot_obs, torch.from_numpy(episode.robot_obs[[2, 4, 6, 1, 3, 5]]))
     assert torch.equal(batch.actions[0, 0], torch.from_numpy(episode.actions[2:5]))
     assert batch.mask[0].tolist() == [[True] * 3, [True] * 3, [True, False, False], [False] * 3]
 

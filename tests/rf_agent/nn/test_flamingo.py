@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from rf_agent.config import ConfigError
 from rf_agent.nn.flamingo import Flamingo
+from rf_agent.nn.language import decoder_layers
 from rf_agent.presets import preset
 
 IMAGE = 2
@@ -78,8 +79,7 @@ def test_media_are_the_latents_of_both_views(model, config):
 
 
 def test_logits(model, config):
-    tokens = model.encode_vision(torch.randn(2, 2, 3, 32, 32))
-    assert model.logits(tokens, TOKENS).shape == (2, 5, config.language.model["vocab_size"])
+    assert model.logits(media(model), TOKENS).shape == (2, 5, config.language.model["vocab_size"])
 
 
 def test_cross_attention_stands_before_every_nth_layer(config):
@@ -101,11 +101,14 @@ def test_a_copy_uses_its_own_cross_attention(model):
     assert not torch.allclose(twin.hidden(m, TOKENS), before)
 
 
+@pytest.mark.parametrize("lm_feature", ["final_norm", "last_block_input"])
 @pytest.mark.parametrize(
     "language",
     [
+        {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2},
         {"model_type": "gpt_neox", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2},
         {"model_type": "mpt", "d_model": 16, "n_heads": 2, "n_layers": 2},
+        {"model_type": "mosaic_gpt", "d_model": 16, "n_heads": 2, "n_layers": 2},
         {
             "model_type": "opt",
             "hidden_size": 16,
@@ -115,13 +118,63 @@ def test_a_copy_uses_its_own_cross_attention(model):
         },
     ],
 )
-def test_other_language_models(config, language):
-    if language["model_type"] != "mpt":
-        language = {**language, "num_attention_heads": 2}
-    config.language.model = {**language, "vocab_size": 64, "pad_token_id": 3}
+def test_language_models(config, language, lm_feature):
+    if "d_model" not in language:
+        language = {**language, "num_attention_heads": 2, "pad_token_id": None}
+    config.language.model = {**language, "vocab_size": 64}
+    config.language.lm_feature = lm_feature
     model = Flamingo(config, IMAGE).eval()
     m = media(model)
     out = model.hidden(m, TOKENS)
     assert out.shape == (2, 5, 16)
     torch.testing.assert_close(model.hidden(m[:1], TOKENS[:1]), out[:1], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(model.hidden(m + 1, TOKENS), out)
+    mask = TOKENS != 3
+    torch.testing.assert_close(model.hidden(m, TOKENS, mask)[mask], out[mask], atol=1e-5, rtol=1e-5)
+    out.square().sum().backward()
+    learning = ["gated_cross_attn_layers.0."] + ["gated_cross_attn_layers.1."] * (lm_feature == "final_norm")
+    for name, p in model.named_parameters():
+        if name.startswith("gated_cross_attn_layers."):
+            assert (p.grad is not None) == name.startswith(tuple(learning)), name
+    embedding = model.lang_encoder.get_input_embeddings().weight.grad
+    assert all(embedding[token].any() for token in (IMAGE, 10, 12))
+
+
+@pytest.mark.parametrize("kind", ["llama", "mosaic_gpt"])
+def test_the_last_block_takes_no_part_in_its_input(config, kind):
+    """The feature of MPT-1B: what follows neither matters nor is computed, but is there for the next token."""
+    if kind == "mosaic_gpt":
+        config.language.model = {"model_type": kind, "d_model": 16, "n_heads": 2, "n_layers": 2, "vocab_size": 64}
+    model = Flamingo(config, IMAGE).eval()
+    last, computed = decoder_layers(model.lang_encoder)[-1], []
+    block_input = []
+    last.register_forward_hook(lambda *_: computed.append(1))
+    m = media(model)
+    model.gated_cross_attn_layers["1"].register_forward_pre_hook(lambda _, args: block_input.append(args[0]))
+    model.hidden(m, TOKENS)
+    assert computed == [1]
+    config.language.lm_feature = "last_block_input"
+    early = Flamingo(config, IMAGE).eval()
+    early.load_state_dict(model.state_dict())
+    last = decoder_layers(early.lang_encoder)[-1]
+    last.register_forward_hook(lambda *_: computed.append(2))
+    assert torch.equal(early.hidden(m, TOKENS), block_input[0])
+    assert computed == [1]
+    torch.testing.assert_close(early.logits(m, TOKENS), model.logits(m, TOKENS))
+    torch.testing.assert_close(early.hidden(m, TOKENS), block_input[0])  # again, after a whole pass
+    twin = copy.deepcopy(early)
+    with pytest.raises(ValueError, match="texts for"):
+        twin.hidden(m, TOKENS[:1])
+    assert torch.equal(twin.hidden(m, TOKENS), block_input[0])
+
+
+def test_tokens_before_the_image_receive_nothing(config):
+    """As the BOS of LLaMA: the output of the cross-attention is exactly zero there."""
+    model = Flamingo(config, IMAGE).eval()
+    received = []
+    for block in model.gated_cross_attn_layers.values():
+        block.attn.register_forward_hook(lambda _, args, out: received.append(out))
+    model.hidden(media(model, 1), torch.tensor([[1, IMAGE, 12]]))
+    assert len(received) == 2
+    for out in received:
+        assert not out[:, 0].any() and out[:, 1:].abs().min() > 0

@@ -1,0 +1,106 @@
+"""`rf-agent convert`: published weights to a policy's checkpoint directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+
+from rf_agent.checkpoint import claim
+from rf_agent.config import HeadConfig
+from rf_agent.weights import from_openflamingo, from_roboflamingo
+
+
+@dataclass(kw_only=True)
+class _Pretrained:
+    """What both kinds of checkpoint need. The fields are arguments of the functions in `rf_agent.weights`."""
+
+    language_model: Path
+    """Folder of the language model under it: config.json, weights and tokenizer."""
+    vision: Path
+    """CLIP vision tower: a file in the layout of OpenAI, open_clip or Hugging Face, or a folder of the latter."""
+    output: Path
+    """Directory of the policy that is made."""
+    language_weights: Path | None = None
+    """Weights of an MPT-1B (MosaicGPT) where they are in another file than its folder's."""
+    vision_head_width: int = 64
+    """Width of the vision tower's attention heads, which no tensor shows; 64 in all published CLIP models."""
+    quick_gelu: bool | None = None
+    """Whether the vision tower has OpenAI's activation; by default what its config.json says, else yes."""
+    views: tuple[str, ...] = ("rgb_static", "rgb_gripper")
+    """Camera images of the observation, in the order in which the policy sees them."""
+    lm_feature: Literal["final_norm", "last_block_input"] | None = None
+    """Hidden states that the head reads; by default what the reference implementation reads from this model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights that are written."""
+
+
+@dataclass(kw_only=True)
+class OpenFlamingo(_Pretrained):
+    """A published OpenFlamingo, with a policy head that is yet to be trained."""
+
+    checkpoint: Path | None = None
+    """Its checkpoint.pt. Without, resampler and cross-attention are random, too."""
+    cross_attention_every: int = 1
+    """Without a checkpoint: a cross-attention layer stands before every n-th layer of the language model."""
+    fusion: str = "post"
+    """How the views come together: post, pre, separate or two_way."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The policy head."""
+    seed: int = 0
+    """Of what is random."""
+
+
+@dataclass(kw_only=True)
+class RoboFlamingo(_Pretrained):
+    """A RoboFlamingo trained with the reference implementation, ready to act."""
+
+    checkpoint: Path
+    """What the reference implementation saved."""
+    openflamingo: Path | None = None
+    """The OpenFlamingo checkpoint that the training began with; needed where parts of it were frozen."""
+    head: Literal["lstm", "gpt", "fc", "fc_hist"] | None = None
+    """Kind of head; by default what the tensors show (an MLP is taken for the one with history)."""
+    window: int = 12
+    """Looks that an action depends on."""
+    pooling: Literal["max", "mean"] = "max"
+    """How hidden states are pooled."""
+    pool_padding: bool = False
+    """Go on training as the reference does, which pools over padding too; acting does not depend on it."""
+    fusion: str | None = None
+    """How the views come together: post, pre, separate or two_way; by default what the tensors show, else post."""
+
+
+Args = (
+    Annotated[OpenFlamingo, tyro.conf.subcommand("openflamingo")]
+    | Annotated[RoboFlamingo, tyro.conf.subcommand("roboflamingo")]
+)
+
+
+def run(args: OpenFlamingo | RoboFlamingo) -> None:
+    """Convert, write the checkpoint directory, and print what became of the tensors."""
+    claim(args.output)  # what can be refused is refused before the work
+    options = {name: value for name, value in vars(args).items() if name not in ("output", "dtype")}
+    convert: Callable[..., Any] = from_openflamingo if isinstance(args, OpenFlamingo) else from_roboflamingo
+    policy, report = convert(**options)
+    policy.save_pretrained(args.output, card=_card(args), dtype=getattr(torch, args.dtype))
+    console = Console(soft_wrap=True, highlight=False)
+    for line in report.lines():
+        console.print(line, markup=False)
+    console.print(f"Policy: {args.output}", markup=False)
+
+
+def _card(args: OpenFlamingo | RoboFlamingo) -> str:
+    """The model card: which files the policy was made of."""
+    files = [args.checkpoint, args.openflamingo if isinstance(args, RoboFlamingo) else None]
+    names = [file.name for file in (*files, args.language_model, args.vision) if file is not None]
+    untrained = " Its head is random: train it before it acts." if isinstance(args, OpenFlamingo) else ""
+    return (
+        f"# {args.output.name}\n\nA RoboFlamingo policy (arXiv:2311.01378) converted from {', '.join(names)}."
+        f"{untrained}\n\nLoad it with `RoboFlamingoPolicy.from_pretrained(<this directory>)`.\n"
+    )

@@ -1,0 +1,286 @@
+"""What one control step of a policy costs: time, memory and arithmetic, by part of the network.
+
+Needs no environment and no trained weights, so that the full-size policies of the paper can be measured anywhere.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from rf_agent.checkpoint import CheckpointError
+from rf_agent.errors import UserError
+from rf_agent.nn import looks
+from rf_agent.nn.blank import Blank, cast_unfilled
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import find_checkpoint, preset
+from rf_agent.stepping import eager_step
+from rf_agent.tokenizer import build_tokenizer
+
+INSTRUCTION = "push the red block to the left"
+SIZES = {"rgb_static": 200, "rgb_gripper": 84}
+"""Sides of the environments' camera images, in pixels."""
+OTHERS = 200
+"""Side of images of other views."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the network, or all of it."""
+
+    name: str
+    parameters: int
+    weight_bytes: int
+    flops: int
+    """Operations of one look of one environment; a multiplication and an addition count as two."""
+    milliseconds: float
+    """Median time in one look of one environment."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look of several environments at once: median, lowest and highest time of all its repeats."""
+
+    environments: int
+    milliseconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What was measured of one policy."""
+
+    dtype: str
+    text_tokens: int
+    parts: tuple[Part, ...]
+    """In the order in which a look runs through them, then what comes before them, then the sum; empty for compiled
+    policies, which have no parts."""
+    looks: tuple[Look, ...]
+    peak_bytes: int
+    """Most memory that this process has held until now; of the GPU where the policy is on one."""
+
+
+def build(name: str, random: bool, dtype: torch.dtype, device: torch.device | str = "cpu") -> RoboFlamingoPolicy:
+    """The policy of a preset: with `random` weights, or else the trained one that comes with the package.
+
+    Raises:
+        UserError: there is no such preset, or no trained policy of it.
+    """
+    if random:
+        return random_policy(name, dtype, device)
+    preset(name)  # its error says which there are
+    try:
+        return RoboFlamingoPolicy.from_pretrained(find_checkpoint(name), device, dtype)
+    except CheckpointError as error:
+        raise UserError(f"no trained {name!r} comes with this installation: add --random-weights") from error
+
+
+def random_policy(
+    name: str, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", seed: int = 0
+) -> RoboFlamingoPolicy:
+    """A policy to be measured: the preset `name` with random weights and a tokenizer of its own.
+
+    It is built at once in `dtype`, without the initial values of a policy that shall learn.
+    """
+    config = preset(name)
+    tokenizer = build_tokenizer([INSTRUCTION], config.language.model["vocab_size"])
+    with Blank():
+        policy = RoboFlamingoPolicy(config, tokenizer)
+    cast_unfilled(policy, dtype)
+    policy = policy.to(device).eval().requires_grad_(False)
+    generator = torch.Generator(device).manual_seed(seed)
+    for key, parameter in policy.named_parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(std=0.02, generator=generator)
+        else:  # scales of norms and gates are 1, biases 0
+            parameter.fill_(0.0 if key.endswith("bias") else 1.0)
+    return policy
+
+
+def measure(policy: RoboFlamingoPolicy, environments: tuple[int, ...] = (1,), repeats: int = 5) -> StepCost:
+    """What looks of `policy` cost, in so many environments at once."""
+    compiled = policy._step is not eager_step
+    measured = []
+    for count in environments:
+        given = observation(policy, count)
+        policy.reset()
+        for _ in range(2):  # caches, thread pools, compilation
+            policy.predict_action_chunk(given)
+        times = sorted(_timed(policy, given) for _ in range(repeats))
+        measured.append(Look(count, statistics.median(times), times[0], times[-1]))
+    policy.reset()
+    parts = () if compiled else _parts(policy, observation(policy, 1), repeats)
+    policy.reset()
+    tokens = policy.tokenize([INSTRUCTION])[0].shape[1]
+    dtype = str(policy.dtype).removeprefix("torch.")
+    return StepCost(dtype, tokens, parts, tuple(measured), peak_memory(policy.device))
+
+
+def observation(policy: RoboFlamingoPolicy, n: int) -> dict[str, Any]:
+    """Random camera images of `n` environments, in the sizes of the play table's."""
+    rng = np.random.default_rng(0)
+    shapes = {view: (n, SIZES.get(view, OTHERS), SIZES.get(view, OTHERS), 3) for view in policy.config.views}
+    images = {view: rng.integers(0, 256, shape, dtype=np.uint8) for view, shape in shapes.items()}
+    return {**images, "robot_obs": np.zeros((n, 15), dtype=np.float32), "instruction": [INSTRUCTION] * n}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that this process has held on `device`; on the CPU, 0 where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _timed(policy: RoboFlamingoPolicy, given: dict[str, Any]) -> float:
+    """Milliseconds of one look; it ends with the actions on the CPU, so that a GPU has finished."""
+    begun = time.perf_counter()
+    policy.predict_action_chunk(given)
+    return 1000 * (time.perf_counter() - begun)
+
+
+def _parts(policy: RoboFlamingoPolicy, given: dict[str, Any], repeats: int) -> tuple[Part, ...]:
+    """Cost of each part, and of all of them."""
+
+    def clock() -> float:
+        if policy.device.type == "cuda":
+            torch.cuda.synchronize(policy.device)
+        return 1000 * time.perf_counter()
+
+    runs = [_by_part(policy, given, clock) for _ in range(repeats + 1)][1:]
+    times = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    counter = FlopCount()
+    with counter, sdpa_kernel(SDPBackend.MATH):  # its products are counted, those in fused kernels are not
+        flops = _by_part(policy, given, lambda: counter.total, looks.step)
+    vlm, head = policy.vlm, policy.head
+    modules: dict[str, list[nn.Module]] = {
+        "vision tower": [vlm.vision_encoder],
+        "resampler": [vlm.perceiver, vlm.other_perceivers],
+        "cross-attention": [vlm.gated_cross_attn_layers],
+        "language model": [vlm.lang_encoder],
+        "head": [head],
+        "images and text": [],
+        "in all": [policy],
+    }
+    parts = []
+    for name, its in modules.items():
+        own = [p for module in its for p in module.parameters()]
+        size = sum(p.numel() * p.element_size() for p in own)
+        parts.append(Part(name, sum(p.numel() for p in own), size, int(flops[name]), times[name]))
+    return tuple(parts)
+
+
+def _by_part(
+    policy: RoboFlamingoPolicy, given: dict[str, Any], read: Callable[[], float], step: Callable[..., Any] = eager_step
+) -> dict[str, float]:
+    """By how much what `read` returns grows in each part during one look."""
+    grown = {"vision tower": 0.0, "resampler": 0.0, "cross-attention": 0.0, "text": 0.0, "network": 0.0}
+
+    def metered(*arguments: Any) -> Any:
+        begun = read()
+        out = step(*arguments)
+        grown["network"] += read() - begun
+        return out
+
+    vlm = policy.vlm
+    with ExitStack() as stack:
+        for name, modules in {
+            "vision tower": [vlm.vision_encoder],
+            "resampler": [vlm.perceiver, *vlm.other_perceivers],
+            "cross-attention": list(vlm.gated_cross_attn_layers.values()),
+            "text": [vlm.lang_encoder.base_model],
+        }.items():
+            for module in modules:
+                stack.enter_context(_grows(module, read, grown, name))
+        stack.callback(setattr, policy, "_step", policy._step)
+        policy._step = metered
+        begun = read()
+        policy.predict_action_chunk(given)
+        total = read() - begun
+    text, network = grown.pop("text"), grown.pop("network")
+    grown["language model"] = text - grown["cross-attention"]
+    grown["head"] = network - text - grown["vision tower"] - grown["resampler"]
+    return {**grown, "images and text": total - network, "in all": total}
+
+
+@contextmanager
+def _grows(module: nn.Module, read: Callable[[], float], grown: dict[str, float], name: str) -> Iterator[None]:
+    """While `module` runs, what `read` returns grows `grown[name]`."""
+    begun: list[float] = []
+    hooks = (
+        module.register_forward_pre_hook(lambda *_: begun.append(read())),
+        module.register_forward_hook(
+            lambda *_: grown.update({name: grown[name] + read() - begun.pop()}),
+            always_call=True,  # the last decoder layer may be left out by an exception
+        ),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class FlopCount(TorchDispatchMode):
+    """Counts the operations of matrix products and convolutions, as torch's flop counter does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func._overloadpacket not in flop_registry:
+            with self:  # of what consists of others, these are counted
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        if func._overloadpacket in flop_registry:
+            self.total += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+        return out
+
+
+def tables(title: str, cost: StepCost) -> list[Table]:
+    """The figures as tables, to be printed."""
+    rows = []
+    if cost.parts:
+        by_part = Table("part", "parameters", "weights", "GFLOP", "ms", "share", title=title)
+        total = cost.parts[-1]
+        for part in cost.parts:
+            by_part.add_row(
+                part.name,
+                f"{part.parameters / 1e6:,.1f} M",
+                f"{part.weight_bytes / 1e6:,.0f} MB",
+                f"{part.flops / 1e9:,.2f}",
+                f"{part.milliseconds:,.1f}",
+                f"{part.milliseconds / total.milliseconds:.0%}",
+            )
+        by_part.rows[-2].end_section = True
+        rows.append(by_part)
+    by_count = Table("environments", "ms a look", "range", "ms per environment", title=None if rows else title)
+    for look in cost.looks:
+        times = f"{look.milliseconds:,.1f}", f"{look.low:,.1f} – {look.high:,.1f}"
+        by_count.add_row(str(look.environments), *times, f"{look.milliseconds / look.environments:,.1f}")
+    for table in (*rows, by_count):
+        for column in table.columns[1:]:
+            column.justify = "right"
+    return [*rows, by_count]

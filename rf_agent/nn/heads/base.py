@@ -1,0 +1,252 @@
+"""What all policy heads share: pooling, proprioception, the MLPs of pose and gripper, and stepping through a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rf_agent.config import ConfigError, HeadConfig
+
+
+class History(NamedTuple):
+    """What a head remembers of each environment: a value, handed in and out."""
+
+    memory: Tensor
+    """(N, *`PolicyHead.memory_shape`), oldest first, padded at the end; may be more precise than the head."""
+    length: Tensor
+    """(N,) int64: how many looks it holds, W at most."""
+
+
+def append(history: History, item: Tensor) -> History:
+    """A history with one more look, without the oldest where it was full.
+
+    Args:
+        history: of memory (N, W, ...); not changed.
+        item: (N, ...).
+    """
+    memory, length = history
+    window = memory.shape[1]
+    full = (length == window).view(-1, *(1,) * (memory.dim() - 1))
+    memory = torch.where(full, memory.roll(-1, dims=1), memory)
+    rows, last = torch.arange(len(item), device=item.device), length.clamp(max=window - 1)
+    return History(memory.index_put((rows, last), item.to(memory.dtype)), last + 1)
+
+
+def max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Largest value of each channel over the real tokens.
+
+    hidden (N, L, d), mask (N, L) true where real -> (N, d).
+
+    The reference implementation pools over padding too, so that its features depend on the longest text of the batch.
+    """
+    return hidden.masked_fill(~mask.bool()[..., None], float("-inf")).amax(dim=1)
+
+
+def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each channel over the real tokens: hidden (N, L, d), mask (N, L) -> (N, d)."""
+    weights = mask.to(hidden.dtype)
+    return (hidden * weights[..., None]).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+
+
+POOLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"max": max_pool, "mean": mean_pool}
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, dim: int, hidden: tuple[int, ...], out: int) -> None:
+        super().__init__()
+        sizes = (dim, *hidden, out)
+        layers: list[nn.Module] = []
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(a, b), nn.ReLU()]
+        self.mlp = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., out)."""
+        return self.mlp(x)
+
+
+class Proprioception(nn.Module):
+    """The robot's state as something to add to a feature of width `dim` (the reference's `use_state`)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.arm = nn.Linear(6, dim)
+        self.gripper = nn.Embedding(2, dim)
+        self.join = nn.Linear(2 * dim, dim)
+
+    def forward(self, robot: Tensor) -> Tensor:
+        """robot_obs (N, 15), of which the pose comes first and the gripper's last action at the end -> (N, dim)."""
+        arm = self.arm(robot[:, :6].to(self.arm.weight.dtype)).relu()
+        gripper = self.gripper((robot[:, -1] > 0).long()).relu()
+        return self.join(torch.cat((arm, gripper), dim=-1))
+
+
+class PolicyHead(nn.Module):
+    """Base of the heads. A head is a pure function of what it is given; `history` is a value.
+
+    N rows, L text tokens, d width of the hidden states, f width of a feature, W window, K chunk.
+
+    Args:
+        dim: d.
+        config: `hidden` is the width that `recall` returns.
+        feature_dim: f; d if not given.
+
+    Attributes:
+        window_size: looks that `recall` mixes (W).
+        frames: frames that the language model sees at one look; with more than one, the history is of frames.
+        position: (frames, width of a vision token) or None: added to the vision tokens of a look's frames, oldest
+            first, to tell them apart.
+    """
+
+    def __init__(self, dim: int, config: HeadConfig, feature_dim: int | None = None) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim or dim
+        self.window_size, self.frames, self.chunk = config.window, 1, config.chunk
+        self.position: nn.Parameter | None = None
+        self.reduce = POOLS[config.pooling]
+        self.proprioception = Proprioception(self.feature_dim) if config.proprioception else None
+        self.actions = MLP(config.hidden, config.mlp, 6 * config.chunk)
+        self.gripper = MLP(config.hidden, config.mlp, config.chunk)
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states (N, L, d) of a look, mask (N, L) true for tokens that count -> (N, f)."""
+        return self.reduce(hidden, mask)
+
+    def feature(self, hidden: Tensor, mask: Tensor, robot: Tensor | None = None) -> Tensor:
+        """What the history remembers of a look.
+
+        Args:
+            hidden: (N, L, d).
+            mask: (N, L) true for tokens that count.
+            robot: (N, 15) robot_obs; needed with proprioception, ignored without.
+
+        Returns:
+            (N, f).
+        """
+        feature = self.pool(hidden, mask)
+        if self.proprioception is None:
+            return feature
+        if robot is None:
+            raise ValueError("no robot_obs was given, but the head reads it (head.proprioception); add it.")
+        return feature + self.proprioception(robot)
+
+    def recall(self, features: Tensor) -> Tensor:
+        """features (B, T, f) of T <= W looks -> (B, T, hidden), each from itself and those before it."""
+        raise NotImplementedError
+
+    def window(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions at every look of a window.
+
+        Args:
+            features: (B, T, f) consecutive looks, T <= W.
+
+        Returns:
+            pose (B, T, K, 6) in [-1, 1] and gripper logits (B, T, K), above zero opens.
+
+        Raises:
+            ValueError: T exceeds the window.
+        """
+        return self.act(self.recall(features))
+
+    def act(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., hidden) -> pose (..., K, 6), gripper logits (..., K)."""
+        return self.actions(x).tanh().unflatten(-1, (self.chunk, 6)), self.gripper(x)
+
+    def memory_shape(self, frame: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one environment's memory; `frame` is that of what is kept of a frame."""
+        return (self.frames, *frame) if self.frames > 1 else (self.window_size, self.feature_dim)
+
+    def empty_history(self, n: int, frame: tuple[int, ...] = ()) -> History:
+        """A history without looks for n environments; `frame` as in `memory_shape`."""
+        parameter = next(self.parameters())
+        memory = parameter.detach().new_zeros(n, *self.memory_shape(frame))
+        return History(memory, torch.zeros(n, dtype=torch.long, device=parameter.device))
+
+    def step(self, feature: Tensor, history: History) -> tuple[Tensor, Tensor, History]:
+        """Append a look and act on the window that ends with it.
+
+        Args:
+            feature: (N, f).
+            history: not changed.
+
+        Returns:
+            pose (N, K, 6), gripper logits (N, K), and the history with this look.
+        """
+        history = append(history, feature)
+        rows = torch.arange(len(feature), device=feature.device)
+        pose, gripper = self.act(self.recall(history.memory.to(feature.dtype))[rows, history.length - 1])
+        return pose, gripper, history
+
+    def mark_frames(self, vision_dim: int) -> None:
+        """Learn what tells frames apart (`head.frame_position`). Raises ConfigError where a look is one frame."""
+        raise ConfigError("head.frame_position is set, but only head.type 'fc_hist' sees several frames at once.")
+
+    def limit(self, features: Tensor) -> None:
+        """Raise ValueError for features (B, T, f) of more looks than the window has."""
+        if features.shape[1] > self.window_size:
+            raise ValueError(
+                f"a window of {features.shape[1]} looks was given, but the head sees at most {self.window_size}: "
+                "cut it."
+            )
+
+    @classmethod
+    def reference_tensors(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A head of the reference implementation as one of ours.
+
+        Args:
+            tensors: its `lm_head.*` tensors, by their names without that prefix.
+
+        Returns:
+            The tensors by our names, ready to be loaded strictly.
+        """
+        names = {
+            "embed_arm_state.0.": "proprioception.arm.",
+            "embed_gripper_state.0.": "proprioception.gripper.",
+            "embed_state.": "proprioception.join.",
+        }
+
+        def rename(name: str) -> str:
+            for theirs, ours in names.items():
+                if name.startswith(theirs):
+                    return ours + name[len(theirs) :]
+            return name
+
+        return {rename(name): tensor for name, tensor in tensors.items()}
+
+
+HEADS: dict[str, type[PolicyHead]] = {}
+"""Heads by the name in `head.type`."""
+
+
+def register(name: str) -> Callable[[type[PolicyHead]], type[PolicyHead]]:
+    """Class decorator: `head.type` may be `name`."""
+
+    def add(head: type[PolicyHead]) -> type[PolicyHead]:
+        HEADS[name] = head
+        return head
+
+    return add
+
+
+def build_head(dim: int, config: HeadConfig, vision_dim: int = 0) -> PolicyHead:
+    """The head that `config.type` names.
+
+    Args:
+        dim: width of the hidden states.
+        config: its values.
+        vision_dim: width of the vision tokens, for heads that mark them.
+
+    Raises:
+        ConfigError: there is no such head (the known ones are named), or it does not fit its values.
+    """
+    if config.type not in HEADS:
+        raise ConfigError(f"head.type is {config.type!r}, but known heads are {', '.join(sorted(HEADS))}.")
+    head = HEADS[config.type](dim, config)
+    if config.frame_position:
+        head.mark_frames(vision_dim)
+    return head

@@ -1,0 +1,62 @@
+"""Causal language models: any of `transformers`, and those that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rf_agent.config import ConfigError, LanguageConfig
+from rf_agent.nn.cross_attention import Conditioning
+from rf_agent.nn.mosaic_gpt import MosaicGPT
+
+OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"mosaic_gpt": MosaicGPT}
+"""Models by `model_type` that `transformers` does not have: their fields to the model."""
+
+
+def build_language_model(config: LanguageConfig) -> Any:
+    """The causal language model of `config`, with random weights.
+
+    Raises:
+        ConfigError: no model of that type, or it cannot be built from these values.
+    """
+    values = dict(config.model)
+    kind = values.pop("model_type", None)
+    if kind is None:
+        raise ConfigError("language.model has no 'model_type'; name a causal language model of transformers: 'llama'.")
+    if kind in OWN_MODELS:
+        return OWN_MODELS[kind](**values)
+    try:
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"language.model cannot be built by transformers: {error}") from error
+
+
+def decoder_layers(language_model: Any) -> nn.ModuleList:
+    """The decoder layers of any language model: the list as long as its configuration says."""
+    count = language_model.config.num_hidden_layers
+    for module in language_model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise ConfigError(f"{type(language_model).__name__} has no list of {count} decoder layers; use another model_type.")
+
+
+class Halted(Exception):  # noqa: N818 - it is no error
+    """Carries the hidden states (N, L, d) with which a decoder layer would have gone on, as its only argument."""
+
+
+class HaltBefore:
+    """Forward pre-hook of a decoder layer: where `conditioning.halt`, the pass ends there and the rest costs nothing.
+
+    Works in every language model, and does not depend on how it records its hidden states: some versions of
+    `transformers` record them before other hooks of a layer and some after.
+    """
+
+    def __init__(self, conditioning: Conditioning) -> None:
+        self.conditioning = conditioning
+
+    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.conditioning.halt:
+            raise Halted(args[0] if args else kwargs["hidden_states"])

@@ -1,0 +1,12 @@
+"""Published weights (OpenFlamingo, RoboFlamingo, CLIP, language models) to policies.
+
+policy, report = from_roboflamingo("RoboFlamingo.pth", "mpt-1b-redpajama-200b-dolly/", "ViT-L-14.pt", "checkpoint.pt")
+policy.save_pretrained("m-3b-ift/")
+"""
+
+from rf_agent.weights.files import ConversionError
+from rf_agent.weights.openflamingo import from_openflamingo
+from rf_agent.weights.report import Report
+from rf_agent.weights.roboflamingo import from_roboflamingo
+
+__all__ = ["ConversionError", "Report", "from_openflamingo", "from_roboflamingo"]

@@ -1,0 +1,161 @@
+"""The trainer with every head, fusion and trainable set."""
+
+import json
+
+import pytest
+import torch
+from demo_files import make_store
+from policy_cases import make_observation
+
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.loop import Loop
+from rf_agent.training.trainer import TrainConfig, train
+
+HEADS = {
+    "lstm": ("head.proprioception=true",),
+    "gpt": ("head.heads=2", "head.layers=2", "fusion=two_way"),
+    "fc": ("fusion=pre", "head.pool_padding=true", "head.pooling=mean"),
+    "fc_hist": ("head.frame_position=true", "fusion=separate"),
+}
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("demos") / "demos.hdf5", demos=6)
+
+
+@pytest.fixture(scope="module")
+def start(demos, tmp_path_factory):
+    """A policy to start from, of one resampler and an LSTM."""
+    return train(config(demos, tmp_path_factory.mktemp("start") / "run", steps=2)).output
+
+
+def config(demos, output, **changes):
+    base = {"steps": 6, "batch_size": 3, "run_looks": 6, "held_out": 0.3, "device": "cpu", "threads": 1}
+    return TrainConfig(demos=(demos,), output=output, preset="roboflamingo-test", **base | changes)
+
+
+def load(directory):
+    return RoboFlamingoPolicy.from_pretrained(directory, "cpu")
+
+
+def moved(before, after):
+    """Names of tensors of `after` that are not as in `before`."""
+    old, new = before.state_dict(), after.state_dict()
+    return {name for name in new if name not in old or not torch.equal(new[name], old[name])}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_learns(demos, tmp_path, head):
+    override = (f"head.type={head}", *HEADS[head])
+    settings = {"steps": 80, "batch_size": 6, "learning_rate": 3e-3, "average": 0.9, "override": override}
+    report = train(config(demos, tmp_path / "run", **settings))
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    errors = [row["pose_error"] for row in log if row["split"] == "train"]
+    assert errors[-1] < 0.7 * errors[0]
+    assert report.scalars["pose_error"] < 0.33  # on held-out demonstrations; chance is 0.33
+    policy = load(report.output)
+    assert policy.config.head.type == head and policy.act(make_observation(0)).shape == (7,)
+    assert f"head.type={head}" in (report.output / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"override": ("head.type=fc_hist",)},
+        {"trainable": "lora", "lora_rank": 2},
+    ],
+    ids=["fc_hist", "lora"],
+)
+def test_resumed_variants_equal_uninterrupted_ones(demos, start, tmp_path, monkeypatch, variant):
+    if "trainable" in variant:
+        pytest.importorskip("peft")
+    whole = train(config(demos, tmp_path / "whole", init=str(start), **variant))
+    optimise = Loop._optimise
+
+    def interrupted(self):
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return optimise(self)
+
+    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(demos, tmp_path / "parts", init=str(start), **variant))
+    monkeypatch.undo()
+    parts = train(config(demos, tmp_path / "parts", init=str(start), resume=True, **variant))
+    assert not moved(load(whole.output), load(parts.output))
+
+
+def test_trainable_sets_are_kept_to(demos, start, tmp_path):
+    before = load(start)
+    expected = {
+        "freeze-emb": {"perceiver", "gated_cross_attn_layers", "head"},
+        "last-1": {"gated_cross_attn_layers", "lang_encoder", "head"},
+        "lora": {"perceiver", "gated_cross_attn_layers", "lang_encoder", "head"},
+        "full": {"vision_encoder", "perceiver", "gated_cross_attn_layers", "lang_encoder", "head"},
+    }
+    for which, parts in expected.items():
+        if which == "lora":
+            pytest.importorskip("peft")
+        after = load(train(config(demos, tmp_path / which, init=str(start), trainable=which, steps=3)).output)
+        names = moved(before, after)
+        assert {name.removeprefix("vlm.").split(".")[0] for name in names} == parts, which
+        layers = any("layers" in name for name in names if "lang_encoder" in name)
+        assert layers == (which in ("lora", "full")), which
+
+
+def test_without_vision_language_pretraining(demos, start, tmp_path):
+    before = load(start)
+    settings = {"init": str(start), "trainable": "head", "vl_pretrained": False}
+    after = load(train(config(demos, tmp_path / "run", **settings)).output)
+    parts = {name.removeprefix("vlm.").split(".")[0] for name in moved(before, after)}
+    assert parts == {"perceiver", "gated_cross_attn_layers", "head"}
+
+
+def test_separate_resamplers_start_from_a_shared_one(demos, start, tmp_path):
+    settings = {"init": str(start), "trainable": "head", "override": ("fusion=separate",)}
+    after = load(train(config(demos, tmp_path / "run", **settings)).output)
+    assert torch.equal(after.vlm.other_perceivers[0].latents, load(start).vlm.perceiver.latents)
+
+
+def test_a_head_of_the_same_shape_is_taken_over(demos, start, tmp_path):
+    settings = {"init": str(start), "steps": 1, "learning_rate": 1e-12, "trainable": "head"}
+    same = load(train(config(demos, tmp_path / "same", override=("head.window=6",), **settings)).output)
+    torch.testing.assert_close(same.head.state_dict(), load(start).head.state_dict())
+    other = load(
+        train(config(demos, tmp_path / "other", override=("head.type=gpt", "head.heads=2"), **settings)).output
+    )
+    assert not torch.equal(other.head.actions.mlp[0].weight, same.head.actions.mlp[0].weight)
+
+
+def test_parameters_without_gradient_do_not_stop_training(demos, start, tmp_path):
+    override = ("language.lm_feature=last_block_input",)
+    after = load(train(config(demos, tmp_path / "run", init=str(start), override=override)).output)
+    names = moved(load(start), after)
+    assert any("gated_cross_attn_layers.0" in name for name in names)
+    assert not any("gated_cross_attn_layers.1" in name for name in names)
+
+
+def test_runs_of_older_versions_can_be_resumed(demos, tmp_path):
+    first = config(demos, tmp_path / "run", steps=4)
+    train(first)
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for name in ("trainable", "override"):
+        del state["settings"][name]
+    torch.save(state, path)
+    train(config(demos, tmp_path / "run", steps=6, resume=True))
+    state["settings"]["lora_rank"] = "4"
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="lora_rank 4, not 8"):
+        train(config(demos, tmp_path / "run", steps=6, resume=True))
+
+
+def test_wrong_choices_are_explained(demos, tmp_path):
+    with pytest.raises(ValueError, match="trainable set 'most'"):
+        train(config(demos, tmp_path / "run", trainable="most"))
+    with pytest.raises(ValueError, match="'head.typ'"):
+        train(config(demos, tmp_path / "run", override=("head.typ=gpt",)))
+    with pytest.raises(ValueError, match="run_looks is 6, shorter than the head's window: give 8"):
+        train(config(demos, tmp_path / "run", override=("head.type=fc_hist", "head.window=8")))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rf_agent.weights.files import ConversionError, expect_family, read_tensors
+
+TENSORS = {"perceiver.latents": torch.ones(2, 3), "lang_encoder.wte.weight": torch.arange(4.0)}
+
+
+class Surprise:
+    """What a file must not bring."""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TENSORS,
+        {"epoch": 3, "model_state_dict": TENSORS, "optimizer_state_dict": {"state": {0: torch.ones(1)}}},
+        {"model_state_dict": {f"module.{name}": tensor for name, tensor in TENSORS.items()}},
+        {"state_dict": TENSORS},
+    ],
+)
+def test_tensors_are_found_in_training_checkpoints(content, tmp_path):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    found = read_tensors(tmp_path / "checkpoint.pt")
+    assert set(found) == set(TENSORS) and all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_old_format_of_torch(tmp_path):
+    torch.save(TENSORS, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert set(read_tensors(tmp_path / "old.pt")) == set(TENSORS)
+
+
+def test_folder_of_parts(tmp_path):
+    for part, name in enumerate(TENSORS):
+        save_file({name: TENSORS[name]}, tmp_path / f"part{part}.safetensors")
+    index = {"weight_map": {name: f"part{part}.safetensors" for part, name in enumerate(TENSORS)}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert set(read_tensors(tmp_path)) == set(TENSORS)
+
+
+def test_files_that_would_run_code_or_hold_no_tensors_are_refused(tmp_path):
+    torch.save({"model": Surprise()}, tmp_path / "code.pt")
+    torch.jit.script(torch.nn.Linear(1, 1)).save(str(tmp_path / "script.pt"))
+    torch.save({"epoch": 3}, tmp_path / "empty.pt")
+    (tmp_path / "text.pt").write_text("not weights")
+    (tmp_path / "text.safetensors").write_text("not weights")
+    (tmp_path / "folder").mkdir()
+    said = {
+        "code.pt": "cannot be read as tensors",
+        "script.pt": "torch.jit.load",
+        "empty.pt": "no dictionary of tensors",
+        "text.pt": "cannot be read as tensors",
+        "text.safetensors": "cannot be read as tensors",
+        "folder": "has no weights",
+        "missing.pt": "there is no file",
+    }
+    for name, part in said.items():
+        with pytest.raises(ConversionError, match=part) as error:
+            read_tensors(tmp_path / name)
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("lm_head.rnn.weight_ih_l0", "a RoboFlamingo checkpoint"),
+        ("action_head.mlp.0.weight", "a RoboFlamingo checkpoint"),
+        ("perceiver.latents", "an OpenFlamingo checkpoint"),
+        ("visual.class_embedding", "a CLIP model"),
+        ("vision_model.embeddings.class_embedding", "a CLIP model"),
+        ("transformer.wte.weight", "a language model"),
+        ("model.embed_tokens.weight", "a language model"),
+    ],
+)
+def test_families(name, family):
+    expect_family({name: torch.ones(1)}, "F.pt", family, "")
+    other = "a CLIP model" if family != "a CLIP model" else "a language model"
+    with pytest.raises(ConversionError, match=f"F.pt is {family} .it holds {name}.*{other} is expected here; give it"):
+        expect_family({name: torch.ones(1)}, "F.pt", other, "give it")
