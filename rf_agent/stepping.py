@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -20,6 +21,8 @@ Step: TypeAlias = Callable[
     [Flamingo, PolicyHead, Tensor, Told, History], tuple[Tensor, Tensor, History]
 ]  # as `rf_agent.nn.looks.step`
 
+WIDE = 512
+"""Width of a language model from which choosing kernels saves more than looking at every call costs."""
 BUCKET = 16
 """Compiled texts are padded to a multiple of so many tokens, so that few lengths occur."""
 
@@ -27,8 +30,8 @@ BUCKET = 16
 def eager_step(
     vlm: Flamingo, head: PolicyHead, pixels: Tensor, told: Told, history: History
 ) -> tuple[Tensor, Tensor, History]:
-    """`rf_agent.nn.looks.step`, with the kernels that suit a CPU where the policy is on one."""
-    with cpu_kernels():
+    """`rf_agent.nn.looks.step`, with the kernels that suit a CPU where the policy is on one and large enough."""
+    with cpu_kernels() if vlm.dim >= WIDE else nullcontext():
         return looks.step(vlm, head, pixels, told, history)
 
 

@@ -1,6 +1,5 @@
 """Kernels for a CPU: which calls take them, and the same numbers as torch's own."""
 
-import contextlib
 
 import numpy as np
 import pytest
@@ -52,12 +51,14 @@ def test_attention_in_bfloat16_keeps_its_numbers():
     torch.testing.assert_close(masked, halves[2][:, :, :1].expand(-1, -1, 5, -1))
 
 
-def test_policies_act_through_them_and_as_without(monkeypatch):
+def test_wide_policies_act_through_them_and_as_without(monkeypatch):
     policy = make_policy()
-    acted = [policy.act(make_observation(t, n=2)) for t in range(6)]
     used = []
-    monkeypatch.setattr(stepping, "cpu_kernels", lambda: used.append(1) or contextlib.nullcontext())
-    policy.reset()
+    monkeypatch.setattr(stepping, "cpu_kernels", lambda: used.append(1) or cpu_kernels())
     plain = [policy.act(make_observation(t, n=2)) for t in range(6)]
+    assert not used  # it is too narrow for them to pay
+    monkeypatch.setattr(stepping, "WIDE", policy.vlm.dim)
+    policy.reset()
+    acted = [policy.act(make_observation(t, n=2)) for t in range(6)]
     assert len(used) == 3  # looks
     np.testing.assert_allclose(acted, plain, atol=1e-6)
