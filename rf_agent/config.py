@@ -135,6 +135,11 @@ class HeadConfig:
             )
         if self.window < 1:
             raise ConfigError(f"head.window is {self.window}, but a policy sees at least 1 look.")
+        for name in ("hidden", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"head.{name} is {getattr(self, name)}, but it must be at least 1.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"head.dropout is {self.dropout}, but it must lie in [0, 1).")
         if self.repeat < 1:
             raise ConfigError(f"head.repeat is {self.repeat}, but an action is carried out at least once.")
         if self.ensemble is not None and self.look_every > 1:

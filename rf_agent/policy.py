@@ -48,7 +48,7 @@ class RoboFlamingoPolicy(nn.Module):
 
     Shapes: B sequences, T looks, V views, K actions per chunk, E of them executed, L text tokens, d feature
     width. No module holds history: it is a value that `predict` takes and returns; `act` keeps that value for
-    its caller.
+    its caller. A policy belongs to one thread at a time; other threads need copies.
 
     Args:
         config: the whole configuration.
@@ -176,10 +176,10 @@ class RoboFlamingoPolicy(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts of instructions: ids (N, L) and mask (N, L), right-padded, on the policy's device."""
+        if len(self._encoded) >= 10_000:  # an endless stream of new texts must not fill the memory
+            self._encoded.clear()
         for text in texts:
             if text not in self._encoded:
-                if len(self._encoded) >= 10_000:  # an endless stream of new texts must not fill the memory
-                    self._encoded.clear()
                 end = self.tokenizer.eos_token
                 self._encoded[text] = encode(self.tokenizer, [prompt(text, end)], self.config.language.max_tokens)[0]
         tokens, mask = pad([self._encoded[text] for text in texts], self.tokenizer.pad_token_id)
@@ -247,7 +247,7 @@ class RoboFlamingoPolicy(nn.Module):
         """
         head = dataclasses.replace(self.config.head, execute=execute, repeat=repeat, ensemble=ensemble)
         head.check()
-        self.config.head = head
+        self.config = dataclasses.replace(self.config, head=head)  # others may hold the old one
         self.reset()
 
     def compile_acting(self, **options: Any) -> None:
@@ -284,15 +284,21 @@ class RoboFlamingoPolicy(nn.Module):
     ) -> tuple[PolicyState, bool]:
         """The memory for these observations, restarted where it must be; and whether it is a single one."""
         n, single = preprocess.batch_size(observation, self.config.views)
-        if self.config.head.proprioception and "robot_obs" not in observation:
-            raise ValueError("the observation has no 'robot_obs', which the head reads (head.proprioception); add it.")
+        if self.config.head.proprioception:
+            preprocess.check_robot_obs(observation, n, single)
         texts = np.array(preprocess.instructions(observation["instruction"], n), dtype=object)
         if state is None:
             head = self.config.head
             blank = self.head.empty_history(n, looks.kept_shape(self.vlm, self.head)).memory.float().cpu().numpy()
             overlap = 0 if head.ensemble is None else head.chunk
             return PolicyState.blank(texts, blank, head.look_every, overlap), single
-        return PolicyState(*state).told(texts, episode_start), single
+        memory = PolicyState(*state)
+        if memory.queue.shape[1] != self.config.head.look_every:
+            raise ValueError(
+                f"the state is of a policy that looks every {memory.queue.shape[1]} steps, and this one looks every "
+                f"{self.config.head.look_every}; pass state=None."
+            )
+        return memory.told(texts, episode_start), single
 
     @torch.inference_mode()
     def _look(

@@ -25,8 +25,8 @@ def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndar
     Args:
         images: uint8 (..., H, W, 3).
         size: side of the result in pixels.
-        resample: `bilinear`, or `bicubic`, which is Pillow's to the last bit: a published model must see what it saw
-            in training, and torch rounds a few pixels in a thousand otherwise.
+        resample: `bilinear`, or `bicubic`, which is Pillow's to the last bit, of the middle of images that are not
+            square: a published model must see what it saw in training.
 
     Returns:
         uint8 (..., size, size, 3); the input itself when it has that size already.
@@ -44,7 +44,11 @@ def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndar
     flat = np.ascontiguousarray(images.reshape(-1, *images.shape[-3:]))  # (N, H, W, 3)
     shape = (*images.shape[:-3], size, size, 3)
     if resample == "bicubic":
-        pictures = (Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in flat)
+        height, width = flat.shape[1:3]
+        side = min(height, width)  # CLIP's preprocessing crops what is not square
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        pictures = (Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box) for image in flat)
         return np.stack([np.asarray(picture) for picture in pictures]).reshape(shape)
     channels_last = torch.from_numpy(flat).permute(0, 3, 1, 2)
     out = F.interpolate(channels_last, size=(size, size), mode="bilinear", antialias=True)
@@ -75,6 +79,17 @@ def pixels(
     """
     resized = [resize(observation[view], config.size, config.resample) for view in views]
     return normalise(torch.from_numpy(np.stack(resized, axis=1)).to(device), config)  # from (N, V, S, S, 3)
+
+
+def check_robot_obs(observation: Mapping[str, Any], n: int, single: bool) -> None:
+    """Raise ValueError unless an observation has finite `robot_obs` (n, 15), or (15,) for a single one."""
+    if "robot_obs" not in observation:
+        raise ValueError("the observation has no 'robot_obs', which the head reads (head.proprioception); add it.")
+    values, expected = np.asarray(observation["robot_obs"], dtype=np.float64), (15,) if single else (n, 15)
+    if values.shape != expected:
+        raise ValueError(f"robot_obs has shape {values.shape}; the head (head.proprioception) reads {expected}.")
+    if not np.isfinite(values).all():
+        raise ValueError("robot_obs has values that are not finite, and the head (head.proprioception) reads them.")
 
 
 def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[int, bool]:

@@ -187,6 +187,7 @@ def mid() -> RoboFlamingoConfig:
 
 PRESETS: dict[str, Callable[[], RoboFlamingoConfig]] = {
     "roboflamingo-tiny": tiny,
+    "tiny": tiny,  # the same by its short name
     "roboflamingo-test": test,
     "mid": mid,
     "M-3B": partial(published, MPT_1B, 1),

@@ -67,6 +67,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{folder} has a {type(tokenizer).__name__}, which has no tokenizer.json; give one that has.")
+    if not set(tokenizer("push the block", add_special_tokens=False)["input_ids"]) - {tokenizer.unk_token_id}:
+        # transformers makes an empty one where a folder has no tokenizer files
+        raise ValueError(f"{folder} has no tokenizer that knows any words; give a folder with tokenizer.json.")
     return tokenizer
 
 
@@ -91,9 +94,17 @@ def image_token(tokenizer: Any) -> int:
     return token
 
 
-def encode(tokenizer: Any, texts: Sequence[str], max_length: int = 64) -> list[list[int]]:
-    """Token ids of complete texts (see `prompt`), each at most `max_length` long."""
-    return [tokenizer(text, truncation=True, max_length=max_length)["input_ids"] for text in texts]
+def encode(tokenizer: Any, texts: Sequence[str], max_length: int = 64, begins: bool = True) -> list[list[int]]:
+    """Token ids of texts, each at most `max_length` long.
+
+    Args:
+        tokenizer: a `transformers` tokenizer.
+        texts: complete ones (see `prompt`), or what goes on where another has ended.
+        max_length: in tokens.
+        begins: whether each begins a text, so that a tokenizer that marks beginnings does so.
+    """
+    options = {"truncation": True, "max_length": max_length, "add_special_tokens": begins}
+    return [tokenizer(text, **options)["input_ids"] for text in texts]
 
 
 def pad(sequences: Sequence[Sequence[int]], padding: int) -> tuple[Tensor, Tensor]:

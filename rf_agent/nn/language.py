@@ -30,7 +30,7 @@ def build_language_model(config: LanguageConfig) -> Any:
         return OWN_MODELS[kind](**values)
     try:
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # transformers checks values in many places, each with errors of its own
         raise ConfigError(f"language.model cannot be built by transformers: {error}") from error
 
 

@@ -255,7 +255,8 @@ class Lesson:
         if key not in self._tokens:
             tokenizer = self.policy.tokenizer
             full = prompt(wanted, tokenizer.eos_token).removeprefix(IMAGE)
-            before, after = encode(tokenizer, [IMAGE + given, full], MAX_TOKENS)
+            (before,) = encode(tokenizer, [IMAGE + given], MAX_TOKENS)
+            (after,) = encode(tokenizer, [full], MAX_TOKENS, begins=False)
             if len(self._tokens) > 100_000:
                 self._tokens.clear()
             self._tokens[key] = ((before + after)[: 2 * MAX_TOKENS], len(before))

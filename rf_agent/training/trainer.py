@@ -15,6 +15,7 @@ from rf_agent import checkpoint
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.augment import jitter_colours
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_runs, window_indices
+from rf_agent.errors import UserError
 from rf_agent.nn.fusion import with_other_resamplers
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
@@ -138,6 +139,11 @@ def _build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy.set_trainable(which, config.train_vision, config.train_language, config.lora_rank)
+    if start is None and which != "full":
+        raise UserError(
+            f"--trainable {which} keeps parts of the model as they are, but without --init these are random: give the "
+            "checkpoint to start from, or --trainable full"
+        )
     return policy
 
 

@@ -67,6 +67,11 @@ def vision_model(source: Source, head_width: int, quick_gelu: bool) -> dict[str,
     needed = ("conv1.weight", "positional_embedding", "class_embedding", "transformer.resblocks.0.mlp.c_fc.weight")
     if absent := [name for name in needed if name not in visual]:
         raise ConversionError(f"{source.path} holds no whole vision tower of CLIP: {', '.join(absent)} is missing.")
+    if visual["conv1.weight"].dim() != 4:
+        raise ConversionError(
+            f"{source.names[VISION + 'conv1.weight']} of {source.path} is {tuple(visual['conv1.weight'].shape)}, but "
+            "(width, 3, patch, patch) is expected of a vision transformer."
+        )
     width, _, patch, _ = visual["conv1.weight"].shape
     if not 0 < head_width <= width or width % head_width:
         raise ConversionError(
@@ -123,5 +128,8 @@ def _folder_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not file.is_file():
         return {}
-    values = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConversionError(f"{file} is not valid JSON ({error}); copy the folder again.") from error
     return values.get("vision_config", values)

@@ -112,6 +112,10 @@ def shape(sources: list[Source], backbone: Backbone) -> tuple[LanguageConfig, Re
                 "frozen when that was saved; give the OpenFlamingo checkpoint that the training began with, too."
             )
         source, values = found[name]
+        if values.dim() != 2:
+            raise ConversionError(
+                f"{source.names[name]} of {source.path} is {tuple(values.shape)}, but a matrix is expected."
+            )
         if width is not None and values.shape[1] != width:
             raise ConversionError(
                 f"{source.names[name]} of {source.path} is {tuple(values.shape)}, but {(len(values), width)} is "

@@ -12,7 +12,7 @@ from torch import Tensor
 from rf_agent.config import HeadConfig, RoboFlamingoConfig
 from rf_agent.nn.heads import HEADS
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.weights.files import ConversionError, Tensors, expect_family, read_tensors
+from rf_agent.weights.files import ConversionError, expect_family, read_tensors
 from rf_agent.weights.layout import OTHER_RESAMPLERS, shape, translated
 from rf_agent.weights.openflamingo import assembled, read_backbone
 from rf_agent.weights.report import Report, Source
@@ -91,7 +91,7 @@ def head_config(found: Source, kind: str | None = None, window: int = 12) -> tup
         kind: `head.type`, where it is known.
         window: where the tensors do not show it.
     """
-    tensors = found.tensors
+    tensors = _Matrices(found)
     shown, first, hidden, layers = _shown(tensors, found.path)
     kind = kind or shown
     if kind != shown and not (kind == "fc" and shown == "fc_hist"):
@@ -99,6 +99,8 @@ def head_config(found: Source, kind: str | None = None, window: int = 12) -> tup
     if "gpt.wpe.weight" in tensors:
         window = len(tensors["gpt.wpe.weight"])
     mlp = _numbered(tensors, "actions.mlp.{}.weight")
+    if not mlp:
+        raise ConversionError(f"the head of {found.path} has no actions.mlp.*.weight; its MLP for the pose is missing.")
     return HeadConfig(
         type=kind,
         hidden=hidden,
@@ -110,7 +112,24 @@ def head_config(found: Source, kind: str | None = None, window: int = 12) -> tup
     ), first
 
 
-def _shown(tensors: Tensors, path: str) -> tuple[str, int, int, int]:
+class _Matrices(dict[str, Tensor]):
+    """Tensors of a head by name; one that is missing or no matrix is an error that says so."""
+
+    def __init__(self, found: Source) -> None:
+        super().__init__(found.tensors)
+        self.path = found.path
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ConversionError(f"the head of {self.path} lacks {name}; the file is cut short or of another kind.")
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = super().__getitem__(name)
+        if tensor.dim() != 2:
+            raise ConversionError(f"{name} of {self.path} is {tuple(tensor.shape)}, but a matrix is expected.")
+        return tensor
+
+
+def _shown(tensors: _Matrices, path: str) -> tuple[str, int, int, int]:
     """Kind of head, width that it reads, its hidden width, and its layers."""
     if "rnn.weight_ih_l0" in tensors:
         layers = sum(name.startswith("rnn.weight_ih_l") for name in tensors)

@@ -51,5 +51,11 @@ def test_window_must_hold_a_look():
 def test_presets_are_fresh_and_known():
     preset("roboflamingo-tiny").head.hidden = 1
     assert preset("roboflamingo-tiny").head.hidden != 1
-    with pytest.raises(ConfigError, match="no preset 'tiny'.*roboflamingo-tiny"):
-        preset("tiny")
+    with pytest.raises(ConfigError, match="no preset 'small'.*roboflamingo-tiny"):
+        preset("small")
+
+
+@pytest.mark.parametrize(("key", "value"), [("hidden", -4), ("layers", 0), ("heads", 0), ("dropout", 7.0)])
+def test_values_of_a_head_that_cannot_be(key, value):
+    with pytest.raises(ConfigError, match=f"head.{key} is {value}"):
+        HeadConfig(**{key: value}).check()

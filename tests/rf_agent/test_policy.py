@@ -207,3 +207,27 @@ def test_policy_needs_no_simulator_and_package_is_light():
         "assert 'rf_envs' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=600)
+
+
+def test_many_instructions_do_not_push_out_those_at_hand():
+    policy = make_policy()
+    wanted = policy.tokenize(["push the red block", "open the drawer"])[0]
+    policy._encoded |= {str(number): [0] for number in range(10_000)}
+    assert torch.equal(policy.tokenize(["push the red block", "open the drawer"])[0], wanted)
+
+
+def test_states_of_another_execution_are_refused():
+    policy, observation = make_policy(), make_observation(0, n=2)
+    _, state = policy.predict(observation)
+    twin = type(policy)(policy.config, policy.tokenizer)
+    twin.set_execution(execute=3)
+    assert policy.config.head.execute == 2  # the twin's change is its own
+    with pytest.raises(ValueError, match="looks every 2 steps, and this one looks every 3; pass state=None"):
+        twin.predict(observation, state)
+
+
+@pytest.mark.parametrize(("shape", "value"), [((2, 7), 0.0), ((1, 15), 0.0), ((2, 15), np.nan)])
+def test_proprioception_needs_the_whole_state(shape, value):
+    policy = make_policy(0, "head.proprioception=true")
+    with pytest.raises(ValueError, match="robot_obs has"):
+        policy.act({**make_observation(0, n=2), "robot_obs": np.full(shape, value)})

@@ -90,3 +90,11 @@ def test_missing_and_misshaped_observations_are_named():
         preprocess.batch_size({k: v for k, v in observation.items() if k != "rgb_gripper"}, views)
     with pytest.raises(ValueError, match="shapes"):
         preprocess.batch_size({**observation, "rgb_gripper": observation["rgb_gripper"][:1]}, views)
+
+
+def test_bicubic_keeps_the_middle_of_what_is_not_square():
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[:, :50], image[:, 150:] = 255, 255
+    # at its edges interpolation sees what lies beyond, as it does where CLIP resizes before it crops
+    assert preprocess.resize(image, 56, "bicubic")[:, 2:-2].max() == 0
+    assert preprocess.resize(image.swapaxes(0, 1), 56, "bicubic")[2:-2].max() == 0

@@ -80,3 +80,9 @@ def test_beginning_of_text_stands_before_the_image(tmp_path):
 def test_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no tokenizer that can be read"):
         load_tokenizer(tmp_path)
+
+
+def test_a_folder_without_tokenizer_files_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
+    with pytest.raises(ValueError, match="tokenizer"):
+        load_tokenizer(tmp_path)

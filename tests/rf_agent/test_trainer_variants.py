@@ -7,6 +7,7 @@ import torch
 from demo_files import make_store
 from policy_cases import make_observation
 
+from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.loop import Loop
 from rf_agent.training.trainer import TrainConfig, train
@@ -154,6 +155,8 @@ def test_runs_of_older_versions_can_be_resumed(demos, tmp_path):
 def test_wrong_choices_are_explained(demos, tmp_path):
     with pytest.raises(ValueError, match="trainable set 'most'"):
         train(config(demos, tmp_path / "run", trainable="most"))
+    with pytest.raises(UserError, match="--trainable head keeps parts .* without --init these are random"):
+        train(config(demos, tmp_path / "run", trainable="head"))
     with pytest.raises(ValueError, match="'head.typ'"):
         train(config(demos, tmp_path / "run", override=("head.typ=gpt",)))
     with pytest.raises(ValueError, match="run_looks is 6, shorter than the head's window: give 8"):

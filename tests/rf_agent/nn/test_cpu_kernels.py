@@ -1,6 +1,5 @@
 """Kernels for a CPU: which calls take them, and the same numbers as torch's own."""
 
-
 import numpy as np
 import pytest
 import torch
