@@ -24,7 +24,7 @@ def main() -> None:
     args = parser.parse_args()
 
     policy: Any = RoboFlamingoPolicy.from_pretrained(args.policy)
-    env = Monitor(gym.make(f"rf_envs:{args.env}", tasks=TASKS, render_every=policy.config.head.look_every))
+    env = Monitor(gym.make(f"rf_envs:{args.env}", tasks=TASKS, render_every=policy.config.head.replan_every))
     env.reset(seed=0)
     successes = []
 

@@ -97,16 +97,16 @@ class HeadConfig:
     heads: int = 8
     """Attention heads of the GPT."""
     window: int = 12
-    """Most looks (observations that were encoded) that an action depends on; `fc` sees one whatever this says."""
-    chunk: int = 1
-    """Actions predicted at every look (K)."""
-    execute: int = 1
-    """Actions of a chunk that are carried out before the policy looks again (E <= K)."""
+    """Most observation steps that an action depends on; `fc` sees one whatever this says."""
+    chunk_size: int = 1
+    """Actions predicted at every observation step (K)."""
+    n_action_steps: int = 1
+    """Actions of a chunk that are carried out before the policy observes again (E <= K)."""
     repeat: int = 1
     """Times that each action is carried out when acting: open-loop control without retraining (paper, Fig. 3c)."""
     ensemble: float | None = None
-    """Look at every step and average what past looks predicted for it, weighted by exp(-ensemble * i) from the oldest
-    (i = 0) on, as ACT does (arXiv:2304.13705); None does not average."""
+    """Observe at every step and average what past steps predicted for it, weighted by exp(-ensemble * i) from the
+    oldest (i = 0) on, as ACT does (arXiv:2304.13705); None does not average."""
     dropout: float = 0.1
     """Dropout between recurrent layers and in the GPT."""
     mlp: tuple[int, ...] = (1024, 512, 256)
@@ -122,19 +122,19 @@ class HeadConfig:
     """`fc_hist` alone: mark vision tokens with the place of their frame in the window (learned)."""
 
     @property
-    def look_every(self) -> int:
-        """Environment steps between two looks when acting."""
-        return self.execute * self.repeat
+    def replan_every(self) -> int:
+        """Environment steps from one observation to the next when acting."""
+        return self.n_action_steps * self.repeat
 
     def check(self) -> None:
         """Raise ConfigError for values that do not fit together."""
-        if not 1 <= self.execute <= self.chunk:
+        if not 1 <= self.n_action_steps <= self.chunk_size:
             raise ConfigError(
-                f"head.execute is {self.execute}, but it must lie between 1 and head.chunk ({self.chunk}): "
-                "only predicted actions can be carried out."
+                f"head.n_action_steps is {self.n_action_steps}, but it must lie between 1 and "
+                f"head.chunk_size ({self.chunk_size}): only predicted actions can be carried out."
             )
         if self.window < 1:
-            raise ConfigError(f"head.window is {self.window}, but a policy sees at least 1 look.")
+            raise ConfigError(f"head.window is {self.window}, but a policy sees at least 1 observation.")
         for name in ("hidden", "layers", "heads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"head.{name} is {getattr(self, name)}, but it must be at least 1.")
@@ -142,10 +142,11 @@ class HeadConfig:
             raise ConfigError(f"head.dropout is {self.dropout}, but it must lie in [0, 1).")
         if self.repeat < 1:
             raise ConfigError(f"head.repeat is {self.repeat}, but an action is carried out at least once.")
-        if self.ensemble is not None and self.look_every > 1:
+        if self.ensemble is not None and self.replan_every > 1:
             raise ConfigError(
-                f"head.ensemble is {self.ensemble}, but the policy looks only every {self.look_every} steps: averaging "
-                "needs a look at each; set head.execute and head.repeat to 1, or head.ensemble to null."
+                f"head.ensemble is {self.ensemble}, but the policy observes only every {self.replan_every} steps: "
+                "averaging needs an observation at each. Set head.n_action_steps and "
+                "head.repeat to 1, or head.ensemble to null."
             )
         if self.pooling not in ("max", "mean"):
             raise ConfigError(f"head.pooling is {self.pooling!r}; choose 'max' or 'mean'.")

@@ -26,7 +26,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 
 def tiny() -> RoboFlamingoConfig:
-    """The policy that this project trains on a CPU: two 112 px views, one look per three actions."""
+    """The policy that this project trains on a CPU: two 112 px views, one observation step per three actions."""
     return RoboFlamingoConfig(
         image=ImageConfig(size=112),
         vision=VisionConfig(
@@ -60,7 +60,7 @@ def tiny() -> RoboFlamingoConfig:
             ff_mult=2,
             initial_gate=0.5,
         ),
-        head=HeadConfig(hidden=256, layers=1, window=8, chunk=3, execute=3, dropout=0.0, mlp=(256, 128)),
+        head=HeadConfig(hidden=256, layers=1, window=8, chunk_size=3, n_action_steps=3, dropout=0.0, mlp=(256, 128)),
         # small errors decide about a grasp, and demonstrations hold a few large ones that nothing in view explains
         loss=LossConfig(huber_delta=0.1, gripper_weight=0.02),
     )
@@ -101,7 +101,7 @@ def test() -> RoboFlamingoConfig:
             ff_mult=2,
             initial_gate=0.5,
         ),
-        head=HeadConfig(hidden=16, layers=1, window=4, chunk=3, execute=2, dropout=0.0, mlp=(16,)),
+        head=HeadConfig(hidden=16, layers=1, window=4, chunk_size=3, n_action_steps=2, dropout=0.0, mlp=(16,)),
     )
 
 
@@ -150,7 +150,7 @@ MPT_7B = {
 
 
 def published(language: dict[str, Any], cross_attention_every: int) -> RoboFlamingoConfig:
-    """A policy of the paper's Table 2: CLIP ViT-L/14, OpenFlamingo on the language model, and an LSTM over 12 looks.
+    """A policy of the paper's Table 2: CLIP ViT-L/14, OpenFlamingo on the language model, and an LSTM over 12 steps.
 
     The vocabulary is the language model's tokenizer with OpenFlamingo's special tokens.
     """
@@ -179,7 +179,7 @@ def published(language: dict[str, Any], cross_attention_every: int) -> RoboFlami
 
 
 def mid() -> RoboFlamingoConfig:
-    """M-3B with every part smaller, for measuring: a look takes a fraction of a second on two CPU cores."""
+    """M-3B with every part smaller, for measuring: a step takes a fraction of a second on two CPU cores."""
     config = published({**MPT_1B, "d_model": 512, "n_heads": 8, "n_layers": 8}, 1)
     config.vision.model |= {"patch_size": 16, "width": 384, "layers": 6, "heads": 6, "mlp_width": 1536}
     return config

@@ -2,12 +2,12 @@
 
 import gymnasium as gym
 
+from rf_envs.benchmark.chains import chains
+from rf_envs.benchmark.tasks import TASKS
 from rf_envs.chain import ChainEnv
 from rf_envs.expert import Expert
 from rf_envs.scenes import SCENES
-from rf_envs.sequences import chains
 from rf_envs.table import TableEnv
-from rf_envs.tasks import TASKS
 from rf_envs.wrappers import AbsoluteActions, LeRobotObservation, TextInstruction
 
 __all__ = [

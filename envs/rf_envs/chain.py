@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rf_envs.sampling import restore
+from rf_envs.benchmark.chains import CHAIN_LENGTH, NUM_CHAINS, chain, initial_state
+from rf_envs.benchmark.start_states import restore
+from rf_envs.benchmark.tasks import is_done
 from rf_envs.scenes import SCENES
-from rf_envs.sequences import CHAIN_LENGTH, NUM_CHAINS, chain, initial_state
 from rf_envs.simulators.base import Simulator
 from rf_envs.table import TableEnv
-from rf_envs.tasks import is_done
 
 
 class ChainEnv(TableEnv):

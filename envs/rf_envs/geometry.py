@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rf_envs.benchmark.tasks import StateInfo
 from rf_envs.scenes import DRAWER_FLOOR, SWITCH_AXIS, Scene
-from rf_envs.tasks import StateInfo
 
 DOOR_HALF_WIDTH = 0.14
 SHELF_FRONT = 0.03

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from rf_envs import instructions as wordings
-from rf_envs.annotations import read_annotations
-from rf_envs.caption import captioned
-from rf_envs.describe import Description, describe
+from rf_envs.benchmark.preconditions import obstacle, possible
+from rf_envs.benchmark.randomize import randomize
+from rf_envs.benchmark.start_states import draw_start, restore
+from rf_envs.benchmark.tasks import TASKS, StateInfo, check_task, is_done
 from rf_envs.errors import check_choice
-from rf_envs.preconditions import obstacle, possible
-from rf_envs.sampling import draw_start, restore
-from rf_envs.scatter import scatter
+from rf_envs.language import instructions as wordings
+from rf_envs.language.annotations import read_annotations
+from rf_envs.language.caption import captioned
+from rf_envs.language.describe import Description, describe
 from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import CONTROL_FREQUENCY, Simulator
 from rf_envs.spaces import (
@@ -27,7 +28,6 @@ from rf_envs.spaces import (
     encode_instruction,
     observation_space,
 )
-from rf_envs.tasks import TASKS, StateInfo, check_task, is_done
 from rf_envs.window import Window
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         render_every: draw the observed images at the reset and every so many steps, and repeat them between.
         instructions: which wordings to ask in, "evaluation" (one per task), "training" or "enriched" (drawn
             from many).
-        annotations: one of CALVIN's files to take the wordings from instead, see `rf_envs.annotations`.
+        annotations: one of CALVIN's files to take the wordings from instead, see `rf_envs.language.annotations`.
         caption: whether rendered frames carry the instruction; observations never do.
         tasks: the tasks to draw from where none is given; None for all 34.
         max_steps: steps that a task may take.
@@ -251,7 +251,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
 
         return diagnose(calvin_root)
 
-    def scatter(self, seed: int | None = None) -> Observation:
+    def randomize(self, seed: int | None = None) -> Observation:
         """Put everything somewhere at random and return the observation: a picture to learn to see from.
 
         Unlike a reset it also moves the robot and leaves things as no task would; the task is drawn among
@@ -260,7 +260,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         super().reset(seed=seed)
         self._simulator = self._simulator or self._make_simulator(self.scene)
         self._is_success, self._ended = False, [True, False]
-        self._state = scatter(SCENES[self.scene], self._simulator, self.np_random)
+        self._state = randomize(SCENES[self.scene], self._simulator, self.np_random)
         self._give(self._draw_possible_task(TASKS))
         return self._observe()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rf_agent.demos.collect import CollectConfig as Args
 from rf_agent.demos.collect import collect
-from rf_agent.training.callbacks import RichReporter
+from rf_agent.progress import RichReporter
 
 __all__ = ["Args", "run"]
 
@@ -15,8 +15,8 @@ def run(args: Args) -> None:
         report = collect(args, reporter)
         for task, number in report.demos.items():
             failed = report.failures.get(task, 0)
-            reporter.say(f"  {task:<28} {number:4d} demos" + (f", {failed} failed attempts left out" if failed else ""))
-        reporter.say(f"{report.output}: {sum(report.demos.values())} demonstrations, {report.samples} new steps")
+            reporter.log(f"  {task:<28} {number:4d} demos" + (f", {failed} failed attempts left out" if failed else ""))
+        reporter.log(f"{report.output}: {sum(report.demos.values())} demonstrations, {report.samples} new steps")
     if report.missing:
         names = ", ".join(report.missing)
         raise RuntimeError(

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import report
-from rf_agent.evaluation.agents import fingerprint, pick_device, taught_tasks
+from rf_agent.evaluation.agents import fingerprint, pick_device, trained_tasks
 from rf_agent.evaluation.episode import Item, chain_items, task_items
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.runner import EnvFacts, env_facts, evaluate, with_renderer
-from rf_agent.training.callbacks import RichReporter
+from rf_agent.progress import RichReporter
 
 CHAIN_LENGTH = 5
 ALL_CHAINS = 1000
@@ -117,5 +117,5 @@ def _items(args: Args, facts: EnvFacts) -> list[Item]:
         return chain_items(args.chains or 100, args.seed)
     if args.chains is not None:
         raise UserError(f"{args.env} plays single tasks: give --episodes-per-task instead of --chains")
-    tasks = list(dict.fromkeys(args.tasks or taught_tasks(args.policy) or facts.tasks))
+    tasks = list(dict.fromkeys(args.tasks or trained_tasks(args.policy) or facts.tasks))
     return task_items(tasks, args.episodes_per_task or 20, args.seed)

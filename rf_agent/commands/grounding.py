@@ -14,7 +14,7 @@ from rf_agent.evaluation.agents import fingerprint, pick_device
 from rf_agent.evaluation.grounding import TASKS, Trial, grounding, totals
 from rf_agent.evaluation.metrics import wilson_interval
 from rf_agent.evaluation.report import interval, percent, write_json
-from rf_agent.training.callbacks import RichReporter
+from rf_agent.progress import RichReporter
 
 
 @dataclass(kw_only=True)

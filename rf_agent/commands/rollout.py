@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
+from rf_agent.environments import Environments
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import load_agent, pick_device, taught_tasks
+from rf_agent.evaluation.agents import Agent, load_agent, pick_device, trained_tasks
 from rf_agent.evaluation.episode import Item, item_seed, play
 from rf_agent.evaluation.metrics import Episode, group_counts
 from rf_agent.evaluation.options import parse_options
@@ -53,7 +54,13 @@ def run(args: Args) -> list[Episode]:
     agent = load_agent(args.policy, device)
     env_options = parse_options(args.env_options)
     items = _items(args, env_facts(args.env, args.tasks, env_options))
-    env = make_env(args.env, render=True, env_options=env_options)
+    with Environments() as environments:
+        env = make_env(environments, args.env, render=True, env_options=env_options)
+        return _play(args, env, agent, items, device, console)
+
+
+def _play(args: Args, env: Any, agent: Agent, items: list[Item], device: str, console: Console) -> list[Episode]:
+    """Play the items, with the window or the video."""
     window = Window("rf-agent rollout") if args.render and can_open_window() else None
     if args.render and window is None:
         console.print("There is no display to open a window on: writing a video instead.")
@@ -91,7 +98,7 @@ def _items(args: Args, facts: EnvFacts) -> list[Item]:
     elif args.instruction is not None and not args.tasks:
         options = [{}] * args.episodes
     else:
-        tasks = args.tasks or _variety(taught_tasks(args.policy) or facts.tasks)
+        tasks = args.tasks or _variety(trained_tasks(args.policy) or facts.tasks)
         options = [{"task": tasks[index % len(tasks)]} for index in range(args.episodes)]
     return [
         Item(f"rollout/{index}", item_seed(args.seed, f"rollout/{index}"), {**option, **extra})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rf_agent.training.callbacks import RichReporter
+from rf_agent.progress import RichReporter
 from rf_agent.training.trainer import TrainConfig as Args
 from rf_agent.training.trainer import train
 
@@ -13,4 +13,4 @@ def run(args: Args) -> None:
     """Train, with a progress bar, and say where the policy is."""
     with RichReporter("train") as reporter:
         train(args, reporter)
-        reporter.say(f"Policy: {args.output / 'policy'}")
+        reporter.log(f"Policy: {args.output / 'policy'}")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def jitter_colours(pixels: Tensor, strength: float) -> Tensor:
+def jitter_colors(pixels: Tensor, strength: float) -> Tensor:
     """Change contrast, brightness and tint of each image.
 
     Args:

@@ -13,8 +13,9 @@ import numpy as np
 from rf_agent.demos.files import open_hdf5
 from rf_agent.demos.noise import ActionNoise
 from rf_agent.demos.store import VIEWS, Demo, append_demo, create_store
-from rf_agent.demos.workers import close_environments, environment, run_jobs
-from rf_agent.training.callbacks import Reporter, Silent
+from rf_agent.environments import Environments
+from rf_agent.progress import Reporter, Silent
+from rf_agent.workers import run_jobs
 
 FORMAT_VERSION = 1
 
@@ -36,7 +37,7 @@ class CollectConfig:
     seed: int = 0
     """Seed of scenes, wordings and noise; other seeds give other demonstrations."""
     frame_stride: int = 3
-    """Cameras are rendered and stored at every n-th step, as often as the policy looks."""
+    """Cameras are rendered and stored at every n-th step, as often as the policy observes."""
     image_size: int | None = None
     """Side of the stored images in pixels; the environment's own sizes if not given."""
     noise: float = 1.0
@@ -113,7 +114,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     missing: Counter[str] = Counter()
     samples, total = 0, len(tasks) * config.episodes_per_task
     before = total - len(jobs)
-    for count, (job, (demo, failed)) in enumerate(run_jobs(_demonstrate, jobs, config.workers), start=1):
+    for count, (job, (demo, failed)) in enumerate(run_jobs(_demonstrate, jobs, config.workers, Environments), start=1):
         failures[job.task] += failed
         if demo is None:
             missing[job.task] += 1
@@ -135,7 +136,11 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
 
 def _survey(config: CollectConfig) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The tasks to collect and the store's `env_args`, asking an environment in this process."""
-    env = _environment(config.env, config.frame_stride)
+    with Environments() as environments:
+        return _ask(_environment(environments, config.env, config.frame_stride), config)
+
+
+def _ask(env: Any, config: CollectConfig) -> tuple[tuple[str, ...], dict[str, Any]]:
     env.reset(seed=config.seed)  # the simulator is made at the first reset, and only then names its renderer
     offered = tuple(env.unwrapped.expert().tasks)
     unknown = [task for task in config.tasks if task not in offered]
@@ -154,7 +159,6 @@ def _survey(config: CollectConfig) -> tuple[tuple[str, ...], dict[str, Any]]:
         "noise": config.noise,
         "seed": config.seed,
     }
-    close_environments()
     return config.tasks or offered, description
 
 
@@ -165,26 +169,26 @@ def _held(path: Path) -> set[tuple[str, int]]:
         return {(str(group.attrs["task"]), int(group.attrs["episode"])) for group in groups}
 
 
-def _environment(env_id: str, frame_stride: int) -> Any:
-    return environment(env_id, render_every=frame_stride, instructions="training")
+def _environment(environments: Environments, env_id: str, frame_stride: int) -> Any:
+    return environments.get(env_id, render_every=frame_stride, instructions="training")
 
 
-def _demonstrate(job: _Job) -> tuple[Demo | None, int]:
+def _demonstrate(environments: Environments, job: _Job) -> tuple[Demo | None, int]:
     """A successful demonstration, or None, and the number of attempts that failed."""
     for attempt in range(job.attempts):
         key = [job.seed, zlib.crc32(job.task.encode()), job.episode, attempt]
-        demo = run_episode(job, seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
+        demo = run_episode(environments, job, seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
         if demo.attributes["success"]:
             demo.attributes |= {"episode": job.episode, "attempt": attempt}
             return demo, attempt
     return None, job.attempts
 
 
-def run_episode(job: _Job, seed: int) -> Demo:
+def run_episode(environments: Environments, job: _Job, seed: int) -> Demo:
     """One episode of the expert under noise; its labels are the undisturbed actions."""
     from rf_agent.preprocess import resize
 
-    env = _environment(job.env, job.frame_stride)
+    env = _environment(environments, job.env, job.frame_stride)
     noise = ActionNoise(job.noise, np.random.default_rng([seed, 1]))
     observation, info = env.reset(seed=seed, options={"task": job.task})
     instruction = info["instruction"]

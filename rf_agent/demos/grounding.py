@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rf_agent.demos.pictures import read_pictures
+from rf_agent.demos.scene_images import read_scene_images
 
-PLACE_UNIT = 0.1  # metres of one unit of a place target, so that one centimetre is 0.1
+POSITION_UNIT = 0.1  # metres of one unit of a place target, so that one centimetre is 0.1
 TARGETS = {  # columns of a place target
     "position": slice(0, 3),
     "offset": slice(3, 6),  # from the gripper to the thing
@@ -30,13 +30,13 @@ TARGET_SIZE = 18
 class Places:
     """All (picture, text) pairs with a place; the rows of a picture are contiguous."""
 
-    picture: NDArray[np.int64]  # index into PictureSet.images
-    text: NDArray[np.int64]  # index into PictureSet.texts
-    name: NDArray[np.int64]  # index into PictureSet.names
+    picture: NDArray[np.int64]  # index into SceneImageSet.images
+    text: NDArray[np.int64]  # index into SceneImageSet.texts
+    name: NDArray[np.int64]  # index into SceneImageSet.names
     target: NDArray[np.float32]  # (E, TARGET_SIZE); NaN where a thing has no yaw
 
 
-class PictureSet:
+class SceneImageSet:
     """Pictures at the policy's resolution with everything that is said about them.
 
     Args:
@@ -68,12 +68,12 @@ class PictureSet:
         self.questions: list[list[tuple[str, str]]] = []
         share: dict[str, str] = {}  # one object for each different string: files say the same things very often
         for path in paths:
-            for picture in read_pictures(path):
+            for picture in read_scene_images(path):
                 said = picture.description
                 for place in said["places"]:
                     text = texts.setdefault(place["text"], len(texts))
                     rows.append((len(images), text, names.setdefault(place["name"], len(names))))
-                    targets.append(place_target(place, said["gripper"]))
+                    targets.append(position_target(place, said["gripper"]))
                 self.captions.append([share.setdefault(text, text) for text in said["captions"]])
                 self.questions.append([(share.setdefault(q, q), share.setdefault(a, a)) for q, a in said["questions"]])
                 images.append(np.stack([resize(view, image_size, resample) for view in picture.views]))
@@ -100,7 +100,7 @@ class PictureSet:
         """Rows of `places` that belong to a picture."""
         return np.arange(self._first[picture], self._first[picture + 1])
 
-    def draw_places(
+    def draw_positions(
         self, pictures: Sequence[int] | NDArray[np.int64], count: int, rng: np.random.Generator
     ) -> NDArray[np.int64]:
         """Rows of `places`, (len(pictures), count): different ones as far as a picture has that many."""
@@ -132,16 +132,16 @@ class PictureSet:
         return wanted[places.name] / counts[inverse]
 
 
-def place_target(place: dict[str, Any], gripper: dict[str, Any]) -> NDArray[np.float32]:
+def position_target(place: dict[str, Any], gripper: dict[str, Any]) -> NDArray[np.float32]:
     """The target vector (TARGET_SIZE,) of a place; see `TARGETS`."""
     position, hand = np.asarray(place["position"], float), np.asarray(gripper["position"], float)
     euler, yaw = np.asarray(gripper["euler"], float), place.get("yaw")
     turn = [np.nan, np.nan] if yaw is None else [np.cos(2 * yaw), np.sin(2 * yaw)]
     values = [
-        *(position / PLACE_UNIT),
-        *((position - hand) / PLACE_UNIT),
+        *(position / POSITION_UNIT),
+        *((position - hand) / POSITION_UNIT),
         *turn,
-        *(hand / PLACE_UNIT),
+        *(hand / POSITION_UNIT),
         *np.cos(euler),
         *np.sin(euler),
         float(gripper["width"]) / 0.08,

@@ -17,14 +17,14 @@ from rf_agent.errors import UserError
 
 Observation = dict[str, np.ndarray]
 
-NEVER = 1_000_000_000  # `render_every` of an agent that looks at no image: the cameras draw at reset only
+NEVER = 1_000_000_000  # `render_every` of an agent that uses no image: the cameras draw at reset only
 
 
 class Agent(Protocol):
     """Acts in one environment at a time."""
 
     render_every: int
-    """How often it looks at the cameras, in environment steps; images in between need not be drawn."""
+    """How often it reads the cameras, in environment steps; images in between need not be drawn."""
 
     def reset(self, env: Any, seed: int) -> None:
         """A new episode of `env` begins; forget the last one."""
@@ -65,7 +65,7 @@ class PolicyAgent:
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
-        self.render_every = policy.config.head.look_every
+        self.render_every = policy.config.head.replan_every
 
     def reset(self, env: Any, seed: int) -> None:
         self.policy.reset()
@@ -119,7 +119,7 @@ def pick_device(name: str, device: str) -> str:
     return str(resolve_device(device))
 
 
-def taught_tasks(name: str) -> tuple[str, ...]:
+def trained_tasks(name: str) -> tuple[str, ...]:
     """The tasks that a checkpoint says it was trained on; none for scripted agents and where it does not say."""
     if name in SCRIPTED:
         return ()

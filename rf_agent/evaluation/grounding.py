@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rf_agent.demos.workers import run_jobs
+from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Agent, load_agent
 from rf_agent.evaluation.episode import item_seed
 from rf_agent.evaluation.runner import make_env, one_thread
+from rf_agent.workers import run_jobs
 
 COLOURS = ("red", "blue", "pink")
 TASKS = ("lift_{}_block_table", "push_{}_block_left", "push_{}_block_right")
@@ -74,16 +75,16 @@ def grounding(
     ]
     results: dict[_Job, Trial] = {}
     with one_thread(policy):
-        for job, trial in run_jobs(_play, jobs, min(workers, trials)):
+        for job, trial in run_jobs(_play, jobs, min(workers, trials), Environments):
             results[job] = trial
             if on_trial:
                 on_trial(trial)
     return [results[job] for job in jobs]
 
 
-def _play(job: _Job) -> Trial:
+def _play(environments: Environments, job: _Job) -> Trial:
     agent = load_agent(job.policy, job.device)
-    env = make_env(job.env_id, agent.render_every)
+    env = make_env(environments, job.env_id, agent.render_every)
     scene, robot = _scene(env, job.seed)
     touched = {}
     for colour in COLOURS:

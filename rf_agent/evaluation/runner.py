@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rf_agent.demos.workers import close_environments, environment, run_jobs
+from rf_agent.environments import Environments
 from rf_agent.evaluation.agents import SCRIPTED, Agent, fingerprint, load_agent, load_policy
 from rf_agent.evaluation.episode import Item, play
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.server import Address, PolicyServer, RemoteAgent
 from rf_agent.evaluation.video import STATIC, Recorder, Video
+from rf_agent.workers import run_jobs
 
 VIDEO_SIZE = STATIC  # pixels of the static view that is rendered for videos
 
@@ -61,7 +62,11 @@ def env_facts(env_id: str, wanted: Sequence[str] = (), env_options: Mapping[str,
     Raises:
         ValueError: one of the `wanted` tasks is unknown to the environment, in its words.
     """
-    env = make_env(env_id, env_options=env_options)
+    with Environments() as environments:
+        return _ask(make_env(environments, env_id, env_options=env_options), env_id, wanted)
+
+
+def _ask(env: Any, env_id: str, wanted: Sequence[str]) -> EnvFacts:
     _, info = env.reset(seed=0)
     if "task" not in info or "is_success" not in info:
         raise ValueError(
@@ -73,9 +78,7 @@ def env_facts(env_id: str, wanted: Sequence[str] = (), env_options: Mapping[str,
         env.reset(seed=0, options={"task": task})
     bare = env.unwrapped
     tasks = bare.expert().tasks if hasattr(bare, "expert") else getattr(bare, "tasks", (info["task"],))
-    facts = EnvFacts(tuple(tasks), chained, str(getattr(bare, "renderer", "unknown")))
-    close_environments()
-    return facts
+    return EnvFacts(tuple(tasks), chained, str(getattr(bare, "renderer", "unknown")))
 
 
 def evaluate(
@@ -95,7 +98,7 @@ def evaluate(
     """Play those of `items` that `output` does not hold yet.
 
     On a CPU every worker process has its own copy of the policy on one thread, and an item's result depends
-    on the item alone. On a GPU one copy serves the looks of all workers in batches.
+    on the item alone. On a GPU one copy serves the observation steps of all workers in batches.
 
     Args:
         env_id: Gymnasium id; `rf/...` finds rf_envs by itself.
@@ -136,7 +139,7 @@ def evaluate(
             for video in [_video(output, item) if index < video_episodes else None]
         )
         try:
-            for _, episode in run_jobs(_run, jobs, max(1, min(workers, len(wanted)))):
+            for _, episode in run_jobs(_run, jobs, max(1, min(workers, len(wanted))), Environments):
                 journal.add(episode, time.perf_counter() - begun)
                 if on_episode:
                     on_episode(episode)
@@ -147,9 +150,13 @@ def evaluate(
 
 
 def make_env(
-    env_id: str, render_every: int = 1, render: bool = False, env_options: Mapping[str, Any] | None = None
+    environments: Environments,
+    env_id: str,
+    render_every: int = 1,
+    render: bool = False,
+    env_options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """This process's environment for evaluation; `render` adds `env.render()` at a size for videos."""
+    """One of `environments` for evaluation. `render` adds `env.render()` at a size for videos."""
     options: dict[str, Any] = {}
     if is_ours(env_id):
         options["render_every"] = render_every
@@ -158,19 +165,21 @@ def make_env(
         if is_ours(env_id):
             # the video has the instruction beside the picture
             options |= {"render_size": VIDEO_SIZE, "caption": False}
-    return environment(env_id, **options | dict(env_options or {}))
+    return environments.get(env_id, **options | dict(env_options or {}))
 
 
 def _video(output: Path, item: Item) -> Path:
     return output / "videos" / f"{item.key.replace('/', '-')}.mp4"
 
 
-def _run(job: _Job) -> Episode:
+def _run(environments: Environments, job: _Job) -> Episode:
     agent = _agent(job.policy, job.device, job.server)
     if job.video is None:
-        return play(make_env(job.env_id, agent.render_every, env_options=job.env_options), agent, job.item)
-    close_environments()  # a simulator that draws with EGL may have to be the only one of its process
-    env = make_env(job.env_id, render=True, env_options=job.env_options)
+        return play(
+            make_env(environments, job.env_id, agent.render_every, env_options=job.env_options), agent, job.item
+        )
+    environments.close()  # a simulator that draws with EGL may have to be the only one of its process
+    env = make_env(environments, job.env_id, render=True, env_options=job.env_options)
     video = Video(job.video, env.metadata.get("render_fps", 30))
     try:
         episode = play(env, agent, job.item, Recorder(env, [video]), job.item.key)
@@ -178,7 +187,7 @@ def _run(job: _Job) -> Episode:
         video.discard()
         raise
     finally:
-        close_environments()
+        environments.close()
     video.close()
     return episode
 

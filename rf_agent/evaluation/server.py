@@ -67,7 +67,7 @@ class PolicyServer:
         self._listener = Listener(authkey=key)
         for work in (self._accept, self._serve):
             threading.Thread(target=work, daemon=True).start()
-        return Address(self._listener.address, key, self._policy.config.head.look_every)
+        return Address(self._listener.address, key, self._policy.config.head.replan_every)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rf_agent.demos.workers import close_environments, environment
+from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import NEVER
 from rf_agent.evaluation.runner import is_ours, make_env
@@ -72,11 +72,11 @@ def simulators(
         UserError: a renderer was given that none of the environments draws with.
     """
     speeds, ratios = [], []
-    try:
+    with Environments() as environments:
         # a step without cameras is over so soon that a measurement needs more of them
         for name, render_every, count in (("both cameras", 1, steps), ("physics only", NEVER, 5 * steps)):
             measured = [env_id for env_id in env_ids if render_every == 1 or is_ours(env_id)]
-            envs = {env_id: _open(env_id, render_every, renderer) for env_id in measured}
+            envs = {env_id: _open(environments, env_id, render_every, renderer) for env_id in measured}
             rounds = [{env_id: _steps_per_second(envs[env_id], count) for env_id in envs} for _ in range(repeats + 1)]
             del rounds[0]  # caches and lazily made simulators
             for env_id, env in envs.items():
@@ -88,23 +88,21 @@ def simulators(
             used = [_renderer(env) for env in envs.values()]
             if render_every == 1 and renderer not in (None, "auto", *used):
                 raise UserError(f"--renderer is {renderer}, but {' and '.join(env_ids)} draw with {' and '.join(used)}")
-            close_environments()
-    finally:
-        close_environments()
+            environments.close()
     return speeds, ratios
 
 
-def _open(env_id: str, render_every: int, renderer: str | None) -> Any:
+def _open(environments: Environments, env_id: str, render_every: int, renderer: str | None) -> Any:
     """This process's environment, with the renderer if it has a choice."""
     if renderer is None:
-        return make_env(env_id, render_every)
+        return make_env(environments, env_id, render_every)
     options = {"render_every": render_every} if is_ours(env_id) else {}
     try:
-        return environment(env_id, **options, renderer=renderer)
+        return environments.get(env_id, **options, renderer=renderer)
     except ValueError as error:
         if not isinstance(error.__cause__, TypeError):
             raise
-        return environment(env_id, **options)  # it knows no renderers
+        return environments.get(env_id, **options)  # it knows no renderers
 
 
 def _renderer(env: Any) -> str:
@@ -122,18 +120,19 @@ def _steps_per_second(env: Any, steps: int) -> float:
 
 
 def policy(env_id: str, model: Any, repeats: int, steps: int, renderer: str | None = None) -> list[Speed]:
-    """Milliseconds of `act` when it looks and when it does not, and steps/s with the simulator."""
-    execute = model.config.head.look_every
-    env = _open(env_id, execute, renderer)
+    """Milliseconds of `act` at an observation step and at a queued action, and steps/s with the simulator."""
+    replan_every = model.config.head.replan_every
+    environments = Environments()
+    env = _open(environments, env_id, replan_every, renderer)
     observation, _ = env.reset(seed=0)
 
     def latency(phase: int) -> float:
         model.reset()
         times = []
-        for index in range(execute * 10):
+        for index in range(replan_every * 10):
             begun = time.perf_counter()
             model.act(observation)
-            if min(index % execute, 1) == phase:
+            if min(index % replan_every, 1) == phase:
                 times.append(time.perf_counter() - begun)
         return 1000 * statistics.median(times)
 
@@ -147,10 +146,12 @@ def policy(env_id: str, model: Any, repeats: int, steps: int, renderer: str | No
                 newest, _ = env.reset(seed=step)
         return steps / (time.perf_counter() - begun)
 
-    speeds = [_repeated("policy, a look", "ms", repeats, lambda: latency(0))]
-    if execute > 1:
+    speeds = [_repeated("policy, an observation step", "ms", repeats, lambda: latency(0))]
+    if replan_every > 1:
         speeds.append(_repeated("policy, a queued action", "ms", repeats, lambda: latency(1)))
-    return [*speeds, _repeated("simulator and policy", "steps/s", repeats, together)]
+    speeds.append(_repeated("simulator and policy", "steps/s", repeats, together))
+    environments.close()
+    return speeds
 
 
 def training(model: Any, repeats: int, batch_size: int = 8) -> Speed:
@@ -172,7 +173,7 @@ def training(model: Any, repeats: int, batch_size: int = 8) -> Speed:
         "pixels": torch.rand(batch_size, window, len(config.views), 3, size, size, generator=generator).to(device),
         "tokens": tokens,
         "token_mask": mask,
-        "actions": torch.rand(batch_size, window, config.head.chunk, 7, generator=generator).to(device),
+        "actions": torch.rand(batch_size, window, config.head.chunk_size, 7, generator=generator).to(device),
         "mask": torch.ones(batch_size, window, dtype=torch.bool, device=device),
         "robot_obs": torch.zeros(batch_size, window, 15, device=device),
     }

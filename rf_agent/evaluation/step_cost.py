@@ -21,13 +21,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from rf_agent.acting.compiled import eager_step
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.errors import UserError
-from rf_agent.nn import looks
-from rf_agent.nn.blank import Blank, cast_unfilled
+from rf_agent.model import RoboFlamingoModel
+from rf_agent.nn.initialization import EmptyInit, cast_uninitialized
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import find_checkpoint, preset
-from rf_agent.stepping import eager_step
 from rf_agent.tokenizer import build_tokenizer
 
 INSTRUCTION = "push the red block to the left"
@@ -45,14 +45,14 @@ class Part:
     parameters: int
     weight_bytes: int
     flops: int
-    """Operations of one look of one environment; a multiplication and an addition count as two."""
+    """Operations of one observation step of one environment; a multiplication and an addition count as two."""
     milliseconds: float
-    """Median time in one look of one environment."""
+    """Median time in one observation step of one environment."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look of several environments at once: median, lowest and highest time of all its repeats."""
+class StepTime:
+    """A observation step of several environments at once: median, lowest and highest time of all its repeats."""
 
     environments: int
     milliseconds: float
@@ -67,9 +67,9 @@ class StepCost:
     dtype: str
     text_tokens: int
     parts: tuple[Part, ...]
-    """In the order in which a look runs through them, then what comes before them, then the sum; empty for compiled
+    """In the order in which a step runs through them, then what comes before them, then the sum; empty for compiled
     policies, which have no parts."""
-    looks: tuple[Look, ...]
+    steps: tuple[StepTime, ...]
     peak_bytes: int
     """Most memory that this process has held until now; of the GPU where the policy is on one."""
 
@@ -98,9 +98,9 @@ def random_policy(
     """
     config = preset(name)
     tokenizer = build_tokenizer([INSTRUCTION], config.language.model["vocab_size"])
-    with Blank():
+    with EmptyInit():
         policy = RoboFlamingoPolicy(config, tokenizer)
-    cast_unfilled(policy, dtype)
+    cast_uninitialized(policy, dtype)
     policy = policy.to(device).eval().requires_grad_(False)
     generator = torch.Generator(device).manual_seed(seed)
     for key, parameter in policy.named_parameters():
@@ -112,7 +112,7 @@ def random_policy(
 
 
 def measure(policy: RoboFlamingoPolicy, environments: tuple[int, ...] = (1,), repeats: int = 5) -> StepCost:
-    """What looks of `policy` cost, in so many environments at once."""
+    """What observation steps of `policy` cost, in so many environments at once."""
     compiled = policy._step is not eager_step
     measured = []
     for count in environments:
@@ -121,7 +121,7 @@ def measure(policy: RoboFlamingoPolicy, environments: tuple[int, ...] = (1,), re
         for _ in range(2):  # caches, thread pools, compilation
             policy.predict_action_chunk(given)
         times = sorted(_timed(policy, given) for _ in range(repeats))
-        measured.append(Look(count, statistics.median(times), times[0], times[-1]))
+        measured.append(StepTime(count, statistics.median(times), times[0], times[-1]))
     policy.reset()
     parts = () if compiled else _parts(policy, observation(policy, 1), repeats)
     policy.reset()
@@ -151,7 +151,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _timed(policy: RoboFlamingoPolicy, given: dict[str, Any]) -> float:
-    """Milliseconds of one look; it ends with the actions on the CPU, so that a GPU has finished."""
+    """Milliseconds of one observation step; it ends with the actions on the CPU, so that a GPU has finished."""
     begun = time.perf_counter()
     policy.predict_action_chunk(given)
     return 1000 * (time.perf_counter() - begun)
@@ -169,7 +169,7 @@ def _parts(policy: RoboFlamingoPolicy, given: dict[str, Any], repeats: int) -> t
     times = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     counter = FlopCount()
     with counter, sdpa_kernel(SDPBackend.MATH):  # its products are counted, those in fused kernels are not
-        flops = _by_part(policy, given, lambda: counter.total, looks.step)
+        flops = _by_part(policy, given, lambda: counter.total, RoboFlamingoModel.step)
     vlm, head = policy.vlm, policy.head
     modules: dict[str, list[nn.Module]] = {
         "vision tower": [vlm.vision_encoder],
@@ -191,7 +191,7 @@ def _parts(policy: RoboFlamingoPolicy, given: dict[str, Any], repeats: int) -> t
 def _by_part(
     policy: RoboFlamingoPolicy, given: dict[str, Any], read: Callable[[], float], step: Callable[..., Any] = eager_step
 ) -> dict[str, float]:
-    """By how much what `read` returns grows in each part during one look."""
+    """By how much what `read` returns grows in each part during one step."""
     grown = {"vision tower": 0.0, "resampler": 0.0, "cross-attention": 0.0, "text": 0.0, "network": 0.0}
 
     def metered(*arguments: Any) -> Any:
@@ -276,10 +276,10 @@ def tables(title: str, cost: StepCost) -> list[Table]:
             )
         by_part.rows[-2].end_section = True
         rows.append(by_part)
-    by_count = Table("environments", "ms a look", "range", "ms per environment", title=None if rows else title)
-    for look in cost.looks:
-        times = f"{look.milliseconds:,.1f}", f"{look.low:,.1f} – {look.high:,.1f}"
-        by_count.add_row(str(look.environments), *times, f"{look.milliseconds / look.environments:,.1f}")
+    by_count = Table("environments", "ms a step", "range", "ms per environment", title=None if rows else title)
+    for step in cost.steps:
+        times = f"{step.milliseconds:,.1f}", f"{step.low:,.1f} – {step.high:,.1f}"
+        by_count.add_row(str(step.environments), *times, f"{step.milliseconds / step.environments:,.1f}")
     for table in (*rows, by_count):
         for column in table.columns[1:]:
             column.justify = "right"

@@ -69,7 +69,7 @@ class Conditioning:
 
     media: Tensor | None = None
     sees: Tensor | None = None
-    halt: bool = False
+    early_exit: bool = False
     """Whether the pass ends before the last decoder layer."""
 
 

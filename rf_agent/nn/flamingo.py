@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from rf_agent.config import ConfigError, RoboFlamingoConfig
 from rf_agent.nn.cross_attention import Conditioning, CrossAttend, GatedCrossAttentionBlock
 from rf_agent.nn.fusion import arrange, build_fusion
-from rf_agent.nn.language import HaltBefore, Halted, build_language_model, decoder_layers
+from rf_agent.nn.language import EarlyExit, EarlyExitHook, build_language_model, decoder_layers
 from rf_agent.nn.resampler import PerceiverResampler
 from rf_agent.nn.towers import VisionTower
 
 
 class Flamingo(nn.Module):
-    """A vision-language model that reads a look (all views of one or several frames) and one text.
+    """A vision-language model that reads an observation step (all views of one or several frames) and one text.
 
-    N looks, F frames of a look, V views, n vision tokens per view, G groups of l latents (see `rf_agent.nn.fusion`),
+    N steps, F frames of a step, V views, n vision tokens per view, G groups of l latents (see `rf_agent.nn.fusion`),
     m = G * l * F media tokens, P passes of the text, L text tokens, d width of the language model.
 
     Args:
@@ -51,9 +51,9 @@ class Flamingo(nn.Module):
                 f"{len(layers)} layers; choose 1 to {len(layers)}."
             )
         self._conditioning = Conditioning()
-        self.halts = language.lm_feature == "last_block_input"
-        if self.halts:  # before the hook of the last cross-attention, which the feature does not see either
-            layers[-1].register_forward_pre_hook(HaltBefore(self._conditioning), with_kwargs=True)
+        self.exits_early = language.lm_feature == "last_block_input"
+        if self.exits_early:  # before the hook of the last cross-attention, which the feature does not see either
+            layers[-1].register_forward_pre_hook(EarlyExitHook(self._conditioning), with_kwargs=True)
         self.gated_cross_attn_layers = nn.ModuleDict()  # keyed by the decoder layer that it precedes
         for i, layer in enumerate(layers):
             if (i + 1) % language.cross_attention_every:
@@ -95,17 +95,17 @@ class Flamingo(nn.Module):
         Returns:
             (N * R, L, P * d).
         """
-        return self._passes(media, tokens, mask, halt=self.halts).flatten(2)
+        return self._passes(media, tokens, mask, early_exit=self.exits_early).flatten(2)
 
     def logits(self, media: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Next-token logits (N * R, L, vocabulary), always of all layers; arguments as of `hidden`.
 
         Those of several passes are averaged.
         """
-        final = self._passes(media, tokens, mask, halt=False)  # (N * R, L, P, d)
+        final = self._passes(media, tokens, mask, early_exit=False)  # (N * R, L, P, d)
         return self.lang_encoder.get_output_embeddings()(final).mean(dim=2)
 
-    def _passes(self, media: Tensor, tokens: Tensor, mask: Tensor | None, halt: bool) -> Tensor:
+    def _passes(self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool) -> Tensor:
         """Hidden states (N * R, L, P, d): of each text with each part of its media."""
         if len(tokens) % len(media):
             raise ValueError(
@@ -113,27 +113,27 @@ class Flamingo(nn.Module):
             )
         n, passes = len(media), self.fusion.passes
         if passes == 1:
-            return self._read(media, tokens, mask, halt)[:, :, None]
+            return self._read(media, tokens, mask, early_exit)[:, :, None]
         parts = media.unflatten(1, (passes, -1)).flatten(0, 1)  # (N * P, m / P, dv)
 
         def for_each_part(x: Tensor) -> Tensor:  # (N * R, L) -> (N * P * R, L)
             return x.unflatten(0, (n, 1, -1)).expand(-1, passes, -1, -1).flatten(0, 2)
 
         texts = for_each_part(tokens)
-        hidden = self._read(parts, texts, None if mask is None else for_each_part(mask), halt)
+        hidden = self._read(parts, texts, None if mask is None else for_each_part(mask), early_exit)
         return hidden.unflatten(0, (n, passes, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
 
-    def _read(self, media: Tensor, tokens: Tensor, mask: Tensor | None, halt: bool) -> Tensor:
-        """Hidden states after the final norm, or where the last decoder layer begins when the pass shall `halt`."""
+    def _read(self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool) -> Tensor:
+        """Hidden states after the final norm, or before the last decoder layer with `early_exit`."""
         media = media.repeat_interleave(len(tokens) // len(media), dim=0)
         sees = (tokens == self.image_token).cumsum(1).clamp(max=1)[..., None]  # (N, L, 1)
         now = self._conditioning
-        now.media, now.sees, now.halt = media, sees, halt
+        now.media, now.sees, now.early_exit = media, sees, early_exit
         try:
             return self.lang_encoder.base_model(
                 input_ids=tokens, attention_mask=mask, use_cache=False
             ).last_hidden_state
-        except Halted as halted:
+        except EarlyExit as halted:
             return halted.args[0]
         finally:
-            now.media, now.sees, now.halt = None, None, False
+            now.media, now.sees, now.early_exit = None, None, False

@@ -26,7 +26,7 @@ class Fusion:
         views: V.
         resamplers: how many of them there are.
         groups: G.
-        passes: how often the language model reads the text for one look; its media are cut into as many parts.
+        passes: how often the language model reads the text for one step; its media are cut into as many parts.
     """
 
     def __init__(self, views: int) -> None:
@@ -86,7 +86,7 @@ def build_fusion(name: str, views: int) -> Fusion:
 
 
 def arrange(latents: Tensor) -> Tensor:
-    """Media tokens of a look: a group (view) after the other; in a group, latent by latent through all frames.
+    """Media tokens of a step: a group (view) after the other; in a group, latent by latent through all frames.
 
     Args:
         latents: (N, F, G, l, dv) of F frames, oldest first.

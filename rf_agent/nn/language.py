@@ -43,12 +43,12 @@ def decoder_layers(language_model: Any) -> nn.ModuleList:
     raise ConfigError(f"{type(language_model).__name__} has no list of {count} decoder layers; use another model_type.")
 
 
-class Halted(Exception):  # noqa: N818 - it is no error
+class EarlyExit(Exception):  # noqa: N818 - it is no error
     """Carries the hidden states (N, L, d) with which a decoder layer would have gone on, as its only argument."""
 
 
-class HaltBefore:
-    """Forward pre-hook of a decoder layer: where `conditioning.halt`, the pass ends there and the rest costs nothing.
+class EarlyExitHook:
+    """Forward pre-hook of a decoder layer: with `conditioning.early_exit` the pass ends here.
 
     Works in every language model, and does not depend on how it records its hidden states: some versions of
     `transformers` record them before other hooks of a layer and some after.
@@ -58,5 +58,5 @@ class HaltBefore:
         self.conditioning = conditioning
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.conditioning.halt:
-            raise Halted(args[0] if args else kwargs["hidden_states"])
+        if self.conditioning.early_exit:
+            raise EarlyExit(args[0] if args else kwargs["hidden_states"])

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from rf_agent.errors import UserError
-from rf_agent.training.callbacks import Curves, Reporter
-from rf_agent.training.optim import MovingAverage, parameter_groups, schedule, set_learning_rate
+from rf_agent.progress import Reporter
+from rf_agent.training.curves import Curves
+from rf_agent.training.optim import EMA, parameter_groups, schedule, set_learning_rate
 from rf_agent.training.settings import CHECKPOINT, LoopConfig
 
 LOG_EVERY = 20  # steps
@@ -58,7 +59,7 @@ class Loop:
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
-        self.average = MovingAverage(model, config.average) if config.average else None
+        self.ema = EMA(model, config.ema_decay) if config.ema_decay else None
         self.rng = np.random.default_rng(config.seed)
         self.step, self.evaluated, self.elapsed = 0, 0, 0.0
         self.device = next(model.parameters()).device
@@ -112,14 +113,14 @@ class Loop:
             raise
         finally:
             curves.close()
-        if self.average:
-            self.average.copy_to_model()
+        if self.ema:
+            self.ema.copy_to_model()
         self.model.eval()
         self.reporter.update(1.0, f"step {self.step}")
         return scalars
 
     def _optimise(self) -> dict[str, Any]:
-        set_learning_rate(self.optimizer, schedule(self.progress, self.config.warmup, self.config.final_rate))
+        set_learning_rate(self.optimizer, schedule(self.progress, self.config.warmup, self.config.min_lr_ratio))
         self.model.train()
         with self._autocast:
             loss, metrics = self.objective(self.rng, self.progress)
@@ -133,8 +134,8 @@ class Loop:
         norm = nn.utils.clip_grad_norm_(trained, self.config.clip)
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        if self.average:
-            self.average.update()
+        if self.ema:
+            self.ema.update()
         self.step += 1
         return {"loss": loss.detach(), "gradient_norm": norm, **metrics}
 
@@ -150,15 +151,15 @@ class Loop:
     def _validate(self, curves: Curves) -> dict[str, float]:
         self.model.eval()
         with self._autocast:
-            if self.average:
-                with self.average.applied():
+            if self.ema:
+                with self.ema.applied():
                     scalars = self.evaluate()
             else:
                 scalars = self.evaluate()
         if scalars:
             curves.write(self.step, scalars, "validation")
             text = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-            self.reporter.say(f"step {self.step}: {text}")
+            self.reporter.log(f"step {self.step}: {text}")
         return scalars
 
     def save(self) -> None:
@@ -171,7 +172,7 @@ class Loop:
             "model": {name: value for name, value in self.model.state_dict().items() if name not in frozen},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "ema": self.ema.state_dict() if self.ema else None,
             "numpy_rng": json.dumps(self.rng.bit_generator.state),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -210,8 +211,8 @@ class Loop:
             )
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-        if self.average and state["average"]:
-            self.average.load_state_dict(state["average"])
+        if self.ema and state["ema"]:
+            self.ema.load_state_dict(state["ema"])
         self.rng.bit_generator.state = json.loads(state["numpy_rng"])
         torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] and self.device.type == "cuda":

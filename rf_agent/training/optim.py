@@ -50,7 +50,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = factor * group["peak_lr"]
 
 
-class MovingAverage:
+class EMA:
     """Exponential moving average of the trained parameters, which acts better than the last weights do.
 
     Frozen parameters are not copied (`torch.optim.swa_utils.AveragedModel` would copy a whole language

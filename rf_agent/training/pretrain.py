@@ -1,7 +1,7 @@
 """Pre-training of a small VLM on pictures of the table, so that imitation starts from one that has seen it.
 
 The paper starts from OpenFlamingo; a policy small enough for a CPU has no such ancestor.
-`rf_agent.training.lesson` says what is learned.
+`rf_agent.training.vl_objective` says what is learned.
 """
 
 from __future__ import annotations
@@ -9,39 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rf_agent.demos.grounding import PictureSet
+from rf_agent.demos.grounding import SceneImageSet
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
-from rf_agent.training.callbacks import Reporter, Silent
-from rf_agent.training.lesson import Lesson
+from rf_agent.progress import Reporter, Silent
 from rf_agent.training.loop import Loop
-from rf_agent.training.settings import LoopConfig, choose_device, claim_output, command
-
-
-@dataclass(kw_only=True)
-class PretrainConfig(LoopConfig):
-    """Pre-train a small vision-language model on pictures of the table."""
-
-    pictures: tuple[Path, ...]
-    """Picture files (HDF5)."""
-    preset: str = "roboflamingo-tiny"
-    """Name of the policy's configuration."""
-    init: str | None = None
-    """Checkpoint directory to go on from instead of random weights."""
-    batch_size: int = 48
-    """Pictures of a step."""
-    places_per_picture: int = 4
-    """Places asked for in each picture of a step (most of the cost; one caption or question comes on top)."""
-    language_weight: float = 0.1
-    """Weight of captions and answers relative to places."""
-    scene_weight: float = 0.5
-    """Weight of reading the whole scene from vision tokens and from media tokens, relative to places."""
-    seeing: float = 0.3
-    """Share of the run in which only tower and resampler learn, by reading the scene from their tokens."""
-    jitter: float = 0.1
-    """Strength of the random changes of light and colour."""
-    evaluation_pictures: int = 256
-    """Held-out pictures that are evaluated, at most."""
+from rf_agent.training.settings import PretrainConfig, choose_device, command, prepare_output
+from rf_agent.training.vl_objective import PretrainObjective
 
 
 @dataclass
@@ -72,20 +46,20 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
         ValueError, FileNotFoundError, FileExistsError: bad data or settings, before anything is written.
     """
     reporter = reporter or Silent()
-    claim_output(config)
+    prepare_output(config)
     device = choose_device(config)
     policy = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
     image = (policy.config if policy else preset(config.preset)).image
-    pictures = PictureSet(config.pictures, image.size, image.resample)
+    pictures = SceneImageSet(config.pictures, image.size, image.resample)
     if policy is None:
         policy = RoboFlamingoPolicy.from_preset(config.preset, pictures.corpus(), seed=config.seed)
     policy.to(device).requires_grad_(True)
-    lesson = Lesson(config, policy, pictures)
-    loop = Loop(config, lesson.model, lesson.loss, lesson.evaluate, reporter)
+    objective = PretrainObjective(config, policy, pictures)
+    loop = Loop(config, objective.model, objective.loss, objective.evaluate, reporter)
     scalars = loop.run()
-    report = PretrainReport(config.output / "vlm", lesson.grounding, scalars)
+    report = PretrainReport(config.output / "vlm", objective.grounding, scalars)
     policy.eval().save_pretrained(report.output, card=_card(config, report))
-    reporter.say(report.table())
+    reporter.log(report.table())
     return report
 
 

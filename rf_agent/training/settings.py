@@ -32,13 +32,13 @@ class LoopConfig:
     """AdamW's decay, on matrices only."""
     warmup: float = 0.03
     """Share of the run in which the learning rate rises."""
-    final_rate: float = 0.01
+    min_lr_ratio: float = 0.01
     """Learning rate at the end of the cosine, as a factor of the highest."""
     clip: float = 1.0
     """Largest norm of the gradient."""
-    average: float = 0.999
-    """Decay of the moving average of the weights, which is what is evaluated and saved; 0 for none."""
-    held_out: float = 0.05
+    ema_decay: float = 0.999
+    """Decay of the exponential moving average (EMA) of the weights, which are evaluated and saved; 0 for none."""
+    validation_fraction: float = 0.05
     """Share of the data kept for validation."""
     evaluations: int = 10
     """Validations spread over the run."""
@@ -58,8 +58,34 @@ class LoopConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}: give a number above zero")
-        if not 0 <= self.held_out < 1 or not 0 <= self.average < 1 or not 0 <= self.warmup < 1:
-            raise ValueError("held_out, average and warmup are shares: give numbers from 0 to below 1")
+        if not 0 <= self.validation_fraction < 1 or not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
+            raise ValueError("validation_fraction, ema_decay and warmup are shares: give numbers from 0 to below 1")
+
+
+@dataclass(kw_only=True)
+class PretrainConfig(LoopConfig):
+    """Pre-train a small vision-language model on pictures of the table."""
+
+    pictures: tuple[Path, ...]
+    """Picture files (HDF5)."""
+    preset: str = "roboflamingo-tiny"
+    """Name of the policy's configuration."""
+    init: str | None = None
+    """Checkpoint directory to go on from instead of random weights."""
+    batch_size: int = 48
+    """Pictures of a step."""
+    positions_per_image: int = 4
+    """Places asked for in each picture of a step (most of the cost; one caption or question comes on top)."""
+    language_weight: float = 0.1
+    """Weight of captions and answers relative to places."""
+    scene_weight: float = 0.5
+    """Weight of reading the whole scene from vision tokens and from media tokens, relative to places."""
+    vision_warmup: float = 0.3
+    """Share of the run in which only tower and resampler learn, by reading the scene from their tokens."""
+    color_jitter: float = 0.1
+    """Strength of the random changes of light and colour."""
+    evaluation_images: int = 256
+    """Held-out pictures that are evaluated, at most."""
 
 
 def choose_device(config: LoopConfig) -> torch.device:
@@ -69,7 +95,7 @@ def choose_device(config: LoopConfig) -> torch.device:
     return resolve_device(config.device)
 
 
-def claim_output(config: LoopConfig) -> None:
+def prepare_output(config: LoopConfig) -> None:
     """Refuse early to overwrite a run, or to resume one that is not there.
 
     Raises:

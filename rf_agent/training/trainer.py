@@ -1,4 +1,4 @@
-"""Imitation: a policy learns what the expert did, from runs of looks of which every frame is encoded once."""
+"""Imitation: a policy learns what the expert did, from sequences of steps of which every frame is encoded once."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from rf_agent import checkpoint
 from rf_agent.config import RoboFlamingoConfig
-from rf_agent.demos.augment import jitter_colours
-from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_runs, window_indices
+from rf_agent.demos.augment import jitter_colors
+from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
 from rf_agent.errors import UserError
 from rf_agent.nn.fusion import with_other_resamplers
+from rf_agent.nn.losses import action_loss
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.presets import preset
-from rf_agent.training.callbacks import Reporter, Silent
+from rf_agent.progress import Reporter, Silent
 from rf_agent.training.loop import Loop
-from rf_agent.training.losses import action_loss
 from rf_agent.training.optim import parameter_groups
-from rf_agent.training.settings import LoopConfig, choose_device, claim_output, command
+from rf_agent.training.settings import LoopConfig, choose_device, command, prepare_output
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
 """Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
@@ -43,9 +43,9 @@ class TrainConfig(LoopConfig):
     init: str | None = None
     """Checkpoint directory whose vision-language model (and head, if it has the same shape) is the start."""
     batch_size: int = 16
-    """Runs of looks in a step."""
-    run_looks: int = 16
-    """Looks of a run: each is encoded once, and all windows of the run are supervised."""
+    """Sequences in a step."""
+    sequence_length: int = 16
+    """Observation steps of a run: each is encoded once, and all windows of the run are supervised."""
     vl_pretrained: bool = True
     """Take resampler and cross-attention from `init` too; --no-vl-pretrained draws them anew, so that vision tower and
     language model are pre-trained, but not together (the paper's "no VL pre-training", Fig. 3b)."""
@@ -59,16 +59,16 @@ class TrainConfig(LoopConfig):
     """The vision tower learns too (the paper freezes it)."""
     train_language: bool = False
     """The language model's own layers learn too (the paper freezes them)."""
-    vlm_rate: float = 0.3
+    vlm_lr_scale: float = 0.3
     """Learning rate of the vision-language model as a factor of the head's."""
     balance: float = 0.5
-    """A task is drawn in proportion to its data to this power: 0 all tasks equally often, 1 all looks."""
+    """A task is drawn in proportion to its data to this power: 0 all tasks equally often, 1 all observation steps."""
     mix_wordings: bool = True
     """Give a demonstration any instruction of its task instead of always the one it was recorded with."""
-    jitter: float = 0.05
+    color_jitter: float = 0.05
     """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
     cache_vision: bool = True
-    """Encode all frames once, before training, when the vision tower is frozen (without jitter then)."""
+    """Encode all frames once, before training, when the vision tower is frozen (without color jitter then)."""
 
 
 @dataclass
@@ -89,19 +89,21 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
         ValueError, FileNotFoundError, FileExistsError: bad data or settings, before anything is written.
     """
     reporter = reporter or Silent()
-    claim_output(config)
+    prepare_output(config)
     device = choose_device(config)
     shape = preset(config.preset)
     start = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
     if start is not None:
         shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
     shape = shape.changed(config.override)
-    demos = DemoSet(config.demos, shape.image.size, shape.head.execute, shape.head.chunk, shape.image.resample)
+    demos = DemoSet(
+        config.demos, shape.image.size, shape.head.n_action_steps, shape.head.chunk_size, shape.image.resample
+    )
     policy = _build(config, shape, start, demos).to(device)
-    reporter.say(policy.trainable_summary())
+    reporter.log(policy.trainable_summary())
     vlm, head = policy.vlm.parameters(), policy.head.parameters()
     groups = [
-        *parameter_groups(vlm, config.learning_rate * config.vlm_rate, config.weight_decay),
+        *parameter_groups(vlm, config.learning_rate * config.vlm_lr_scale, config.weight_decay),
         *parameter_groups(head, config.learning_rate, config.weight_decay),
     ]
     imitation = Imitation(config, policy, demos)
@@ -157,10 +159,12 @@ class Imitation:
     def __init__(self, config: TrainConfig, policy: RoboFlamingoPolicy, demos: DemoSet):
         self.config, self.policy, self.demos = config, policy, demos
         window = max(policy.head.window_size, policy.head.frames)
-        if config.run_looks < window:
-            raise ValueError(f"run_looks is {config.run_looks}, shorter than the head's window: give {window} or more")
-        training, self.held_out = demos.split(config.held_out)
-        self.sampler = ChunkSampler(demos, training, config.run_looks, config.balance, config.mix_wordings)
+        if config.sequence_length < window:
+            raise ValueError(
+                f"sequence_length is {config.sequence_length}, shorter than the head's window: give {window} or more"
+            )
+        training, self.validation = demos.split(config.validation_fraction)
+        self.sampler = ChunkSampler(demos, training, config.sequence_length, config.balance, config.mix_wordings)
         self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
         self._cache: NDArray[np.float16] | None = None
         self._cache_file = config.output / "vision_tokens.cache"
@@ -176,24 +180,24 @@ class Imitation:
         self.policy.vlm.vision_encoder.eval()
         batch = self.sampler.draw(self.config.batch_size, rng)
         with torch.set_grad_enabled(self._vision_learns):
-            vision = self._vision(batch.frames, self.config.jitter)
+            vision = self._vision(batch.frames, self.config.color_jitter)
         return chunk_loss(self.policy, vision, batch)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Loss and errors on every look of the held-out episodes; empty if there are none."""
-        runs = whole_runs(self.demos, self.held_out, self.config.run_looks)
+        """Loss and errors on every observation step of the held-out episodes; empty if there are none."""
+        runs = whole_sequences(self.demos, self.validation, self.config.sequence_length)
         totals: dict[str, float] = {}
         weight = 0.0
         for first in range(0, len(runs), self.config.batch_size):
             part = runs[first : first + self.config.batch_size]
             texts = [self.demos.episodes[index].instruction for index, _, _ in part]
-            batch = self.demos.chunks(part, self.config.run_looks, texts)
+            batch = self.demos.chunks(part, self.config.sequence_length, texts)
             loss, metrics = chunk_loss(self.policy, self._vision(batch.frames, 0.0), batch)
-            looks = float(batch.valid.sum())
-            weight += looks
+            steps = float(batch.valid.sum())
+            weight += steps
             for name, value in {"loss": loss, **metrics}.items():
-                totals[name] = totals.get(name, 0.0) + looks * float(value)
+                totals[name] = totals.get(name, 0.0) + steps * float(value)
         return {name: value / weight for name, value in totals.items()}
 
     def close(self) -> None:
@@ -207,7 +211,7 @@ class Imitation:
         if self._cache is not None:
             return torch.from_numpy(self._cache[rows]).to(self.policy.device).float()
         images = torch.from_numpy(self.demos.frames[rows]).to(self.policy.device)
-        return self.policy.encode_vision(jitter_colours(normalise(images, self.policy.config.image), jitter))
+        return self.policy.encode_vision(jitter_colors(normalise(images, self.policy.config.image), jitter))
 
     @torch.no_grad()
     def _encode_all(self, reporter: Reporter) -> NDArray[np.float16]:
@@ -229,18 +233,18 @@ class Imitation:
 def chunk_loss(
     policy: RoboFlamingoPolicy, vision_tokens: Tensor, batch: ChunkBatch
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Imitation loss over all windows of some runs; each look's feature is computed once and shared by its
+    """Imitation loss over all windows of some sequences; each step's feature is computed once and shared by its
     windows.
 
     Args:
-        vision_tokens: (M, V, n, dv), one for each valid look.
+        vision_tokens: (M, V, n, dv), one for each valid observation step.
         batch: the runs; windows that reach into their padding are left out, unless a run is shorter than a
             window.
     """
     device = vision_tokens.device
     tokens, token_mask = policy.tokenize(batch.instructions)  # (B, L)
     valid, robot = batch.valid.to(device), batch.robot_obs.to(device)
-    features = policy.run_features(vision_tokens, valid, tokens, token_mask, robot)  # (B, T, f)
+    features = policy.sequence_features(vision_tokens, valid, tokens, token_mask, robot)  # (B, T, f)
     indices = window_indices(valid.shape[1], policy.head.window_size)  # (n, W)
     kept = batch.valid[:, indices].all(dim=-1)  # (B, n)
     kept[:, 0] = True

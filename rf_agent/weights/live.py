@@ -24,7 +24,7 @@ from rf_agent.weights.report import Report, Source
 MODEL = "the open_flamingo model"
 
 
-def from_live_openflamingo(
+def from_open_flamingo(
     model: Any,
     tokenizer: Any,
     *,

@@ -44,7 +44,7 @@ def from_roboflamingo(
             cross-attention or token embeddings were frozen: they are not in `checkpoint` then.
         head: kind of head, as in `rf_agent.config.HeadConfig`; by default what the tensors show (an MLP is taken for
             the one with history, `fc_hist`).
-        window: looks that an action depends on (a GPT's is read from its tensors).
+        window: observation steps that an action depends on (a GPT's is read from its tensors).
         pooling, pool_padding: as in `rf_agent.config.HeadConfig`. Acting does not depend on the latter.
         fusion: as in `rf_agent.config.RoboFlamingoConfig`; "post" by default, or what the tensors show.
         views, lm_feature, language_weights, vision_head_width, quick_gelu: as of `from_openflamingo`.
@@ -106,7 +106,7 @@ def head_config(found: Source, kind: str | None = None, window: int = 12) -> tup
         hidden=hidden,
         layers=layers,
         window=window,
-        chunk=len(tensors[f"gripper.mlp.{mlp[-1]}.weight"]),
+        chunk_size=len(tensors[f"gripper.mlp.{mlp[-1]}.weight"]),
         mlp=tuple(len(tensors[f"actions.mlp.{index}.weight"]) for index in mlp[:-1]),
         proprioception="embed_state.weight" in tensors,
     ), first

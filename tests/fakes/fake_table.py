@@ -53,7 +53,7 @@ class FakeTable(gym.Env):
     def expert(self):
         return FakeExpert(self)
 
-    def scatter(self, seed):
+    def randomize(self, seed):
         rng = np.random.default_rng(seed)
         self.x, self.y = rng.uniform(0, 1, 2)
         return self._observe()

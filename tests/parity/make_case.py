@@ -76,7 +76,7 @@ HEADS = {
     "fc": HeadConfig(type="fc", hidden=12, layers=1, window=4, mlp=(16, 8)),
     "fc_hist": HeadConfig(type="fc_hist", hidden=12, layers=1, window=4, mlp=(16, 8)),
     "state": HeadConfig(hidden=12, layers=2, window=4, mlp=(16, 8), pooling="mean", proprioception=True),
-    "k5": HeadConfig(hidden=12, layers=2, window=4, mlp=(16, 8), chunk=5),
+    "k5": HeadConfig(hidden=12, layers=2, window=4, mlp=(16, 8), chunk_size=5),
 }
 
 

@@ -52,7 +52,7 @@ def test_help_needs_no_torch():
         ([*TASKS, "--policy", "."], 1, "no complete policy checkpoint: config.json is missing"),
         (["rollout", "--env", CHAIN, "--policy", "random", "--instruction", "go"], 1, "--instruction out"),
         (["collect", "--env", TASK, "--output", "x.hdf5", "--workers", "0"], 1, "workers is 0"),
-        (["pretrain", "--env", TASK, "--output", "x"], 1, "cannot scatter"),
+        (["pretrain", "--env", TASK, "--output", "x"], 1, "cannot randomize"),
         (["pretrain", "--env", TASK, "--output", "x", "--resume"], 1, "to resume"),
         (["inspect", "."], 1, ". is a directory"),
         (["inspect", "missing.hdf5"], 1, "missing.hdf5"),

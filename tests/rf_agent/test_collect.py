@@ -13,7 +13,7 @@ from fake_table import TASKS
 
 from rf_agent.demos.collect import CollectConfig, collect
 from rf_agent.demos.noise import ActionNoise
-from rf_agent.demos.pictures import PictureConfig, collect_pictures, read_pictures
+from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, read_scene_images
 from rf_agent.demos.store import inspect, iterate_demos
 
 ENV = "fake_table:FakeTable-v0"
@@ -98,11 +98,11 @@ def test_unknown_task_and_bad_environment(tmp_path):
 def test_pictures_resume_and_do_not_depend_on_workers(tmp_path):
     def settings(name, **changes):
         base = {"output": tmp_path / name, "env": ENV, "count": 70, "image_size": 16, "workers": 1}
-        return PictureConfig(**base | changes)
+        return SceneImageConfig(**base | changes)
 
-    collect_pictures(settings("one.hdf5"))
-    collect_pictures(settings("two.hdf5", workers=2))
-    first, second = (list(read_pictures(tmp_path / name)) for name in ("one.hdf5", "two.hdf5"))
+    collect_scene_images(settings("one.hdf5"))
+    collect_scene_images(settings("two.hdf5", workers=2))
+    first, second = (list(read_scene_images(tmp_path / name)) for name in ("one.hdf5", "two.hdf5"))
     assert len(first) == 70
     for a, b in zip(first, second, strict=True):
         assert a.description == b.description and np.array_equal(a.views[0], b.views[0])
@@ -111,11 +111,11 @@ def test_pictures_resume_and_do_not_depend_on_workers(tmp_path):
     with h5py.File(tmp_path / "two.hdf5", "r+") as file:  # as if stopped before the second block
         file["done"][1] = False
         file["rgb_static"][32:64] = 0
-    assert len(list(read_pictures(tmp_path / "two.hdf5"))) == 38
-    collect_pictures(settings("two.hdf5"))
-    assert np.array_equal(list(read_pictures(tmp_path / "two.hdf5"))[40].views[0], first[40].views[0])
+    assert len(list(read_scene_images(tmp_path / "two.hdf5"))) == 38
+    collect_scene_images(settings("two.hdf5"))
+    assert np.array_equal(list(read_scene_images(tmp_path / "two.hdf5"))[40].views[0], first[40].views[0])
     with pytest.raises(ValueError, match="begun with another count"):
-        collect_pictures(settings("two.hdf5", count=80))
+        collect_scene_images(settings("two.hdf5", count=80))
 
 
 def test_noise_leaves_the_gripper_and_some_episodes_alone():

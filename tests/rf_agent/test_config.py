@@ -20,7 +20,7 @@ def test_json_round_trip(name, tmp_path):
         ({"head": {"widnow": 3}}, "'head.widnow'"),
         ({"head": {"window": "3"}}, "head.window"),
         ({"image": {"mean": [0.5]}}, "image.mean"),
-        ({"head": {"chunk": 2, "execute": 3}}, "head.execute"),
+        ({"head": {"chunk_size": 2, "n_action_steps": 3}}, "head.n_action_steps"),
         ({"loss": {"pose": "hubert"}}, "loss.pose"),
         ({"image": {"resample": "cubic"}}, "image.resample"),
         ({"language": {"lm_feature": "last"}}, "language.lm_feature"),

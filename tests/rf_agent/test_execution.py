@@ -25,7 +25,7 @@ def raw_chunks(looks):
 
 @pytest.mark.parametrize("decay", [0.0, 0.7, -0.5])
 def test_ensembling_averages_what_was_predicted_for_a_step(decay):
-    policy = make_policy(0, "head.execute=1", f"head.ensemble={decay}")
+    policy = make_policy(0, "head.n_action_steps=1", f"head.ensemble={decay}")
     looks = [make_observation(t, n=2) for t in range(6)]
     chunks = raw_chunks(looks)
     for t, observation in enumerate(looks):
@@ -38,7 +38,7 @@ def test_ensembling_averages_what_was_predicted_for_a_step(decay):
 
 
 def test_ensembling_starts_anew_with_an_environment():
-    policy = make_policy(0, "head.execute=1", "head.ensemble=0.1")
+    policy = make_policy(0, "head.n_action_steps=1", "head.ensemble=0.1")
     state = None
     for t in range(3):
         _, state = policy.predict(make_observation(t, n=2), state)
@@ -56,8 +56,8 @@ def test_ensembling_starts_anew_with_an_environment():
 def test_actions_are_repeated_without_looking():
     policy = make_policy()  # K = 3, E = 2
     chunks = raw_chunks([make_observation(t, n=2) for t in (0, 6)])
-    policy.set_execution(execute=2, repeat=3)
-    assert policy.config.head.look_every == 6
+    policy.set_execution(n_action_steps=2, repeat=3)
+    assert policy.config.head.replan_every == 6
     for t in range(12):
         action = policy.act(make_observation(t, n=2))
         np.testing.assert_allclose(action[:, :6], chunks[t // 6, :, t % 6 // 3, :6], atol=1e-6)
@@ -66,13 +66,13 @@ def test_actions_are_repeated_without_looking():
 def test_execution_can_be_changed_and_forgets():
     policy = make_policy()
     policy.act(make_observation(0, n=2))
-    policy.set_execution(execute=1, ensemble=0.01)
+    policy.set_execution(n_action_steps=1, ensemble=0.01)
     assert policy.act(make_observation(0)).shape == (7,)
-    for wrong, named in (({"execute": 4}, "head.execute is 4"), ({"repeat": 0}, "head.repeat is 0")):
+    for wrong, named in (({"n_action_steps": 4}, "head.n_action_steps is 4"), ({"repeat": 0}, "head.repeat is 0")):
         with pytest.raises(ConfigError, match=named):
             policy.set_execution(**wrong)
     with pytest.raises(ConfigError, match="only every 2 steps"):
-        policy.set_execution(execute=2, ensemble=0.01)
+        policy.set_execution(n_action_steps=2, ensemble=0.01)
     assert policy.config.head.ensemble == 0.01  # as it was
 
 

@@ -25,7 +25,7 @@ COMBINATIONS = list(itertools.product(HEADS, FUSIONS))
 
 def make(head, fusion, *changes):
     kind = head.split()[0]
-    return make_policy(0, f"head.type={kind}", *HEADS[head], f"fusion={fusion}", "head.execute=1", *changes)
+    return make_policy(0, f"head.type={kind}", *HEADS[head], f"fusion={fusion}", "head.n_action_steps=1", *changes)
 
 
 @pytest.fixture(params=COMBINATIONS, ids=lambda c: f"{c[0]}-{c[1]}", scope="module")
@@ -42,7 +42,7 @@ def fresh(policy):
 
 
 def test_batch_equals_each_alone(policy):
-    """Texts of different lengths, histories of different lengths, and more looks than the window has."""
+    """Texts of different lengths, histories of different lengths, and more observation steps than the window has."""
     state, states = None, [None] * 3
     for t in range(6):
         starts = np.array([t == 0, t in (0, 2), t == 0])
@@ -62,7 +62,7 @@ def window_of(policy, observations):
 
 
 def test_stepping_equals_the_training_window(policy):
-    """Also once the oldest look has left the window (W = 4)."""
+    """Also once the oldest observation step has left the window (W = 4)."""
     observations = [make_observation(t) for t in range(6)]
     for t, observation in enumerate(observations):
         chunk = policy.predict_action_chunk(observation)[0]
@@ -73,14 +73,14 @@ def test_stepping_equals_the_training_window(policy):
 
 
 def test_runs_share_frames_and_equal_their_windows(policy):
-    """Training on a run of looks is training on the windows that end at each of them, as if the run began there."""
+    """Training on a run of steps is training on the windows that end at each of them, as if the run began there."""
     torch.manual_seed(0)
     pixels, robot = torch.randn(6, 2, 3, 32, 32), torch.randn(6, 15)
     tokens, mask = policy.tokenize(CORPUS[:2])
     valid = torch.tensor([[True, True, False, False], [True, True, True, True]])
     with torch.no_grad():
         vision = policy.encode_vision(pixels)
-        features = policy.run_features(vision, valid, tokens, mask, robot)
+        features = policy.sequence_features(vision, valid, tokens, mask, robot)
         assert not features[0, 2:].any()
         for b, t, last in ((0, 1, 1), (1, 3, 5)):
             first = max(last - t, last - policy.head.frames + 1)
@@ -134,7 +134,7 @@ def test_loss_reaches_every_part(policy):
     loss, _ = policy(batch)
     loss.backward()
     assert loss.item() > 0 and not [name for name, p in policy.named_parameters() if p.grad is None]
-    if policy.head.frames > 1:  # the action at the last look alone is taught
+    if policy.head.frames > 1:  # the action at the last observation step alone is taught
         again, _ = policy({**batch, "actions": torch.cat((0 * batch["actions"][:, :3], batch["actions"][:, 3:]), 1)})
         torch.testing.assert_close(loss, again)
 

@@ -1,4 +1,4 @@
-"""What is computed at a look, and how often."""
+"""What is computed at an observation step, and how often."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_an_instruction_is_tokenized_once(policy, monkeypatch):
 
 
 def test_a_step_of_the_lstm_costs_the_same_at_every_step():
-    """W states advance by one look each; the window is not run again."""
+    """W states advance by one observation step each; the window is not run again."""
     policy = make_policy(0, "head.window=4")
     rows = []
     cell = policy.head._cell

@@ -38,18 +38,18 @@ def test_batch_equals_each_alone(policy):
 
 
 def test_images_are_only_touched_at_a_look(policy, monkeypatch):
-    looked = []
+    resized = []
     resize = preprocess.resize
-    monkeypatch.setattr(preprocess, "resize", lambda images, *to: looked.append(len(images)) or resize(images, *to))
+    monkeypatch.setattr(preprocess, "resize", lambda images, *to: resized.append(len(images)) or resize(images, *to))
     for t in range(4):  # E = 2
         policy.act(make_observation(t, n=3))
-    assert looked == [3, 3, 3, 3]  # two views, two looks
+    assert resized == [3, 3, 3, 3]  # two views, two observation steps
     policy.reset([1])
     policy.act(make_observation(4, n=3))
-    looked.clear()
+    resized.clear()
     policy.reset([1])
     policy.act(make_observation(5, n=3))
-    assert looked == [1, 1]  # the others execute the rest of their chunks
+    assert resized == [1, 1]  # the others execute the rest of their chunks
 
 
 def test_executed_actions_are_those_of_the_chunk(policy):
@@ -92,7 +92,7 @@ def test_history_counts_and_ends(policy):
 
     assert not np.allclose(second_look(0), second_look(7), atol=1e-6)
     policy.reset()
-    for t in range(6):  # W = 4: the first two looks are forgotten
+    for t in range(6):  # W = 4: the first two observation steps are forgotten
         last = policy.predict_action_chunk(make_observation(t))
     policy.reset()
     for t in range(2, 6):
@@ -220,9 +220,9 @@ def test_states_of_another_execution_are_refused():
     policy, observation = make_policy(), make_observation(0, n=2)
     _, state = policy.predict(observation)
     twin = type(policy)(policy.config, policy.tokenizer)
-    twin.set_execution(execute=3)
-    assert policy.config.head.execute == 2  # the twin's change is its own
-    with pytest.raises(ValueError, match="looks every 2 steps, and this one looks every 3; pass state=None"):
+    twin.set_execution(n_action_steps=3)
+    assert policy.config.head.n_action_steps == 2  # the twin's change is its own
+    with pytest.raises(ValueError, match="observes every 2 steps, and this one observes every 3; pass state=None"):
         twin.predict(observation, state)
 
 

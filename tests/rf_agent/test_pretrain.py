@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from rf_agent.demos.grounding import PictureSet, place_target
-from rf_agent.demos.pictures import PictureConfig, collect_pictures
+from rf_agent.demos.grounding import SceneImageSet, position_target
+from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.training.lesson import Lesson
 from rf_agent.training.pretrain import PretrainConfig, pretrain
+from rf_agent.training.vl_objective import PretrainObjective
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     path = tmp_path_factory.mktemp("pictures") / "pictures.hdf5"
-    config = PictureConfig(output=path, env="fake_table:FakeTable-v0", count=192, image_size=32, workers=1)
-    return collect_pictures(config)
+    config = SceneImageConfig(output=path, env="fake_table:FakeTable-v0", count=192, image_size=32, workers=1)
+    return collect_scene_images(config)
 
 
 @pytest.fixture(autouse=True)
@@ -31,34 +31,34 @@ def config(pictures, output, **changes):
         "preset": "roboflamingo-test",
         "steps": 4,
         "batch_size": 16,
-        "places_per_picture": 3,
+        "positions_per_image": 3,
         "device": "cpu",
     }
     return PretrainConfig(pictures=(pictures,), output=output, **base | changes)
 
 
 def test_pictures_in_memory(pictures):
-    data = PictureSet([pictures], 32)
+    data = SceneImageSet([pictures], 32)
     assert len(data) == 192 and data.images.shape[1:] == (2, 32, 32, 3)
     assert data.names == ["block", "lamp"] and "push the block" in data.corpus()
-    entries = data.draw_places([5, 7], 3, np.random.default_rng(0))
+    entries = data.draw_positions([5, 7], 3, np.random.default_rng(0))
     assert sorted(entries[0]) == list(data.entries(5)) and (data.places.picture[entries[1]] == 7).all()
-    often = np.concatenate([data.draw_places([5], 1, np.random.default_rng(i))[0] for i in range(200)])
+    often = np.concatenate([data.draw_positions([5], 1, np.random.default_rng(i))[0] for i in range(200)])
     assert (data.places.name[often] == data.names.index("block")).mean() > 0.7  # it moves, the lamp does not
 
 
 def test_place_target():
     gripper = {"position": [0, 0, 0.1], "euler": [np.pi, 0, 0], "width": 0.08}
-    target = place_target({"position": [0.2, 0, 0], "yaw": np.pi / 2}, gripper)
+    target = position_target({"position": [0.2, 0, 0], "yaw": np.pi / 2}, gripper)
     assert target[:8] == pytest.approx([2, 0, 0, 2, 0, -1, -1, 0], abs=1e-6) and target[17] == 1
-    assert np.isnan(place_target({"position": [0, 0, 0], "yaw": None}, gripper)[6:8]).all()
+    assert np.isnan(position_target({"position": [0, 0, 0], "yaw": None}, gripper)[6:8]).all()
 
 
 def test_learns_places_and_answers(pictures, tmp_path):
-    settings = {"steps": 200, "learning_rate": 1e-2, "language_weight": 0.3, "jitter": 0.0, "seeing": 0.1}
+    settings = {"steps": 200, "learning_rate": 1e-2, "language_weight": 0.3, "color_jitter": 0.0, "vision_warmup": 0.1}
     report = pretrain(config(pictures, tmp_path / "run", **settings))
     policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
-    data = PictureSet([pictures], 32)
+    data = SceneImageSet([pictures], 32)
     spread = data.places.target[data.places.name == 0, :3].std(0)
     chance = 10 * np.linalg.norm(spread)
     assert report.grounding["block"]["median"] < 0.4 * chance, (report.grounding, chance)
@@ -68,10 +68,10 @@ def test_learns_places_and_answers(pictures, tmp_path):
 
 
 def test_given_text_is_not_asked_for(pictures, tmp_path):
-    data = PictureSet([pictures], 32)
+    data = SceneImageSet([pictures], 32)
     policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", data.corpus(), seed=0)
-    lesson = Lesson(config(pictures, tmp_path), policy, data)
-    ids, given = lesson._encode("Question: where? Short answer:", "left")
+    objective = PretrainObjective(config(pictures, tmp_path), policy, data)
+    ids, given = objective._encode("Question: where? Short answer:", "left")
     assert policy.tokenizer.decode(ids[given:]).strip().startswith("left")
     whole = policy.tokenizer("<image>Question: where? Short answer: left<|endofchunk|><|endoftext|>")["input_ids"]
     assert ids == whole

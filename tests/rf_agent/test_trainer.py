@@ -8,12 +8,12 @@ import pytest
 import torch
 from demo_files import make_store
 
-from rf_agent.demos.windows import ChunkSampler, DemoSet, whole_runs, window_indices
+from rf_agent.demos.windows import ChunkSampler, DemoSet, whole_sequences, window_indices
+from rf_agent.nn.losses import action_loss
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.training.loop import Loop
-from rf_agent.training.losses import action_loss
-from rf_agent.training.optim import MovingAverage, parameter_groups, schedule
+from rf_agent.training.optim import EMA, parameter_groups, schedule
 from rf_agent.training.trainer import TrainConfig, chunk_loss, train
 
 PRESET = "roboflamingo-test"
@@ -33,7 +33,14 @@ def demos(tmp_path):
 
 
 def config(demos, output, **changes):
-    base = {"preset": PRESET, "steps": 6, "batch_size": 3, "run_looks": 6, "held_out": 0.3, "device": "cpu"}
+    base = {
+        "preset": PRESET,
+        "steps": 6,
+        "batch_size": 3,
+        "sequence_length": 6,
+        "validation_fraction": 0.3,
+        "device": "cpu",
+    }
     return TrainConfig(demos=(demos,), output=output, **base | changes)
 
 
@@ -42,11 +49,11 @@ def weights(directory):
 
 
 def test_looks_and_targets(demos):
-    data = DemoSet([demos], image_size=32, execute=2, chunk=3)
+    data = DemoSet([demos], image_size=32, n_action_steps=2, chunk_size=3)
     assert data.frames.shape[1:] == (2, 32, 32, 3)
     index = next(i for i, episode in enumerate(data.episodes) if len(episode.actions) == 7)
     episode = data.episodes[index]
-    assert episode.looks(2) == 4 and episode.looks(2, phase=1) == 3
+    assert episode.observation_steps(2) == 4 and episode.observation_steps(2, phase=1) == 3
     batch = data.chunks([(index, 0, 1), (index, 1, 0)], 4, ["a", "b"])
     assert batch.valid.tolist() == [[True, True, True, False], [True, True, True, False]]
     assert (batch.frames - episode.first_frame).tolist() == [2, 4, 6, 1, 3, 5]
@@ -57,13 +64,13 @@ def test_looks_and_targets(demos):
 
 def test_frame_stride_must_fit_the_policy(tmp_path):
     path = make_store(tmp_path / "d.hdf5", stride=3)
-    with pytest.raises(ValueError, match="a frame at every 3 steps, but the policy looks every 2"):
-        DemoSet([path], image_size=32, execute=2, chunk=3)
-    assert DemoSet([path], image_size=32, execute=3, chunk=3).episodes[0].frame_stride == 3
+    with pytest.raises(ValueError, match="a frame at every 3 steps, but the policy observes every 2"):
+        DemoSet([path], image_size=32, n_action_steps=2, chunk_size=3)
+    assert DemoSet([path], image_size=32, n_action_steps=3, chunk_size=3).episodes[0].frame_stride == 3
 
 
 def test_every_look_is_drawn(demos):
-    data = DemoSet([demos], image_size=32, execute=2, chunk=3)
+    data = DemoSet([demos], image_size=32, n_action_steps=2, chunk_size=3)
     training, held_out = data.split(0.3)
     assert sorted(training + held_out) == list(range(6)) and len(held_out) == 2
     sampler = ChunkSampler(data, training, 4, balance=0.5, mix_wordings=True)
@@ -73,15 +80,15 @@ def test_every_look_is_drawn(demos):
         episode = data.episodes[index]
         frames = range(episode.first_frame, episode.first_frame + len(episode.actions))
         assert set(frames) <= drawn
-    covered = data.chunks(whole_runs(data, held_out, 4), 4, [""] * len(whole_runs(data, held_out, 4)))
+    covered = data.chunks(whole_sequences(data, held_out, 4), 4, [""] * len(whole_sequences(data, held_out, 4)))
     assert len(set(covered.frames.tolist())) == covered.valid.sum()
 
 
 def test_shared_features_equal_windows_encoded_alone(demos):
-    """Encoding each look of a run once changes nothing about the loss of its windows."""
-    data = DemoSet([demos], image_size=32, execute=2, chunk=3)
+    """Encoding each observation step of a run once changes nothing about the loss of its windows."""
+    data = DemoSet([demos], image_size=32, n_action_steps=2, chunk_size=3)
     policy = RoboFlamingoPolicy.from_preset(PRESET, [e.instruction for e in data.episodes], seed=0).eval()
-    index = max(range(6), key=lambda i: len(data.episodes[i].actions))  # 17 samples, 9 looks
+    index = max(range(6), key=lambda i: len(data.episodes[i].actions))  # 17 samples, 9 observation steps
     text = data.episodes[index].instruction
     length, window = 6, policy.config.head.window
     batch = data.chunks([(index, 0, 0), (index, 0, 5)], length, [text, text])  # the second is padded
@@ -102,7 +109,7 @@ def test_shared_features_equal_windows_encoded_alone(demos):
 
 
 def test_learns_what_is_shown(demos, tmp_path):
-    report = train(config(demos, tmp_path / "run", steps=120, batch_size=6, learning_rate=3e-3, average=0.9))
+    report = train(config(demos, tmp_path / "run", steps=120, batch_size=6, learning_rate=3e-3, ema_decay=0.9))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [row["pose_error"] for row in log if row["split"] == "train"]
     assert losses[-1] < 0.5 * losses[0]
@@ -175,7 +182,7 @@ def test_schedule_average_and_groups():
     layer = torch.nn.Linear(2, 2)
     groups = parameter_groups(layer.parameters(), 1e-3, 0.1)
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (1, 0.0)]
-    average = MovingAverage(layer, 0.9)
+    average = EMA(layer, 0.9)
     kept = layer.weight.detach().clone()
     with torch.no_grad():
         layer.weight += 1.0

@@ -32,7 +32,14 @@ def start(demos, tmp_path_factory):
 
 
 def config(demos, output, **changes):
-    base = {"steps": 6, "batch_size": 3, "run_looks": 6, "held_out": 0.3, "device": "cpu", "threads": 1}
+    base = {
+        "steps": 6,
+        "batch_size": 3,
+        "sequence_length": 6,
+        "validation_fraction": 0.3,
+        "device": "cpu",
+        "threads": 1,
+    }
     return TrainConfig(demos=(demos,), output=output, preset="roboflamingo-test", **base | changes)
 
 
@@ -49,7 +56,7 @@ def moved(before, after):
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_learns(demos, tmp_path, head):
     override = (f"head.type={head}", *HEADS[head])
-    settings = {"steps": 80, "batch_size": 6, "learning_rate": 3e-3, "average": 0.9, "override": override}
+    settings = {"steps": 80, "batch_size": 6, "learning_rate": 3e-3, "ema_decay": 0.9, "override": override}
     report = train(config(demos, tmp_path / "run", **settings))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     errors = [row["pose_error"] for row in log if row["split"] == "train"]
@@ -159,6 +166,6 @@ def test_wrong_choices_are_explained(demos, tmp_path):
         train(config(demos, tmp_path / "run", trainable="head"))
     with pytest.raises(ValueError, match="'head.typ'"):
         train(config(demos, tmp_path / "run", override=("head.typ=gpt",)))
-    with pytest.raises(ValueError, match="run_looks is 6, shorter than the head's window: give 8"):
+    with pytest.raises(ValueError, match="sequence_length is 6, shorter than the head's window: give 8"):
         train(config(demos, tmp_path / "run", override=("head.type=fc_hist", "head.window=8")))
     assert not (tmp_path / "run").exists()

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rf_envs.benchmark.chains import NEUTRAL_ROBOT_OBS
 from rf_envs.scenes import SCENES
-from rf_envs.sequences import NEUTRAL_ROBOT_OBS
 
 ROBOT, TABLE = 0, 4
 LINKS = {

@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from oracle_pairs import DATA, compact, expand, write_pairs
 
+from rf_envs.benchmark.chains import NUM_CHAINS
+from rf_envs.benchmark.tasks import COLORS, TASKS
 from rf_envs.chain import ChainEnv
 from rf_envs.scenes import SCENES
-from rf_envs.sequences import NUM_CHAINS
 from rf_envs.table import TableEnv
-from rf_envs.tasks import COLORS, TASKS
 
 State = dict[str, Any]
 Oracle = Callable[[State, State], set[str]]

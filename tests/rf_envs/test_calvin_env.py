@@ -11,8 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from make_calvin_clone import forget_calvin, make_clone
 
 import rf_envs
+from rf_envs.benchmark.chains import initial_state
 from rf_envs.scenes import SCENES
-from rf_envs.sequences import initial_state
 from rf_envs.spaces import decode_instruction
 
 IDS = ("rf/CalvinD-v0", "rf/CalvinChainD-v0")

@@ -11,8 +11,8 @@ from conformance import Stir
 from gymnasium.utils.env_checker import check_env
 
 import rf_envs
+from rf_envs.benchmark.chains import initial_state
 from rf_envs.scenes import DRAWER_MAX, SCENES, SWITCH_MAX
-from rf_envs.sequences import initial_state
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,8 +8,8 @@ import pytest
 from fake_simulator import FakeSimulator
 from make_calvin_clone import forget_calvin, make_clone
 
+from rf_envs.benchmark.chains import NEUTRAL_ROBOT_OBS
 from rf_envs.scenes import SCENES
-from rf_envs.sequences import NEUTRAL_ROBOT_OBS
 from rf_envs.simulators.calvin import CalvinTable, world
 from rf_envs.simulators.playtable import PlayTable
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import rf_envs
+from rf_envs.benchmark.chains import initial_state
 from rf_envs.chain import ChainEnv
-from rf_envs.instructions import EVALUATION
-from rf_envs.sequences import initial_state
+from rf_envs.language.instructions import EVALUATION
 from rf_envs.spaces import decode_instruction
 
 STAY = np.zeros(7, dtype=np.float32)

@@ -3,7 +3,7 @@
 import pytest
 from oracle_pairs import Pair, read_pairs
 
-from rf_envs.tasks import TASKS, achieved
+from rf_envs.benchmark.tasks import TASKS, achieved
 
 ENOUGH = 15
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rf_envs
-from rf_envs.sequences import initial_state
+from rf_envs.benchmark.chains import initial_state
 from rf_envs.spaces import decode_instruction
 
 IDS = ("rf/PlayTableD-v0", "rf/PlayTableChainD-v0")

@@ -4,12 +4,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rf_envs.instructions import EVALUATION, TRAINING
+from rf_envs.benchmark.chains import NEUTRAL_ROBOT_OBS
+from rf_envs.benchmark.tasks import TASKS
+from rf_envs.language.instructions import EVALUATION, TRAINING
 from rf_envs.scenes import SCENES
-from rf_envs.sequences import NEUTRAL_ROBOT_OBS
 from rf_envs.spaces import decode_instruction
 from rf_envs.table import TableEnv
-from rf_envs.tasks import TASKS
 
 STAY = np.zeros(7, dtype=np.float32)
 
@@ -272,7 +272,7 @@ def test_no_simulator_is_made_before_the_first_reset():
 
 
 def test_scatter_gives_a_picture_and_the_seed_decides_it(env):
-    one, two, other = (env.scatter(seed) for seed in (1, 1, 2))
+    one, two, other = (env.randomize(seed) for seed in (1, 1, 2))
     assert env.observation_space.contains(one)
     assert all(np.array_equal(one[key], two[key]) for key in one)
     assert not np.array_equal(one["robot_obs"], other["robot_obs"])

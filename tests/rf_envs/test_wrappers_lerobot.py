@@ -9,7 +9,7 @@ from fake_simulator import FakeSimulator
 from gymnasium.utils.env_checker import check_env
 
 from rf_envs import LeRobotObservation, TextInstruction
-from rf_envs.instructions import EVALUATION
+from rf_envs.language.instructions import EVALUATION
 from rf_envs.table import TableEnv
 
 

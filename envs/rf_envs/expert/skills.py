@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from rf_envs.benchmark.tasks import COLORS
 from rf_envs.expert import blocks, fixtures, grasping
 from rf_envs.expert.motions import Command
 from rf_envs.expert.view import View
-from rf_envs.tasks import COLORS
 
 Skill = Callable[[View], Command]
 

@@ -1,4 +1,4 @@
-"""Policy heads: the hidden states of the last looks to a chunk of actions.
+"""Policy heads: the hidden states of the last observation steps to a chunk of actions.
 
 To add one: a module in this folder with a subclass of `PolicyHead` under `@register(name)`; it is found by itself.
 """

@@ -17,11 +17,11 @@ class History(NamedTuple):
     memory: Tensor
     """(N, *`PolicyHead.memory_shape`), oldest first, padded at the end; may be more precise than the head."""
     length: Tensor
-    """(N,) int64: how many looks it holds, W at most."""
+    """(N,) int64: how many observation steps it holds, W at most."""
 
 
 def append(history: History, item: Tensor) -> History:
-    """A history with one more look, without the oldest where it was full.
+    """A history with one more observation step, without the oldest where it was full.
 
     Args:
         history: of memory (N, W, ...); not changed.
@@ -97,28 +97,28 @@ class PolicyHead(nn.Module):
         feature_dim: f; d if not given.
 
     Attributes:
-        window_size: looks that `recall` mixes (W).
-        frames: frames that the language model sees at one look; with more than one, the history is of frames.
-        position: (frames, width of a vision token) or None: added to the vision tokens of a look's frames, oldest
+        window_size: observation steps that `recall` mixes (W).
+        frames: frames that the language model sees at one step; with more than one, the history is of frames.
+        position: (frames, width of a vision token) or None: added to the vision tokens of a step's frames, oldest
             first, to tell them apart.
     """
 
     def __init__(self, dim: int, config: HeadConfig, feature_dim: int | None = None) -> None:
         super().__init__()
         self.feature_dim = feature_dim or dim
-        self.window_size, self.frames, self.chunk = config.window, 1, config.chunk
+        self.window_size, self.frames, self.chunk_size = config.window, 1, config.chunk_size
         self.position: nn.Parameter | None = None
         self.reduce = POOLS[config.pooling]
         self.proprioception = Proprioception(self.feature_dim) if config.proprioception else None
-        self.actions = MLP(config.hidden, config.mlp, 6 * config.chunk)
-        self.gripper = MLP(config.hidden, config.mlp, config.chunk)
+        self.actions = MLP(config.hidden, config.mlp, 6 * config.chunk_size)
+        self.gripper = MLP(config.hidden, config.mlp, config.chunk_size)
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states (N, L, d) of a look, mask (N, L) true for tokens that count -> (N, f)."""
+        """Hidden states (N, L, d) of an observation step, mask (N, L) true for tokens that count -> (N, f)."""
         return self.reduce(hidden, mask)
 
     def feature(self, hidden: Tensor, mask: Tensor, robot: Tensor | None = None) -> Tensor:
-        """What the history remembers of a look.
+        """What the history remembers of an observation step.
 
         Args:
             hidden: (N, L, d).
@@ -136,14 +136,14 @@ class PolicyHead(nn.Module):
         return feature + self.proprioception(robot)
 
     def recall(self, features: Tensor) -> Tensor:
-        """features (B, T, f) of T <= W looks -> (B, T, hidden), each from itself and those before it."""
+        """features (B, T, f) of T <= W observation steps -> (B, T, hidden), each from itself and those before it."""
         raise NotImplementedError
 
     def window(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions at every look of a window.
+        """Actions at every observation step of a window.
 
         Args:
-            features: (B, T, f) consecutive looks, T <= W.
+            features: (B, T, f) consecutive observation steps, T <= W.
 
         Returns:
             pose (B, T, K, 6) in [-1, 1] and gripper logits (B, T, K), above zero opens.
@@ -155,27 +155,27 @@ class PolicyHead(nn.Module):
 
     def act(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., hidden) -> pose (..., K, 6), gripper logits (..., K)."""
-        return self.actions(x).tanh().unflatten(-1, (self.chunk, 6)), self.gripper(x)
+        return self.actions(x).tanh().unflatten(-1, (self.chunk_size, 6)), self.gripper(x)
 
     def memory_shape(self, frame: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one environment's memory; `frame` is that of what is kept of a frame."""
         return (self.frames, *frame) if self.frames > 1 else (self.window_size, self.feature_dim)
 
     def empty_history(self, n: int, frame: tuple[int, ...] = ()) -> History:
-        """A history without looks for n environments; `frame` as in `memory_shape`."""
+        """A history without observation steps for n environments; `frame` as in `memory_shape`."""
         parameter = next(self.parameters())
         memory = parameter.detach().new_zeros(n, *self.memory_shape(frame))
         return History(memory, torch.zeros(n, dtype=torch.long, device=parameter.device))
 
     def step(self, feature: Tensor, history: History) -> tuple[Tensor, Tensor, History]:
-        """Append a look and act on the window that ends with it.
+        """Append an observation step and act on the window that ends with it.
 
         Args:
             feature: (N, f).
             history: not changed.
 
         Returns:
-            pose (N, K, 6), gripper logits (N, K), and the history with this look.
+            pose (N, K, 6), gripper logits (N, K), and the history with this observation step.
         """
         history = append(history, feature)
         rows = torch.arange(len(feature), device=feature.device)
@@ -183,14 +183,14 @@ class PolicyHead(nn.Module):
         return pose, gripper, history
 
     def mark_frames(self, vision_dim: int) -> None:
-        """Learn what tells frames apart (`head.frame_position`). Raises ConfigError where a look is one frame."""
+        """Learn what tells frames apart (`head.frame_position`). Raises ConfigError where a step is one frame."""
         raise ConfigError("head.frame_position is set, but only head.type 'fc_hist' sees several frames at once.")
 
     def limit(self, features: Tensor) -> None:
-        """Raise ValueError for features (B, T, f) of more looks than the window has."""
+        """Raise ValueError for features (B, T, f) of more observation steps than the window has."""
         if features.shape[1] > self.window_size:
             raise ValueError(
-                f"a window of {features.shape[1]} looks was given, but the head sees at most {self.window_size}: "
+                f"a window of {features.shape[1]} steps was given, but the head sees at most {self.window_size}: "
                 "cut it."
             )
 

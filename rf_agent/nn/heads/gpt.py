@@ -1,4 +1,4 @@
-"""The GPT over the features of the last looks (paper, Fig. 3a): a GPT-2 whose tokens are looks.
+"""The GPT over the features of the last observation steps (paper, Fig. 3a): a GPT-2 whose tokens are observation steps.
 
 It computes what `transformers`' GPT2Model does with `inputs_embeds`, under the same names of layers.
 """
@@ -87,7 +87,7 @@ class Trunk(nn.Module):
 
 @register("gpt")
 class GPTHead(PolicyHead):
-    """A GPT-2 over the window; acting keeps the last W features and runs it again, as places shift at every look."""
+    """A GPT-2 over the window; acting keeps the last W features and runs it again, as places shift at every step."""
 
     def __init__(self, dim: int, config: HeadConfig) -> None:
         super().__init__(dim, config)

@@ -1,4 +1,4 @@
-"""The LSTM over the features of the last looks (paper, Fig. 3a; the reference's default)."""
+"""The LSTM over the features of the last observation steps (paper, Fig. 3a; the reference's default)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rf_agent.nn.heads.base import History, PolicyHead, register
 
 @register("lstm")
 class LSTMHead(PolicyHead):
-    """An LSTM that starts from zero at the first look of the window.
+    """An LSTM that starts from zero at the first observation step of the window.
 
-    Acting does not run the window again at every step. W chains of states are kept, each begun at another look;
-    a step advances them all at once, and the oldest, which began W looks ago, acts and ends.
+    Acting does not run the window again at every step. W chains of states are kept, each begun at another step;
+    a step advances them all at once, and the oldest, which began W observation steps ago, acts and ends.
     """
 
     def __init__(self, dim: int, config: HeadConfig) -> None:
@@ -38,16 +38,16 @@ class LSTMHead(PolicyHead):
         n, window = memory.shape[:2]
         full = (length == window)[:, None, None, None, None]
         chains = torch.where(full, memory.roll(-1, dims=1), memory)
-        looks = length.clamp(max=window - 1)  # chains under way, and the place of the one that begins now
-        begun = torch.arange(window, device=looks.device) < looks[:, None]  # (N, W)
+        steps = length.clamp(max=window - 1)  # chains under way, and the place of the one that begins now
+        begun = torch.arange(window, device=steps.device) < steps[:, None]  # (N, W)
         chains = torch.where(begun[..., None, None, None], chains, 0.0).flatten(0, 1)  # (N * W, layers, 2, hidden)
-        x, states = feature, []  # (N, f): all chains of an environment read the same look
+        x, states = feature, []  # (N, f): all chains of an environment read the same observation step
         for layer, (h, c) in enumerate(s.unbind(1) for s in chains.unbind(1)):
             h, c = self._cell(layer, x, h, c)
             states.append(torch.stack((h, c), dim=1))
             x = h
         pose, gripper = self.act(x[::window].to(feature.dtype))  # that of the oldest chains
-        return pose, gripper, History(torch.stack(states, dim=1).unflatten(0, (n, window)), looks + 1)
+        return pose, gripper, History(torch.stack(states, dim=1).unflatten(0, (n, window)), steps + 1)
 
     def _cell(self, layer: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step of one layer: x (N, .) or (M, .), M a multiple of N; h and c (M, hidden) -> new h and c."""

@@ -1,4 +1,4 @@
-"""MLPs without recurrence (paper, Fig. 3a): one look, or a history that the language model sees in its media."""
+"""MLPs without recurrence (paper, Fig. 3a): one step, or a history that the language model sees in its media."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rf_agent.nn.heads.base import PolicyHead, register
 
 @register("fc")
 class MLPHead(PolicyHead):
-    """Every token through an MLP, then pooled: "MLP w/o hist". Any number of looks, each for itself."""
+    """Every token through an MLP, then pooled: "MLP w/o hist". Any number of observation steps, each for itself."""
 
     def __init__(self, dim: int, config: HeadConfig) -> None:
         super().__init__(dim, config, feature_dim=config.hidden)

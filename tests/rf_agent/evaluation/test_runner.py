@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rf_agent.demos.workers import close_environments
+from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
 from rf_agent.evaluation.runner import env_facts, evaluate, make_env, with_renderer
@@ -106,12 +106,13 @@ def test_videos_of_the_first_episodes(tmp_path):
 
 def test_the_picture_in_a_video_leaves_the_words_to_the_panel_beside_it():
     pytest.importorskip("pybullet")
-    env, frames = make_env("rf/PlayTableD-v0", render=True), []
-    for words in ("open the drawer", "pull out the drawer, would you?"):
-        env.reset(seed=0, options={"task": "open_drawer", "instruction": words})
-        frames.append(env.render())
+    frames = []
+    with Environments() as environments:
+        env = make_env(environments, "rf/PlayTableD-v0", render=True)
+        for words in ("open the drawer", "pull out the drawer, would you?"):
+            env.reset(seed=0, options={"task": "open_drawer", "instruction": words})
+            frames.append(env.render())
     assert (frames[0] == frames[1]).all()
-    close_environments()
 
 
 def test_facts_of_an_environment():

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from rf_agent.acting.compiled import eager_step
 from rf_agent.errors import UserError
 from rf_agent.evaluation.step_cost import (
     FlopCount,
@@ -21,7 +22,6 @@ from rf_agent.evaluation.step_cost import (
     random_policy,
     tables,
 )
-from rf_agent.stepping import eager_step
 
 NAMES = ["vision tower", "resampler", "cross-attention", "language model", "head", "images and text", "in all"]
 MEMORY = Path("/proc/meminfo")
@@ -70,8 +70,8 @@ def test_flops_of_the_head_and_cross_attention(cost, policy):
     flops = {part.name: part.flops for part in cost.parts}
     head = policy.config.head
     chains, hidden, d = head.window, head.hidden, policy.vlm.dim
-    lstm = 2 * 4 * hidden * (d + chains * hidden)  # a look is read once, its chains each have their own state
-    mlps = 2 * (2 * hidden * head.mlp[0] + head.mlp[0] * 7 * head.chunk)
+    lstm = 2 * 4 * hidden * (d + chains * hidden)  # a step is read once, its chains each have their own state
+    mlps = 2 * (2 * hidden * head.mlp[0] + head.mlp[0] * 7 * head.chunk_size)
     assert flops["head"] == lstm + mlps
     language, tokens = policy.config.language, cost.text_tokens
     media, inner = 2 * policy.config.resampler.latents, language.heads * language.head_dim
@@ -82,15 +82,15 @@ def test_flops_of_the_head_and_cross_attention(cost, policy):
 
 
 def test_several_environments_and_what_is_left_behind(cost, policy):
-    assert [look.environments for look in cost.looks] == [1, 3]
-    assert all(look.low <= look.milliseconds <= look.high for look in cost.looks)
+    assert [step.environments for step in cost.steps] == [1, 3]
+    assert all(step.low <= step.milliseconds <= step.high for step in cost.steps)
     assert policy._step is eager_step and policy._state is None
     assert not any(module._forward_hooks for module in policy.modules())
 
 
 def test_a_last_block_that_is_left_out_is_not_counted():
     full, less = (random_policy("mid", torch.bfloat16) for _ in range(2))
-    full.vlm.halts = False
+    full.vlm.exits_early = False
     (more,), (fewer,) = (measure(p, (1,), repeats=1).parts[3:4] for p in (full, less))
     assert more.flops / fewer.flops == pytest.approx(8 / 7, rel=0.01)
 
@@ -137,7 +137,7 @@ def test_the_command_needs_no_simulator(tmp_path):
     assert all(name in done.stdout for name in NAMES) and "most memory held" in done.stdout
     costs = json.loads(output.read_text())["costs"]
     assert [cost["dtype"] for cost in costs] == ["float32", "bfloat16"]
-    assert [look["environments"] for look in costs[0]["looks"]] == [1, 2]
+    assert [step["environments"] for step in costs[0]["steps"]] == [1, 2]
     assert costs[0]["parts"][-1]["weight_bytes"] == 2 * costs[1]["parts"][-1]["weight_bytes"]
 
 

@@ -6,7 +6,7 @@ import torch
 from policy_cases import make_observation, make_policy
 from torch.nn import functional as F
 
-from rf_agent import stepping
+from rf_agent.acting import compiled as stepping
 from rf_agent.nn.cpu_kernels import CPUKernels, attention, cpu_kernels
 
 

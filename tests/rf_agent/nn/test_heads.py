@@ -5,7 +5,7 @@ from transformers import GPT2Config, GPT2Model
 from rf_agent.config import ConfigError, HeadConfig
 from rf_agent.nn.heads import HEADS, History, append, build_head, max_pool, mean_pool
 
-CONFIG = dict(hidden=12, layers=2, heads=3, window=4, chunk=3, dropout=0.0, mlp=(8,))
+CONFIG = dict(hidden=12, layers=2, heads=3, window=4, chunk_size=3, dropout=0.0, mlp=(8,))
 WITH_HISTORY = ["gpt", "lstm"]
 
 
@@ -87,7 +87,7 @@ def test_histories_drop_the_oldest():
 
 @pytest.mark.parametrize("kind", WITH_HISTORY)
 def test_too_long_a_window_is_refused(kind):
-    with pytest.raises(ValueError, match="window of 5 looks"):
+    with pytest.raises(ValueError, match="window of 5 steps"):
         make(kind).window(torch.randn(1, 5, 10))
 
 

@@ -5,7 +5,7 @@ from make_case import make_case
 from rf_agent.config import HeadConfig
 from rf_agent.weights import ConversionError, from_openflamingo, from_roboflamingo
 
-HEAD = HeadConfig(type="gpt", hidden=16, layers=1, heads=2, window=3, chunk=2, execute=2, mlp=(8,))
+HEAD = HeadConfig(type="gpt", hidden=16, layers=1, heads=2, window=3, chunk_size=2, n_action_steps=2, mlp=(8,))
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""CALVIN's benchmark: tasks, their preconditions, chains of five tasks, start states."""

@@ -1,0 +1,1 @@
+"""What the agent needs beside the network: histories, action queues, compiled steps."""

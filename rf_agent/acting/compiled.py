@@ -1,0 +1,75 @@
+"""How a policy runs its network at an observation step: eagerly, or compiled for its shapes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rf_agent.model import RoboFlamingoModel, TextInputs
+from rf_agent.nn.cpu_kernels import cpu_kernels
+from rf_agent.nn.heads import History
+
+Step: TypeAlias = Callable[
+    [RoboFlamingoModel, Tensor, TextInputs, History], tuple[Tensor, Tensor, History]
+]  # as `RoboFlamingoModel.step`
+
+WIDE = 512
+"""Width of a language model from which choosing kernels saves more than checking every call costs."""
+BUCKET = 16
+"""Compiled texts are padded to a multiple of so many tokens, so that few lengths occur."""
+
+
+def eager_step(
+    model: RoboFlamingoModel, pixels: Tensor, text: TextInputs, history: History
+) -> tuple[Tensor, Tensor, History]:
+    """`RoboFlamingoModel.step`, with kernels that suit a CPU where the model is on one and large enough."""
+    with cpu_kernels() if model.vlm.dim >= WIDE else nullcontext():
+        return model.step(pixels, text, history)
+
+
+class CompiledStep:
+    """`RoboFlamingoModel.step` through `torch.compile`, once for every number of environments and text bucket.
+
+    The first call with new shapes takes up to minutes. Where compilation fails there is a warning, and the network
+    runs eagerly from then on.
+
+    Args:
+        options: of `torch.compile`. On a GPU the kernels of a step are recorded as a CUDA graph if none are given.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self._compiled: Step | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"options": self.options, "_compiled": None}  # copies compile anew
+
+    def __call__(
+        self, model: RoboFlamingoModel, pixels: Tensor, text: TextInputs, history: History
+    ) -> tuple[Tensor, Tensor, History]:
+        if self._compiled is None:
+            defaults = {"mode": "reduce-overhead"} if pixels.device.type == "cuda" else {}
+            self._compiled = torch.compile(RoboFlamingoModel.step, dynamic=False, **(self.options or defaults))
+        if self._compiled is eager_step:
+            return eager_step(model, pixels, text, history)
+        try:
+            with torch._dynamo.config.patch(allow_rnn=True):  # of an LSTM only the weights are read
+                return self._compiled(model, pixels, bucketed(text), history)
+        except Exception as error:  # of many kinds; what is wrong with the call is raised again below
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            result = eager_step(model, pixels, text, history)
+            warnings.warn(f"the policy could not be compiled and runs eagerly: {reason}", stacklevel=2)
+            self._compiled = eager_step
+            return result
+
+
+def bucketed(text: TextInputs) -> TextInputs:
+    """The same texts, padded to a multiple of `BUCKET` tokens."""
+    padding = (0, -text.tokens.shape[1] % BUCKET)
+    return text._replace(tokens=F.pad(text.tokens, padding), mask=F.pad(text.mask, padding))

@@ -1,0 +1,67 @@
+"""Gymnasium environments by id, kept by an owner who closes them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+
+class Environments:
+    """The environments of one process: each is made on first use, kept for later, and closed with this object.
+
+    Example:
+        >>> with Environments() as environments:
+        ...     env = environments.get("rf/PlayTableD-v0", render_every=3)
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def get(self, env_id: str, **kwargs: Any) -> Any:
+        """The environment of that id and these keyword arguments.
+
+        Args:
+            env_id: a Gymnasium id. `rf/...` finds rf_envs by itself, others may name their module as `module:id`.
+
+        Raises:
+            ImportError: where Gymnasium, the package of the environments or their simulator is not installed.
+            ValueError: for an unknown id, or one that does not take these arguments.
+        """
+        key = f"{env_id} {sorted(kwargs.items())}"
+        if key not in self._made:
+            self._made[key] = _make(env_id, kwargs)
+        return self._made[key]
+
+    def close(self) -> None:
+        """Close all of them. They are made again when they are asked for."""
+        while self._made:
+            self._made.popitem()[1].close()
+
+    def __enter__(self) -> Environments:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make(env_id: str, kwargs: dict[str, Any]) -> Any:
+    try:
+        import gymnasium
+
+        name = f"rf_envs:{env_id}" if env_id.startswith("rf/") else env_id
+        return gymnasium.make(name, disable_env_checker=True, **kwargs)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"the environment {env_id!r} needs a package that is not installed ({error}): "
+            "install this project with its environments, `pip install -e .`"
+        ) from error
+    except gymnasium.error.Error as error:
+        known = ", ".join(name for name in gymnasium.registry if name.startswith("rf/")) or "rf/PlayTableD-v0"
+        text = str(error).rstrip(".?")
+        raise ValueError(f"cannot make the environment {env_id!r}: {text}; this project's are {known}") from error
+    except TypeError as error:
+        reason = str(error).partition(" was raised from ")[0]
+        given = ", ".join(kwargs)
+        raise ValueError(f"the environment {env_id!r} cannot be made with {given}: {reason}") from error

@@ -1,0 +1,1 @@
+"""Which parameters learn: trainable sets and low-rank adapters."""

@@ -1,0 +1,95 @@
+"""A task that a given state rules out is refused, with the reason."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rf_envs.benchmark.preconditions import obstacle, possible
+from rf_envs.benchmark.tasks import TASKS
+from rf_envs.scenes import SCENES
+from rf_envs.table import TableEnv
+
+D = SCENES["D"]
+
+
+@pytest.fixture(scope="module")
+def env():
+    pytest.importorskip("pybullet")
+    table = TableEnv(image_size=(8, 8))
+    yield table
+    table.close()
+
+
+@pytest.fixture(scope="module")
+def start(env):
+    """Blocks apart on table and shelf, drawer and door at their middle, lights on."""
+    env.reset(seed=3, options={"task": "push_red_block_left"})
+    scene_obs = env.scene_obs.copy()
+    scene_obs[:6] = 0.14, 0.1, 0.0, 0.088, 1.0, 1.0
+    scene_obs[6:] = (0.05, -0.12, 0.4599, 0, 0, 1.57, -0.25, 0.09, 0.4599, 0, 0, 1.57, 0.25, -0.12, 0.4599, 0, 0, 1.57)
+    return scene_obs
+
+
+IMPOSSIBLE = {
+    "turn_on_led": "the led is on already",
+    "turn_on_lightbulb": "the lightbulb is on already",
+    "open_drawer": r"base__drawer can move by 0\.120 m that way, and the task asks for more than 0\.12 m",
+    "close_drawer": r"base__drawer can move by 0\.100 m",
+    "move_slider_left": r"base__slide can move by 0\.140 m that way, and the task asks for more than 0\.15 m",
+    "move_slider_right": r"base__slide can move by 0\.140 m",
+    "lift_red_block_slider": "block_red does not touch the table's plank_link",
+    "lift_red_block_drawer": "block_red does not touch the table's drawer_link",
+    "lift_blue_block_drawer": "block_blue does not touch the table's drawer_link",
+    "lift_pink_block_slider": "block_pink does not touch the table's plank_link",
+    "lift_pink_block_drawer": "block_pink does not touch the table's drawer_link",
+    "lift_blue_block_table": "block_blue does not touch the table's base_link",
+    "place_in_slider": "the robot holds no block",
+    "place_in_drawer": "the robot holds no block",
+    "unstack_block": "no block rests on another",
+}
+
+
+@pytest.mark.parametrize("task", IMPOSSIBLE)
+def test_an_impossible_task_is_refused_with_the_reason(env, start, task):
+    with pytest.raises(ValueError, match=f"{task}' cannot be fulfilled from the given scene_obs: {IMPOSSIBLE[task]}"):
+        env.reset(options={"task": task, "scene_obs": start})
+    with pytest.raises(gym.error.ResetNeeded, match="A reset that raises an error begins none"):
+        env.step(np.zeros(7))
+    env.reset(options={"scene_obs": start})  # a good reset puts it right
+
+
+@pytest.mark.parametrize("task", sorted(set(TASKS) - set(IMPOSSIBLE)))
+def test_the_other_tasks_are_taken(env, start, task):
+    _, info = env.reset(options={"task": task, "scene_obs": start})
+    assert info["task"] == task
+
+
+def test_what_pushes_need_of_a_block(env, start):
+    lifted = start.copy()
+    lifted[8] += 0.4  # still in the air when the task begins
+    with pytest.raises(ValueError, match="block_red rests on nothing"):
+        env.reset(options={"task": "push_red_block_left", "scene_obs": lifted})
+    on_the_shelf = start.copy()
+    on_the_shelf[6:9], on_the_shelf[18:21] = (-0.15, 0.09, 0.4599), (0.1, 0.09, 0.4599)
+    with pytest.raises(ValueError, match="no block touches the table's base_link and nothing else"):
+        env.reset(options={"task": "push_into_drawer", "scene_obs": on_the_shelf})
+
+
+def test_without_a_task_one_is_drawn_that_the_state_allows(env, start):
+    drawn = {env.reset(seed=seed, options={"scene_obs": start})[1]["task"] for seed in range(60)}
+    assert len(drawn) > 5 and not drawn & set(IMPOSSIBLE)
+
+
+def test_a_state_that_allows_none_of_the_environments_tasks_is_refused(start):
+    table = TableEnv(image_size=(8, 8), tasks=("turn_on_led", "open_drawer"))
+    with pytest.raises(ValueError, match="allows none of the tasks turn_on_led, open_drawer"):
+        table.reset(options={"scene_obs": start})
+    table.close()
+
+
+def test_what_is_possible_has_no_obstacle(env):
+    for seed in range(20):
+        env.randomize(seed)
+        state = {"robot_info": env.robot_info, "scene_info": env.scene_info}
+        allowed = [task for task in TASKS if possible(task, state, D)]
+        assert all(obstacle(task, state, D) is None for task in allowed)
