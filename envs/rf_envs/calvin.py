@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from rf_envs.chain import ChainEnv
-from rf_envs.errors import check_choice
+from rf_envs.errors import check_choice, require_pybullet
 from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import Simulator
 from rf_envs.table import TableEnv
@@ -50,6 +50,7 @@ class CalvinEnv(TableEnv):
         check_choice("scene", scene, SCENES)
         check_choice("renderer", renderer, RENDERERS)
         root = find_clone(calvin_root, scene)
+        require_pybullet("calvin_env")
         super().__init__(scene=scene, simulator=partial(_calvin, root=root, renderer=renderer), **arguments)
 
 

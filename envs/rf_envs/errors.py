@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import sys
 from collections.abc import Iterable
 
-INSTALL_PYBULLET = "pip install pybullet (it has wheels for Python 3.9 to 3.11; with others pip compiles it)"
+INSTALL_PYBULLET = (
+    "pip install pybullet"
+    if sys.version_info < (3, 12)
+    else "PyBullet has no wheel for this Python: use Python 3.11, or compile it with "
+    "`pip install 'roboflamingo-agent[pybullet]'` (about 5 minutes, needs a C++ compiler)"
+)
+
+
+def require_pybullet(what: str) -> None:
+    """Raise ImportError with the way out where PyBullet is not installed; `what` needs it. Imports nothing."""
+    if importlib.util.find_spec("pybullet") is None:
+        raise ImportError(f"{what} needs PyBullet, which is not installed: {INSTALL_PYBULLET}")
 
 
 def check_choice(what: str, given: object, known: Iterable[str], remedy: str = "") -> str:

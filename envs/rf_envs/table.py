@@ -13,7 +13,7 @@ from rf_envs.benchmark.preconditions import obstacle, possible
 from rf_envs.benchmark.randomize import randomize
 from rf_envs.benchmark.start_states import draw_start, restore
 from rf_envs.benchmark.tasks import TASKS, StateInfo, check_task, is_done
-from rf_envs.errors import check_choice
+from rf_envs.errors import check_choice, require_pybullet
 from rf_envs.language import instructions as wordings
 from rf_envs.language.annotations import read_annotations
 from rf_envs.language.caption import captioned
@@ -116,6 +116,8 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         self._tasks = TASKS if tasks is None else tuple(check_task(task) for task in tasks)
         if not self._tasks:
             raise ValueError("tasks is empty; name at least one task, or leave it out for all 34.")
+        if simulator is None:  # said when the environment is made, not at its first reset
+            require_pybullet("the embedded play table")
         self._make_simulator = simulator or _embedded
 
         self.observation_space = observation_space(self._image_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.metadata import version
 
 import gymnasium as gym
 import pytest
@@ -61,7 +62,7 @@ def test_this_machine(capfd, tmp_path, monkeypatch):
         assert (row["state"] == "ok") == (row["remedy"] == "") and row["remedy"] in out
     assert groups["environments"]["play table"]["state"] == "ok"
     assert groups["policies"]["policy roboflamingo-tiny"]["state"] == "ok"
-    assert groups["packages"]["torch"] == {"name": "torch", "state": "ok", "detail": torch.__version__, "remedy": ""}
+    assert groups["packages"]["torch"] == {"name": "torch", "state": "ok", "detail": version("torch"), "remedy": ""}
     assert groups["pictures"]["video"]["state"] == "ok"
 
 
