@@ -236,6 +236,10 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         """The name under which LeRobot looks for an episode's longest length."""
         return self._max_steps
 
+    def task_of(self, instruction: str) -> str | None:
+        """The task that a known wording asks for; None for free text, whose task a reset draws by chance."""
+        return self._annotations.task_of(instruction) or wordings.task_of(instruction)
+
     def expert(self) -> Expert:
         """A scripted demonstrator of this environment's present task."""
         from rf_envs.expert import Expert
@@ -287,7 +291,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         instruction = options.get("instruction")
         task = options.get("task")
         if task is None and instruction:
-            task = self._annotations.task_of(instruction) or wordings.task_of(instruction)
+            task = self.task_of(instruction)
         if "scene_obs" in options:
             self._state = restore(simulator, options.get("robot_obs"), options["scene_obs"])
             task = self._checked(task) if task else self._draw_possible_task(self._tasks)

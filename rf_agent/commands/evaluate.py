@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import report
-from rf_agent.evaluation.agents import fingerprint, pick_device, trained_tasks
+from rf_agent.evaluation.agents import SCRIPTED, Execution, fingerprint, pick_device, trained_tasks
 from rf_agent.evaluation.episode import Item, chain_items, task_items
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.options import parse_options
@@ -46,6 +47,16 @@ class Args:
     """Seed of the scenes."""
     device: str = "auto"
     """Where the policy computes: auto, cpu, cuda, cuda:1, ..."""
+    n_action_steps: int | None = None
+    """Actions of a chunk that are carried out before the policy looks again; as in the checkpoint if not given."""
+    repeat: int | None = None
+    """Times that each action is carried out; as in the checkpoint if not given."""
+    ensemble: float | None = None
+    """Look at every step and average what past looks predicted, weighted by exp(-ENSEMBLE * i) from the oldest on."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the policy's parameters."""
+    compile: bool = False
+    """Compile the policy's network: slow to start, then faster on a GPU."""
     video_episodes: int = 0
     """Record that many of the first episodes, under OUTPUT/videos."""
 
@@ -55,6 +66,8 @@ def run(args: Args) -> None:
     _check(args)
     device = pick_device(args.policy, args.device)
     fingerprint(args.policy)  # a policy that does not exist should not wait for a simulator
+    execution = Execution(args.n_action_steps, args.repeat, args.ensemble, args.dtype, args.compile)
+    acting = execution.resolved(args.policy)
     env_options = parse_options(args.env_options)
     facts = env_facts(args.env, args.tasks, env_options)
     env_options = with_renderer(args.env, env_options, facts.renderer)
@@ -80,6 +93,7 @@ def run(args: Args) -> None:
             video_episodes=args.video_episodes,
             env_options=env_options,
             renderer=facts.renderer,
+            execution=execution,
             on_episode=progress,
         )
     results = report.build_results(
@@ -91,6 +105,7 @@ def run(args: Args) -> None:
         renderer=facts.renderer,
         seconds=seconds,
         length=CHAIN_LENGTH if facts.chained else 1,
+        execution={} if args.policy in SCRIPTED else asdict(acting),
     )
     report.write_json(args.output / "results.json", results)
     console = Console(soft_wrap=True, highlight=False)

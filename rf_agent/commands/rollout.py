@@ -38,7 +38,8 @@ class Args:
     tasks: tuple[str, ...] = ()
     """Single tasks: which, in turn; a variety if none is given."""
     instruction: str | None = None
-    """What to tell the robot, instead of the task's own wording."""
+    """What to tell the robot, instead of the task's own wording. Without --tasks a known wording means its task;
+    other text is not scored."""
     seed: int = 0
     """Seed of the scenes."""
     device: str = "auto"
@@ -53,9 +54,14 @@ def run(args: Args) -> list[Episode]:
     device = pick_device(args.policy, args.device)
     agent = load_agent(args.policy, device)
     env_options = parse_options(args.env_options)
-    items = _items(args, env_facts(args.env, args.tasks, env_options))
+    facts = env_facts(args.env, args.tasks, env_options)
     with Environments() as environments:
         env = make_env(environments, args.env, render=True, env_options=env_options)
+        items = _items(args, facts, env)
+        if not items[0].scored:
+            console.print(
+                f"{args.instruction!r} is none of the known wordings, so it is not scored: give --tasks to score it."
+            )
         return _play(args, env, agent, items, device, console)
 
 
@@ -74,7 +80,8 @@ def _play(args: Args, env: Any, agent: Agent, items: list[Item], device: str, co
             for number, item in enumerate(items, 1):
                 episode = play(env, agent, item, recorder, f"episode {number} of {len(items)}")
                 episodes.append(episode)
-                console.print(f"{number}/{len(items)}  {_outcome(episode)}, {episode.steps} steps")
+                outcome = _outcome(episode) if item.scored else "not scored"
+                console.print(f"{number}/{len(items)}  {outcome}, {episode.steps} steps")
     except BaseException:
         if video:
             video.discard()
@@ -88,20 +95,24 @@ def _play(args: Args, env: Any, agent: Agent, items: list[Item], device: str, co
     return episodes
 
 
-def _items(args: Args, facts: EnvFacts) -> list[Item]:
+def _items(args: Args, facts: EnvFacts, env: Any) -> list[Item]:
     options: list[dict[str, Any]]
     extra = {} if args.instruction is None else {"instruction": args.instruction}
+    scored = True
     if facts.chained:
         if args.tasks or args.instruction is not None:
             raise UserError(f"{args.env} plays chains of its own: leave --tasks and --instruction out")
         options = [{"chain": index} for index in range(args.episodes)]
     elif args.instruction is not None and not args.tasks:
-        options = [{}] * args.episodes
+        find = getattr(env.unwrapped, "task_of", None)
+        task = find(args.instruction) if find else None
+        scored = task is not None
+        options = [{} if task is None else {"task": task}] * args.episodes
     else:
         tasks = args.tasks or _variety(trained_tasks(args.policy) or facts.tasks)
         options = [{"task": tasks[index % len(tasks)]} for index in range(args.episodes)]
     return [
-        Item(f"rollout/{index}", item_seed(args.seed, f"rollout/{index}"), {**option, **extra})
+        Item(f"rollout/{index}", item_seed(args.seed, f"rollout/{index}"), {**option, **extra}, scored=scored)
         for index, option in enumerate(options)
     ]
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,19 +76,81 @@ class PolicyAgent:
         return self.policy.act(observation)
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How a policy acts. What is None is as in its checkpoint, as far as that fits what is given."""
+
+    n_action_steps: int | None = None
+    """Actions of a chunk that are carried out before the policy looks again."""
+    repeat: int | None = None
+    """Times that each is carried out."""
+    ensemble: float | None = None
+    """Look at every step and average, see `rf_agent.config.HeadConfig`."""
+    dtype: str = "float32"
+    """Number format of the parameters."""
+    compile: bool = False
+    """Run the network through `torch.compile`."""
+
+    def resolved(self, name: str) -> Execution:
+        """With the values of the checkpoint `name` where none are given.
+
+        Raises:
+            UserError: the values do not fit together or do not fit the policy, or it has no network.
+        """
+        if name in SCRIPTED:
+            if self != Execution():
+                raise UserError(
+                    f"--policy {name} has no network: leave --n-action-steps, --repeat, --ensemble, --dtype and "
+                    "--compile out"
+                )
+            return self
+        from rf_agent.checkpoint import read_config
+
+        head = read_config(_find(name)).head
+        # Averaging needs a look at every step: what is given decides between the two.
+        averages = self.ensemble is not None
+        steps = self.n_action_steps if self.n_action_steps is not None else 1 if averages else head.n_action_steps
+        repeat = self.repeat if self.repeat is not None else 1 if averages else head.repeat
+        if not 1 <= steps <= head.chunk_size:
+            raise UserError(
+                f"--n-action-steps is {steps}, but the policy predicts {head.chunk_size} at once: give 1 to {head.chunk_size}"
+            )
+        if repeat < 1:
+            raise UserError(f"--repeat is {repeat}: give 1 or more")
+        if self.ensemble is not None and not math.isfinite(self.ensemble):
+            raise UserError(f"--ensemble is {self.ensemble}: give a finite number such as 0.01")
+        if averages and steps * repeat > 1:
+            raise UserError(
+                f"--ensemble needs a look at every step, but the policy would look every {steps * repeat} steps: "
+                "leave --n-action-steps and --repeat out"
+            )
+        ensemble = self.ensemble if averages else head.ensemble if steps * repeat == 1 else None
+        return Execution(steps, repeat, ensemble, self.dtype, self.compile)
+
+    def changes(self, name: str) -> dict[str, Any]:
+        """What differs from how the checkpoint `name` acts by itself."""
+        own = asdict(Execution().resolved(name))
+        return {key: value for key, value in asdict(self.resolved(name)).items() if value != own[key]}
+
+
+AS_TRAINED = Execution()
+
 SCRIPTED: dict[str, Callable[[], Agent]] = {"expert": ExpertAgent, "random": RandomAgent}
 
 
 @functools.lru_cache(maxsize=1)
-def load_policy(name: str, device: str = "cpu") -> Any:
+def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINED) -> Any:
     """The policy of a checkpoint directory or bundled name, ready to act on `device`; the last one is kept.
 
     Raises:
-        UserError: there is no such directory or bundled policy, or no such device.
+        UserError: there is no such directory or bundled policy, no such device, or it cannot act so.
     """
     from rf_agent.policy import RoboFlamingoPolicy
 
-    return RoboFlamingoPolicy.from_pretrained(_find(name), device)
+    chosen = execution.resolved(name)
+    policy = RoboFlamingoPolicy.from_pretrained(_find(name), device, chosen.dtype, chosen.compile)
+    policy.set_execution(chosen.n_action_steps or 1, chosen.repeat or 1, chosen.ensemble)
+    return policy
 
 
 def _find(name: str) -> Path:
@@ -99,11 +163,11 @@ def _find(name: str) -> Path:
         raise UserError(f"{str(error).rstrip('.')}; --policy also takes 'expert' and 'random'") from error
 
 
-def load_agent(name: str, device: str = "cpu") -> Agent:
+def load_agent(name: str, device: str = "cpu", execution: Execution = AS_TRAINED) -> Agent:
     """The agent that `--policy NAME` means."""
     if name in SCRIPTED:
         return SCRIPTED[name]()
-    return PolicyAgent(load_policy(name, device))
+    return PolicyAgent(load_policy(name, device, execution))
 
 
 def pick_device(name: str, device: str) -> str:

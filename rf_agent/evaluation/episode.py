@@ -23,12 +23,14 @@ class Item:
         seed: for `env.reset` and for agents that draw numbers.
         options: for `env.reset`.
         chain: index of the chain, or None for an episode with a single task.
+        scored: whether its outcome means something; with free text the environment's task does not.
     """
 
     key: str
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
     chain: int | None = None
+    scored: bool = True
 
 
 def item_seed(seed: int, key: str) -> int:
@@ -74,6 +76,7 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, n
         if reward > 0 or over:
             attempts.append(Attempt(task, bool(reward > 0)))
     if recorder:
-        recorder.add(observation, instruction, note, "success" if attempts[-1].success else "failure")
+        outcome = "success" if attempts[-1].success else "failure"
+        recorder.add(observation, instruction, note, outcome if item.scored else "not scored")
     seconds = round(time.perf_counter() - begun, 3)
     return Episode(item.key, tuple(attempts), steps, seconds, item.seed, item.chain)

@@ -39,6 +39,7 @@ def build_results(
     renderer: str,
     seconds: float,
     length: int,
+    execution: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of `results.json`.
 
@@ -46,12 +47,14 @@ def build_results(
         episodes: finished episodes, in any order.
         length: sub-tasks in an episode: 5 for chains, 1 for single tasks (whose `sequences` stay empty).
         seconds: wall-clock time of the evaluation.
+        execution: how the policy acted; none for scripted agents.
     """
     chains = sorted((e for e in episodes if e.chain is not None), key=lambda e: e.chain or 0)
     return {
         "env": env,
         "env_options": dict(env_options),
         "policy": policy,
+        "execution": dict(execution or {}),
         "seed": seed,
         "episodes": len(episodes),
         "chains": len(chains),

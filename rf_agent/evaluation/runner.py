@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rf_agent.environments import Environments
-from rf_agent.evaluation.agents import SCRIPTED, Agent, fingerprint, load_agent, load_policy
+from rf_agent.evaluation.agents import AS_TRAINED, SCRIPTED, Agent, Execution, fingerprint, load_agent, load_policy
 from rf_agent.evaluation.episode import Item, play
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Episode
@@ -43,6 +43,7 @@ class _Job:
     device: str
     video: Path | None
     server: Address | None
+    execution: Execution
 
 
 def is_ours(env_id: str) -> bool:
@@ -93,6 +94,7 @@ def evaluate(
     video_episodes: int = 0,
     env_options: Mapping[str, Any] | None = None,
     renderer: str = "unknown",
+    execution: Execution = AS_TRAINED,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> tuple[list[Episode], float]:
     """Play those of `items` that `output` does not hold yet.
@@ -110,6 +112,7 @@ def evaluate(
         video_episodes: that many of the first items are recorded.
         env_options: further arguments of the environment.
         renderer: what draws, as `env_facts` found; results of another one are refused.
+        execution: how the policy acts; results of another way are refused.
         on_episode: called with each episode as it finishes.
 
     Returns:
@@ -127,19 +130,23 @@ def evaluate(
         "policy": policy,
         "weights": fingerprint(policy),
         "seed": seed,
+        # Only what differs from the checkpoint, so that results of versions without these settings can go on.
+        **execution.changes(policy),
     }
     journal = Journal(output, settings)
     wanted = [(index, item) for index, item in enumerate(items) if item.key not in journal.episodes]
     begun = time.perf_counter() - journal.seconds
     serve = device != "cpu" and policy not in SCRIPTED
-    with _served(policy, device) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
+    with _served(policy, device, execution) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
-            _Job(item, env_id, env_options, policy, device, video, server)
+            _Job(item, env_id, env_options, policy, device, video, server, execution)
             for index, item in wanted
             for video in [_video(output, item) if index < video_episodes else None]
         )
         try:
-            for _, episode in run_jobs(_run, jobs, max(1, min(workers, len(wanted))), Environments):
+            leftovers = (server.folder,) if server and server.folder else ()
+            count = max(1, min(workers, len(wanted)))
+            for _, episode in run_jobs(_run, jobs, count, Environments, leftovers):
                 journal.add(episode, time.perf_counter() - begun)
                 if on_episode:
                     on_episode(episode)
@@ -173,7 +180,7 @@ def _video(output: Path, item: Item) -> Path:
 
 
 def _run(environments: Environments, job: _Job) -> Episode:
-    agent = _agent(job.policy, job.device, job.server)
+    agent = _agent(job.policy, job.device, job.server, job.execution)
     if job.video is None:
         return play(
             make_env(environments, job.env_id, agent.render_every, env_options=job.env_options), agent, job.item
@@ -193,13 +200,13 @@ def _run(environments: Environments, job: _Job) -> Episode:
 
 
 @functools.lru_cache(maxsize=1)
-def _agent(policy: str, device: str, server: Address | None) -> Agent:
-    return RemoteAgent(server) if server else load_agent(policy, device)
+def _agent(policy: str, device: str, server: Address | None, execution: Execution) -> Agent:
+    return RemoteAgent(server) if server else load_agent(policy, device, execution)
 
 
 @contextlib.contextmanager
-def _served(policy: str, device: str) -> Iterator[Address]:
-    with PolicyServer(load_policy(policy, device)) as address:
+def _served(policy: str, device: str, execution: Execution) -> Iterator[Address]:
+    with PolicyServer(load_policy(policy, device, execution)) as address:
         yield address
 
 

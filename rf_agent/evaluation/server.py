@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sys
+import tempfile
 import threading
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -23,6 +26,8 @@ class Address(NamedTuple):
     address: Any
     key: bytes
     render_every: int
+    folder: Path | None = None
+    """Holds the socket, where sockets are files. The server removes it at its end."""
 
 
 class RemoteAgent:
@@ -64,16 +69,23 @@ class PolicyServer:
 
     def __enter__(self) -> Address:
         key = secrets.token_bytes(32)
-        self._listener = Listener(authkey=key)
+        self._folder, address = None, None
+        if sys.platform != "win32":  # a folder of its own, so that others can remove it if this process is killed
+            self._folder = tempfile.TemporaryDirectory(prefix="rf_agent_", ignore_cleanup_errors=True)
+            address = str(Path(self._folder.name) / "socket")
+        self._listener = Listener(address, authkey=key)
         for work in (self._accept, self._serve):
             threading.Thread(target=work, daemon=True).start()
-        return Address(self._listener.address, key, self._policy.config.head.replan_every)
+        folder = Path(self._folder.name) if self._folder else None
+        return Address(self._listener.address, key, self._policy.config.head.replan_every, folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
         self._listener.close()
+        if self._folder:
+            self._folder.cleanup()
 
     def _accept(self) -> None:
         while not self._closing.is_set():

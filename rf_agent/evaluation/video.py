@@ -15,7 +15,7 @@ from rf_agent.errors import UserError, require
 
 STATIC, GRIPPER = 448, 224  # sides of the views in a frame; multiples of 16, as H.264 wants
 INK, PAPER, GREY = (235, 235, 235), (24, 26, 30), (150, 155, 165)
-COLOURS = {"running": GREY, "success": (90, 200, 110), "failure": (230, 90, 80)}
+COLOURS = {"running": GREY, "not scored": GREY, "success": (90, 200, 110), "failure": (230, 90, 80)}
 GIF_EVERY = 3  # a GIF keeps every third frame: 10 of 30 a second
 
 
@@ -27,7 +27,7 @@ def compose(static: np.ndarray, gripper: np.ndarray, instruction: str, note: str
         gripper: uint8 (h, w, 3), any size.
         instruction: what the robot was told.
         note: a short line under it, such as the number of the episode.
-        outcome: "running", "success" or "failure".
+        outcome: "running", "success", "failure" or "not scored".
 
     Returns:
         uint8 (448, 672, 3).

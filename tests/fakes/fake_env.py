@@ -59,6 +59,10 @@ class FakeEnv(gym.Env):
     def render(self) -> np.ndarray:
         return np.full((40, 40, 3), 128, np.uint8)
 
+    def task_of(self, instruction: str) -> str | None:
+        task = instruction.replace(" ", "_")
+        return task if task in TASKS else None
+
     def expert(self) -> FakeExpert:
         return FakeExpert(self)
 

@@ -47,6 +47,12 @@ def test_help_needs_no_torch():
         ([*CHAINS, "--policy", "random", "--tasks", "go_left"], 1, "--chains"),
         ([*CHAINS, "--policy", "random", "--chains", "1001"], 1, "1000 chains"),
         ([*TASKS, "--policy", "random", "--workers", "0"], 1, "--workers is 0"),
+        ([*TASKS, "--n-action-steps", "99"], 1, "--n-action-steps is 99, but the policy predicts"),
+        ([*TASKS, "--repeat", "0"], 1, "--repeat is 0: give 1 or more"),
+        ([*TASKS, "--ensemble", "nan"], 1, "--ensemble is nan"),
+        ([*TASKS, "--ensemble", "0.1", "--repeat", "2"], 1, "--ensemble needs a look at every step"),
+        ([*TASKS, "--dtype", "int8"], 2, "--dtype"),
+        ([*TASKS, "--policy", "expert", "--repeat", "2"], 1, "--policy expert has no network"),
         (["rollout", "--env", TASK, "--policy", "random", "--output", "x.avi"], 1, ".mp4 or .gif"),
         (["rollout", "--env", TASK, "--policy", "random", "--episodes", "0"], 1, "--episodes is 0"),
         ([*TASKS, "--policy", "."], 1, "no complete policy checkpoint: config.json is missing"),
@@ -126,3 +132,19 @@ def test_rollout_without_a_display_writes_a_video(capfd, tmp_path, monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     code, out, _ = run(capfd, "rollout", "--env", TASK, "--policy", "expert", "--episodes", 1, "--render")
     assert code == 0 and "no display" in out and (tmp_path / "rollout.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--instruction", "go right"], "1/1  go_right: success"),
+        (["--instruction", "walk over there"], "1/1  not scored, "),
+        (["--instruction", "walk over there", "--tasks", "go_right"], "1/1  go_right: success"),
+    ],
+)
+def test_only_an_instruction_with_a_task_is_scored(capfd, tmp_path, words, said):
+    common = ["--env", TASK, "--policy", "expert", "--episodes", 1, "--output", tmp_path / "film.mp4"]
+    code, out, _ = run(capfd, "rollout", *common, *words)
+    assert code == 0 and said in out
+    if "not scored" in said:
+        assert "none of the known wordings" in out and "success" not in out and "failure" not in out

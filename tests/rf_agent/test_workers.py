@@ -1,83 +1,132 @@
-"""The pool of worker processes."""
+"""The pool of worker processes: who owns what, and that nothing outlives a parent that was killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from rf_agent.environments import Environments
 from rf_agent.workers import run_jobs
 
-ROOT = Path(__file__).parents[2]
-
-
-def square(environments, job):
-    return job * job
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_jobs_are_answered(workers):
-    assert dict(run_jobs(square, range(7), workers, Environments)) == {n: n * n for n in range(7)}
-
-
-class Folder:
-    """A resource that leaves something behind unless it is closed."""
-
-    def __enter__(self):
-        import tempfile
-
-        self.folder = Path(tempfile.mkdtemp())
-        return self.folder
-
-    def __exit__(self, *_):
-        self.folder.rmdir()
-
-
-SCRIPT = """
-import os, time
+SLOW = """
+import os, sys, tempfile, time
+from contextlib import nullcontext
+from pathlib import Path
 from rf_agent.workers import run_jobs
-from test_workers import Folder
 
-def wait(folder, job):
-    print(os.getpid(), flush=True)
-    time.sleep(600 if job else 0)
+def work(owned, job):
+    folder = tempfile.mkdtemp()
+    Path(sys.argv[1], str(os.getpid())).touch()
+    while True:  # keeps making files
+        time.sleep(0.001)
+        Path(folder, str(time.time())).touch()
 
 if __name__ == "__main__":
-    for _ in run_jobs(wait, range(9), 2, Folder):
+    leftover = Path(tempfile.mkdtemp())
+    Path(leftover, "socket").touch()
+    for _ in run_jobs(work, range(4), 2, nullcontext, (leftover,)):
         pass
 """
 
 
-def alive(process: int) -> bool:
+def alive(process):
+    """Whether a process runs; one that has ended but that nobody has waited for yet does not."""
     try:
         os.kill(process, 0)
+        with open(f"/proc/{process}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{process}/stat").read_text().split(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return not os.path.exists("/proc/self/stat")  # no Linux: os.kill found it
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-def test_workers_end_with_a_parent_that_is_killed_and_leave_nothing_behind(tmp_path):
-    script, temporary = tmp_path / "script.py", tmp_path / "tmp"
-    script.write_text(SCRIPT)
-    temporary.mkdir()
-    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    parent = subprocess.Popen(
-        [sys.executable, str(script)],
-        env=os.environ | {"PYTHONPATH": paths, "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    workers = {int(parent.stdout.readline()) for _ in range(3)}  # one of them answered and took a second job
-    assert len(workers) == 2 and all(map(alive, workers)) and len(list(temporary.iterdir())) == 2
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    deadline = time.monotonic() + 20
-    while any(map(alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(alive, workers))
-    assert not list(temporary.iterdir())
+def wait_until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+def test_workers_end_with_a_parent_that_was_killed_and_leave_no_files(tmp_path):
+    script, started, scratch = tmp_path / "slow.py", tmp_path / "started", tmp_path / "tmp"
+    script.write_text(SLOW)
+    started.mkdir()
+    scratch.mkdir()
+    command = [sys.executable, str(script), str(started)]
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(scratch)}) as parent:
+        try:
+            assert wait_until(lambda: len(list(started.iterdir())) == 2)
+            assert len(list(scratch.iterdir())) == 2  # the workers' folder and the parent's
+        finally:
+            parent.kill()
+    workers = [int(path.name) for path in started.iterdir()]
+    try:
+        assert wait_until(lambda: not any(map(alive, workers)), 10.0)
+        assert not list(scratch.iterdir())
+    finally:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+
+
+class Opened:
+    """Tells what happened to it."""
+
+    def __init__(self):
+        self.events = []
+
+    def __enter__(self):
+        self.events.append("open")
+        return self
+
+    def __exit__(self, *_):
+        self.events.append("closed")
+
+
+def note(owned, job):
+    owned.events.append(job)
+    return os.getpid(), list(owned.events)
+
+
+def test_one_worker_is_this_process_and_closes_what_it_opened():
+    made = []
+
+    def make():
+        made.append(Opened())
+        return made[-1]
+
+    assert [result for _, result in run_jobs(note, "ab", 1, make)] == [
+        (os.getpid(), ["open", "a"]),
+        (os.getpid(), ["open", "a", "b"]),
+    ]
+    assert [opened.events for opened in made] == [["open", "a", "b", "closed"]]
+
+
+def test_every_worker_process_opens_one_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    results = [result for _, result in run_jobs(note, range(6), 2, Opened)]
+    assert os.getpid() not in {process for process, _ in results}
+    assert all(events.count("open") == 1 for _, events in results)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_owner_keeps_an_environment_until_it_closes():
+    with Environments() as environments, Environments() as others:
+        env = environments.get("fake_env:fake/Task-v0")
+        assert environments.get("fake_env:fake/Task-v0") is env
+        assert environments.get("fake_env:fake/Task-v0", max_steps=3) is not env
+        assert others.get("fake_env:fake/Task-v0") is not env
+        environments.close()
+        assert environments.get("fake_env:fake/Task-v0") is not env
+
+
+def test_an_unknown_environment_is_named():
+    with Environments() as environments, pytest.raises(ValueError, match="cannot make the environment 'rf/Nope-v0'"):
+        environments.get("rf/Nope-v0")

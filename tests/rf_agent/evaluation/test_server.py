@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from rf_agent import RoboFlamingoPolicy
+from rf_agent.evaluation.agents import load_policy
 from rf_agent.evaluation.server import PolicyServer, RemoteAgent
 
 
 class Counter:
     """Acts the number of steps since its environment's start, and remembers how many were asked together."""
 
-    config = SimpleNamespace(head=SimpleNamespace(replan_every=1))
+    config = SimpleNamespace(head=SimpleNamespace(look_every=1))
 
     def __init__(self):
         self.batches = []
@@ -89,3 +90,10 @@ def test_a_served_policy_acts_as_alone():
             thread.join(timeout=30)
     for name in episodes:
         np.testing.assert_allclose(served[name], alone[name], atol=1e-5)
+
+
+def test_the_folder_of_the_socket_goes_with_the_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with PolicyServer(load_policy("roboflamingo-tiny")) as address:
+        assert address.folder is None or list(tmp_path.iterdir()) == [address.folder]
+    assert not list(tmp_path.iterdir())

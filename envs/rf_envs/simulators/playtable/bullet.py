@@ -42,5 +42,5 @@ def connect() -> Any:
             import pybullet
             from pybullet_utils.bullet_client import BulletClient
         except ImportError as error:
-            raise ImportError(f"the embedded play table needs PyBullet, which cannot be imported: {INSTALL_PYBULLET}") from error
+            raise ImportError(f"the play table needs PyBullet, which cannot be imported: {INSTALL_PYBULLET}") from error
         return BulletClient(pybullet.DIRECT)

@@ -1,0 +1,52 @@
+"""How a policy acts: what the flags choose, and what belongs to the results."""
+
+import json
+
+import pytest
+
+from rf_agent.commands import evaluate
+from rf_agent.errors import UserError
+from rf_agent.evaluation.agents import Execution, load_policy
+
+TINY = "roboflamingo-tiny"
+
+
+def test_what_is_not_given_is_as_in_the_checkpoint():
+    own = load_policy(TINY).config.head
+    resolved = Execution().resolved(TINY)
+    assert (resolved.n_action_steps, resolved.repeat, resolved.ensemble) == (own.execute, own.repeat, own.ensemble)
+    assert Execution().changes(TINY) == {}
+    assert Execution(n_action_steps=own.execute).changes(TINY) == {}
+
+
+def test_a_policy_acts_as_it_was_told():
+    head = load_policy(TINY, "cpu", Execution(n_action_steps=1, repeat=2)).config.head
+    assert (head.execute, head.repeat, head.ensemble) == (1, 2, None)
+    head = load_policy(TINY, "cpu", Execution(ensemble=0.1)).config.head
+    assert (head.look_every, head.ensemble) == (1, 0.1)
+    assert str(load_policy(TINY, "cpu", Execution(dtype="bfloat16")).dtype) == "torch.bfloat16"
+
+
+def test_compiling_reaches_the_policy():
+    plain = type(load_policy(TINY)._step)
+    assert type(load_policy(TINY, "cpu", Execution(compile=True))._step) is not plain
+
+
+def test_execution_belongs_to_the_results(tmp_path):
+    def args(**changes):
+        common = {"env": "fake_env:fake/Task-v0", "tasks": ("go_far",), "episodes_per_task": 1, "workers": 1}
+        return evaluate.Args(output=tmp_path, device="cpu", **common, **changes)
+
+    evaluate.run(args(n_action_steps=1, repeat=20))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["execution"] == {
+        "n_action_steps": 1,
+        "repeat": 20,
+        "ensemble": None,
+        "dtype": "float32",
+        "compile": False,
+    }
+    for changes in ({"n_action_steps": 1, "repeat": 10}, {}, {"n_action_steps": 1, "repeat": 20, "dtype": "bfloat16"}):
+        with pytest.raises(UserError, match="give another --output"):
+            evaluate.run(args(**changes))
+    evaluate.run(args(n_action_steps=1, repeat=20))
