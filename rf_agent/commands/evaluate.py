@@ -48,11 +48,11 @@ class Args:
     device: str = "auto"
     """Where the policy computes: auto, cpu, cuda, cuda:1, ..."""
     n_action_steps: int | None = None
-    """Actions of a chunk that are carried out before the policy looks again; as in the checkpoint if not given."""
+    """Actions of a chunk that are carried out before the policy observes again; as in the checkpoint if not given."""
     repeat: int | None = None
     """Times that each action is carried out; as in the checkpoint if not given."""
     ensemble: float | None = None
-    """Look at every step and average what past looks predicted, weighted by exp(-ENSEMBLE * i) from the oldest on."""
+    """Observe at every step and average what past steps predicted, weighted by exp(-ENSEMBLE * i) from the oldest on."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the policy's parameters."""
     compile: bool = False

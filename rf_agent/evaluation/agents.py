@@ -81,7 +81,7 @@ class Execution:
     """How a policy acts. What is None is as in its checkpoint, as far as that fits what is given."""
 
     n_action_steps: int | None = None
-    """Actions of a chunk that are carried out before the policy looks again."""
+    """Actions of a chunk that are carried out before the policy observes again."""
     repeat: int | None = None
     """Times that each is carried out."""
     ensemble: float | None = None
@@ -107,13 +107,14 @@ class Execution:
         from rf_agent.checkpoint import read_config
 
         head = read_config(_find(name)).head
-        # Averaging needs a look at every step: what is given decides between the two.
+        # Averaging needs an observation at every step: what is given decides between the two.
         averages = self.ensemble is not None
         steps = self.n_action_steps if self.n_action_steps is not None else 1 if averages else head.n_action_steps
         repeat = self.repeat if self.repeat is not None else 1 if averages else head.repeat
         if not 1 <= steps <= head.chunk_size:
             raise UserError(
-                f"--n-action-steps is {steps}, but the policy predicts {head.chunk_size} at once: give 1 to {head.chunk_size}"
+                f"--n-action-steps is {steps}, but the policy predicts {head.chunk_size} at once: "
+                f"give 1 to {head.chunk_size}"
             )
         if repeat < 1:
             raise UserError(f"--repeat is {repeat}: give 1 or more")
@@ -121,7 +122,7 @@ class Execution:
             raise UserError(f"--ensemble is {self.ensemble}: give a finite number such as 0.01")
         if averages and steps * repeat > 1:
             raise UserError(
-                f"--ensemble needs a look at every step, but the policy would look every {steps * repeat} steps: "
+                f"--ensemble needs an observation at every step, but the policy would observe every {steps * repeat} steps: "
                 "leave --n-action-steps and --repeat out"
             )
         ensemble = self.ensemble if averages else head.ensemble if steps * repeat == 1 else None

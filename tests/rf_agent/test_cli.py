@@ -50,7 +50,7 @@ def test_help_needs_no_torch():
         ([*TASKS, "--n-action-steps", "99"], 1, "--n-action-steps is 99, but the policy predicts"),
         ([*TASKS, "--repeat", "0"], 1, "--repeat is 0: give 1 or more"),
         ([*TASKS, "--ensemble", "nan"], 1, "--ensemble is nan"),
-        ([*TASKS, "--ensemble", "0.1", "--repeat", "2"], 1, "--ensemble needs a look at every step"),
+        ([*TASKS, "--ensemble", "0.1", "--repeat", "2"], 1, "--ensemble needs an observation at every step"),
         ([*TASKS, "--dtype", "int8"], 2, "--dtype"),
         ([*TASKS, "--policy", "expert", "--repeat", "2"], 1, "--policy expert has no network"),
         (["rollout", "--env", TASK, "--policy", "random", "--output", "x.avi"], 1, ".mp4 or .gif"),

@@ -14,7 +14,7 @@ from rf_agent.evaluation.server import PolicyServer, RemoteAgent
 class Counter:
     """Acts the number of steps since its environment's start, and remembers how many were asked together."""
 
-    config = SimpleNamespace(head=SimpleNamespace(look_every=1))
+    config = SimpleNamespace(head=SimpleNamespace(replan_every=1))
 
     def __init__(self):
         self.batches = []

@@ -118,3 +118,9 @@ def test_task_of_ignores_case_spaces_and_closing_marks_and_knows_no_free_text():
     assert task_of("  Open the  DRAWER. ") == "open_drawer"
     assert task_of("would you switch on the green led for me") == "turn_on_led"
     assert task_of("do a dance") is None
+
+
+def test_the_environment_says_which_task_a_text_asks_for(make_env):
+    env = make_env()
+    assert env.task_of("Take down the little tower.") == "unstack_block"
+    assert env.task_of("wave at me") is None
