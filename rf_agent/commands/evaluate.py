@@ -52,7 +52,7 @@ class Args:
     repeat: int | None = None
     """Times that each action is carried out; as in the checkpoint if not given."""
     ensemble: float | None = None
-    """Observe at every step and average what past steps predicted, weighted by exp(-ENSEMBLE * i) from the oldest on."""
+    """Observe at every step and average what past steps predicted, weighted by exp(-ENSEMBLE * i) from the oldest."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the policy's parameters."""
     compile: bool = False

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rf_agent.demos.files import open_hdf5
+from rf_agent.demos.files import open_hdf5, reading
 from rf_agent.demos.noise import ActionNoise
 from rf_agent.demos.store import VIEWS, Demo, append_demo, create_store
 from rf_agent.environments import Environments
@@ -165,8 +165,9 @@ def _ask(env: Any, config: CollectConfig) -> tuple[tuple[str, ...], dict[str, An
 def _held(path: Path) -> set[tuple[str, int]]:
     """(task, episode) of the demonstrations that a store already holds."""
     with open_hdf5(path) as file:
-        groups = file["data"].values()
-        return {(str(group.attrs["task"]), int(group.attrs["episode"])) for group in groups}
+        with reading(path):
+            groups = file["data"].values()
+            return {(str(group.attrs["task"]), int(group.attrs["episode"])) for group in groups}
 
 
 def _environment(environments: Environments, env_id: str, frame_stride: int) -> Any:

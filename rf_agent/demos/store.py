@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rf_agent.demos.files import open_hdf5
+from rf_agent.demos.files import DemoFileError, open_hdf5, reading
 
 VIEWS = ("rgb_static", "rgb_gripper")
 
@@ -47,21 +47,21 @@ def create_store(path: Path, env_args: dict[str, Any]) -> None:
     Raises:
         ValueError: if the file is damaged or was begun with other settings.
     """
-    with open_hdf5(path, "a") as file:
+    with open_hdf5(path, "a") as file, reading(path):
         if "data" not in file:
             if len(file):
-                raise ValueError(f"{path} holds something other than demonstrations: give another --output")
+                raise DemoFileError(f"{path} holds something other than demonstrations: give another --output")
             file.create_group("data").attrs["env_args"] = json.dumps(env_args)
             return
-        data = file["data"]
-        stored = json.loads(data.attrs["env_args"])
+        stored = read_env_args(file)
         changed = [key for key in env_args if stored.get(key) != env_args[key]]
         if changed:
             key = changed[0]
-            raise ValueError(
+            raise DemoFileError(
                 f"{path} was begun with {key} {stored.get(key)!r}, not {env_args[key]!r}: give the same "
                 "settings to continue, or another --output"
             )
+        data = file["data"]
         for name in [name for name in data if not data[name].attrs.get("complete", False)]:
             del data[name]
 
@@ -93,33 +93,43 @@ def append_demo(path: Path, demo: Demo) -> str:
     return name
 
 
-def env_args(file: h5py.File) -> dict[str, Any]:
-    """The settings of an open store. Raises ValueError if it is none."""
-    if "data" not in file or "env_args" not in file["data"].attrs:
-        raise ValueError(
+def read_env_args(file: h5py.File) -> dict[str, Any]:
+    """The settings of an open store. Raises DemoFileError if it is none, or damaged."""
+    with reading(file.filename):
+        text = file["data"].attrs["env_args"] if "data" in file and "env_args" in file["data"].attrs else None
+    if text is None:
+        raise DemoFileError(
             f"{file.filename} holds no demonstrations (no data/env_args): give a file of `rf-agent collect`"
         )
-    try:
-        return json.loads(file["data"].attrs["env_args"])
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file.filename} is damaged (data/env_args is no JSON): collect it again") from error
+    with reading(file.filename, "data/env_args"):
+        values = json.loads(text)
+        return {**values}
 
 
 def demo_names(file: h5py.File) -> list[str]:
     """Complete demonstrations by task and seed: the order in which workers finished is of no account."""
-    data = file["data"]
-    # Files written by robomimic itself have no `complete`: they are closed when whole.
-    names = [name for name in data if isinstance(data[name], h5py.Group) and data[name].attrs.get("complete", True)]
-
-    def key(name: str) -> tuple[str, int, str]:
-        attributes = data[name].attrs
-        return str(attributes.get("task", "")), int(attributes.get("seed", 0)), name
-
-    return sorted(names, key=key)
+    keys = []
+    with reading(file.filename):
+        data = file["data"]
+        every = list(data)
+    for name in every:
+        with reading(file.filename, name):
+            attributes = data[name].attrs
+            # Files written by robomimic itself have no `complete`: they are closed when whole.
+            if isinstance(data[name], h5py.Group) and attributes.get("complete", True):
+                keys.append((str(attributes.get("task", "")), int(attributes.get("seed", 0)), name))
+    return [name for _, _, name in sorted(keys)]
 
 
 def problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
     """What is wrong with a demonstration, without the file's name; empty when it can be trained on."""
+    try:
+        return _problems(file, name, frame_stride)
+    except Exception:  # h5py's errors for damaged files are of many kinds
+        return ["it cannot be read, because the file is damaged"]
+
+
+def _problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
     group, found = file["data"][name], []
     for key in ("num_samples", "task", "instruction"):
         if key not in group.attrs:
@@ -140,15 +150,12 @@ def problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != frames or images.shape[3] != 3:
             expected_shape = f"({frames}, H, W, 3)"
             found.append(f"obs/{view} is {images.dtype} {images.shape}, expected uint8 {expected_shape}")
-    try:
-        for key in expected:
-            values = group[key][:]
-            if not np.isfinite(values).all():
-                found.append(f"{key} has NaN or infinite values")
-            elif key == "actions" and values.size and np.abs(values).max() > 1.0 + 1e-6:
-                found.append("actions lie outside [-1, 1]")
-    except OSError:
-        found.append("its arrays cannot be read")
+    for key in expected:
+        values = group[key][:]
+        if not np.isfinite(values).all():
+            found.append(f"{key} has NaN or infinite values")
+        elif key == "actions" and values.size and np.abs(values).max() > 1.0 + 1e-6:
+            found.append("actions lie outside [-1, 1]")
     if samples == 0:
         found.append("it is empty")
     if not group.attrs.get("success", True):
@@ -164,34 +171,30 @@ def check_demos(path: Path) -> None:
         FileNotFoundError: if there is none.
     """
     with open_hdf5(path) as file:
-        stride = int(env_args(file).get("frame_stride", 1))
+        stride = int(read_env_args(file).get("frame_stride", 1))
         names = demo_names(file)
         if not names:
-            raise ValueError(f"{path} holds no complete demonstration: collect some first")
+            raise DemoFileError(f"{path} holds no complete demonstration: collect some first")
         for name in names:
             if found := problems(file, name, stride):
-                raise ValueError(f"{path}: {name}: {found[0]}; delete that demonstration or collect the file again")
+                raise DemoFileError(f"{path}: {name}: {found[0]}; delete that demonstration or collect the file again")
 
 
 def iterate_demos(path: Path) -> Iterator[tuple[str, Demo]]:
     """Every complete demonstration of a store with its name, in `demo_names` order."""
     with open_hdf5(path) as file:
-        env_args(file)
+        read_env_args(file)
         for name in demo_names(file):
-            group = file["data"][name]
-            try:
-                yield (
-                    name,
-                    Demo(
-                        actions=group["actions"][:],
-                        actions_executed=group["actions_executed" if "actions_executed" in group else "actions"][:],
-                        robot_obs=group["obs/robot_obs"][:],
-                        frames={view: group[f"obs/{view}"][:] for view in VIEWS},
-                        attributes=dict(group.attrs),
-                    ),
+            with reading(path, name):
+                group = file["data"][name]
+                demo = Demo(
+                    actions=group["actions"][:],
+                    actions_executed=group["actions_executed" if "actions_executed" in group else "actions"][:],
+                    robot_obs=group["obs/robot_obs"][:],
+                    frames={view: group[f"obs/{view}"][:] for view in VIEWS},
+                    attributes=dict(group.attrs),
                 )
-            except OSError as error:
-                raise ValueError(f"{path}: {name} cannot be read: the file is damaged, collect it again") from error
+            yield name, demo
 
 
 @dataclass
@@ -215,15 +218,16 @@ def inspect(path: Path) -> Summary:
     Raises:
         FileNotFoundError, ValueError: if it cannot be read at all.
     """
-    with open_hdf5(path) as file:
-        arguments = env_args(file)
+    with open_hdf5(path) as file, reading(path):
+        arguments = read_env_args(file)
         names = demo_names(file)
         found: list[str] = []
         tasks: dict[str, dict[str, Any]] = {}
         for name in names:
             wrong = problems(file, name, int(arguments.get("frame_stride", 1)))
             found += [f"{name}: {text}" for text in wrong]
-            attributes = file["data"][name].attrs
+            with reading(path, name):
+                attributes = dict(file["data"][name].attrs)
             entry = tasks.setdefault(str(attributes.get("task", "?")), {"demos": 0, "samples": 0, "wordings": set()})
             entry["demos"] += 1
             entry["samples"] += int(attributes.get("num_samples", 0))

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rf_agent.demos.files import open_hdf5
-from rf_agent.demos.store import VIEWS, check_demos, demo_names, env_args, iterate_demos
+from rf_agent.demos.files import open_hdf5, reading
+from rf_agent.demos.store import VIEWS, check_demos, demo_names, iterate_demos, read_env_args
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class DemoSet:
         row = 0
         for path in paths:
             with open_hdf5(path) as file:
-                stride = int(env_args(file).get("frame_stride", 1))
+                stride = int(read_env_args(file).get("frame_stride", 1))
             for _, demo in iterate_demos(path):
                 count = len(demo.frames[VIEWS[0]])
                 for view, name in enumerate(VIEWS):
@@ -201,10 +201,11 @@ def window_indices(length: int, window: int) -> Tensor:
 
 def _count_frames(path: Path, n_action_steps: int) -> int:
     with open_hdf5(path) as file:
-        stride = int(env_args(file).get("frame_stride", 1))
+        stride = int(read_env_args(file).get("frame_stride", 1))
         if n_action_steps % stride:
             raise ValueError(
                 f"{path} holds a frame at every {stride} steps, but the policy observes every {n_action_steps}: "
                 f"collect with --frame-stride {n_action_steps} (or a divisor), or change head.n_action_steps"
             )
-        return sum(len(file["data"][name][f"obs/{VIEWS[0]}"]) for name in demo_names(file))
+        with reading(path):
+            return sum(len(file["data"][name][f"obs/{VIEWS[0]}"]) for name in demo_names(file))

@@ -122,7 +122,7 @@ class Execution:
             raise UserError(f"--ensemble is {self.ensemble}: give a finite number such as 0.01")
         if averages and steps * repeat > 1:
             raise UserError(
-                f"--ensemble needs an observation at every step, but the policy would observe every {steps * repeat} steps: "
+                f"--ensemble needs an observation at every step, but the policy would observe every {steps * repeat}: "
                 "leave --n-action-steps and --repeat out"
             )
         ensemble = self.ensemble if averages else head.ensemble if steps * repeat == 1 else None

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from rf_agent.config import ConfigError, LanguageConfig
 from rf_agent.nn.cross_attention import Conditioning
+from rf_agent.nn.model_config import model_config
 from rf_agent.nn.mosaic_gpt import MosaicGPT
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"mosaic_gpt": MosaicGPT}
@@ -29,7 +30,9 @@ def build_language_model(config: LanguageConfig) -> Any:
     if kind in OWN_MODELS:
         return OWN_MODELS[kind](**values)
     try:
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
+        return AutoModelForCausalLM.from_config(model_config(kind, values, "language.model"))
+    except ConfigError:
+        raise
     except Exception as error:  # transformers checks values in many places, each with errors of its own
         raise ConfigError(f"language.model cannot be built by transformers: {error}") from error
 

@@ -8,10 +8,11 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from rf_agent.config import ConfigError, VisionConfig
 from rf_agent.nn.clip_vit import ClipViT
+from rf_agent.nn.model_config import model_config
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"clip_vit": ClipViT}
 """Towers by `model_type` that `transformers` does not have in this form: their fields to the model."""
@@ -76,12 +77,12 @@ def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
     kind = values.pop("model_type", None)
     if kind is None:
         raise ConfigError("vision.model has no 'model_type'; name a vision model of transformers, such as 'resnet'.")
-    if "image_size" not in values:
-        values["image_size"] = image_size  # transformers ignores it where it has no meaning
     if kind in OWN_MODELS:
-        return OWN_MODELS[kind](**values)
+        return OWN_MODELS[kind](**{"image_size": image_size, **values})
     try:
-        return AutoModel.from_config(AutoConfig.for_model(kind, **values))
+        return AutoModel.from_config(model_config(kind, values, "vision.model", image_size=image_size))
+    except ConfigError:
+        raise
     except (ValueError, KeyError) as error:
         raise ConfigError(f"vision.model cannot be built by transformers: {error}") from error
 
@@ -99,11 +100,11 @@ def sine_cosine_grid(rows: int, columns: int, dim: int) -> Tensor:
     bands = dim // 4
     frequency = math.pi / max(rows, columns) * torch.logspace(0, math.log2(max(rows, columns)), bands, base=2.0)
 
-    def waves(count: int) -> Tensor:
+    def sines(count: int) -> Tensor:
         phase = (torch.arange(count)[:, None] + 0.5) * frequency  # (count, bands)
         return torch.cat((phase.sin(), phase.cos()), dim=1)
 
     table = torch.zeros(rows, columns, dim)
-    table[..., : 2 * bands] = waves(rows)[:, None]
-    table[..., 2 * bands : 4 * bands] = waves(columns)[None]
+    table[..., : 2 * bands] = sines(rows)[:, None]
+    table[..., 2 * bands : 4 * bands] = sines(columns)[None]
     return table.flatten(0, 1)

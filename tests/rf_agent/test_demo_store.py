@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from demo_files import make_demo, make_store
 
+from rf_agent.demos.files import DemoFileError
 from rf_agent.demos.store import append_demo, check_demos, create_store, demo_names, inspect, iterate_demos
+
+ARGUMENTS = {"env_id": "test", "frame_stride": 1}
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -74,3 +77,28 @@ def test_bad_demonstration_is_named(tmp_path, damage, message):
     with pytest.raises(ValueError, match=f"d.hdf5: demo_3: {message}"):
         check_demos(path)
     assert any(problem.startswith("demo_3") for problem in inspect(path).problems)
+
+
+def test_a_file_that_was_cut_off_anywhere_is_refused_by_name(tmp_path):
+    content = make_store(tmp_path / "whole.hdf5", demos=3, size=16).read_bytes()
+    path = tmp_path / "d.hdf5"
+    for length in range(0, len(content), len(content) // 150):
+        path.write_bytes(content[:length])
+        for function in (check_demos, inspect, lambda p: dict(iterate_demos(p)), lambda p: create_store(p, ARGUMENTS)):
+            with pytest.raises(DemoFileError, match="d.hdf5 .*again") as error:
+                function(path)
+            assert "\n" not in str(error.value)
+
+
+def test_a_damaged_demonstration_is_named_with_the_way_out(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=3)
+    with h5py.File(path) as file:
+        place = h5py.h5o.get_info(file["data/demo_1/actions"].id).addr
+    content = bytearray(path.read_bytes())
+    content[place : place + 16] = bytes(16)
+    path.write_bytes(content)
+    with pytest.raises(DemoFileError, match="d.hdf5: demo_1.* damaged.*delete that demonstration or collect"):
+        check_demos(path)
+    with pytest.raises(DemoFileError, match="d.hdf5: demo_1 cannot be read.* damaged"):
+        dict(iterate_demos(path))
+    assert any("demo_1" in problem for problem in inspect(path).problems)

@@ -14,9 +14,13 @@ TINY = "roboflamingo-tiny"
 def test_what_is_not_given_is_as_in_the_checkpoint():
     own = load_policy(TINY).config.head
     resolved = Execution().resolved(TINY)
-    assert (resolved.n_action_steps, resolved.repeat, resolved.ensemble) == (own.execute, own.repeat, own.ensemble)
+    assert (resolved.n_action_steps, resolved.repeat, resolved.ensemble) == (
+        own.n_action_steps,
+        own.repeat,
+        own.ensemble,
+    )
     assert Execution().changes(TINY) == {}
-    assert Execution(n_action_steps=own.execute).changes(TINY) == {}
+    assert Execution(n_action_steps=own.n_action_steps).changes(TINY) == {}
 
 
 def test_a_policy_acts_as_it_was_told():
