@@ -76,6 +76,7 @@ def test_options_of_the_environment_are_passed_on_and_checked():
 
 
 def test_it_is_made_again_from_its_spec():
+    pytest.importorskip("pybullet")
     env = LeRobotObservation(gym.make("rf_envs:rf/PlayTableD-v0", image_size=(64, 48)), cameras=("top", "wrist"))
     again = gym.make(env.spec)
     assert again.observation_space == env.observation_space

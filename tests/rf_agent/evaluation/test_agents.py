@@ -27,7 +27,7 @@ def test_a_policy_acts_as_it_was_told():
     head = load_policy(TINY, "cpu", Execution(n_action_steps=1, repeat=2)).config.head
     assert (head.n_action_steps, head.repeat, head.ensemble) == (1, 2, None)
     head = load_policy(TINY, "cpu", Execution(ensemble=0.1)).config.head
-    assert (head.look_every, head.ensemble) == (1, 0.1)
+    assert (head.replan_every, head.ensemble) == (1, 0.1)
     assert str(load_policy(TINY, "cpu", Execution(dtype="bfloat16")).dtype) == "torch.bfloat16"
 
 

@@ -140,6 +140,7 @@ def test_the_window_shows_the_caption(make, monkeypatch):
 
 
 def test_gymnasiums_record_video_films_the_caption(tmp_path):
+    pytest.importorskip("pybullet")
     pytest.importorskip("moviepy", reason="RecordVideo needs moviepy: pip install 'roboflamingo-agent[video]'")
     imageio = pytest.importorskip("imageio.v3")
     films = {}
