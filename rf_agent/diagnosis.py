@@ -104,6 +104,12 @@ def environments(calvin_root: Path | None = None) -> Iterable[Finding]:
         env = gymnasium.make(DEFAULT_ENV, disable_env_checker=True)
     except ModuleNotFoundError as error:  # Gymnasium's own, about the one that says what is missing
         raise error.__cause__ or error from None
+    except ImportError as error:
+        if importlib.util.find_spec("pybullet") is not None:
+            raise
+        detail, _, remedy = str(error).partition(": ")  # the environments say what is missing, then the ways out
+        yield Finding(PLAY_TABLE, "missing", detail, remedy)
+        return
     for finding in env.unwrapped.diagnose(calvin_root):  # type: ignore[attr-defined]
         yield Finding(**finding)
 
@@ -205,13 +211,20 @@ def packages() -> Iterable[Finding]:
         module = MODULES.get(name, name.replace("-", "_"))
         try:
             if importlib.util.find_spec(module) is None:
-                yield Finding(name, "missing", f"for {purpose}", f"pip install {name}")
+                yield Finding(name, "missing", f"for {purpose}", _install(name))
                 continue
             if name in REQUIRED and name != "pybullet":  # which prints; the play table has tried it
                 importlib.import_module(module)
             yield Finding(name, "ok", importlib.metadata.version(name))
         except Exception as error:  # a compiled package breaks in its own ways
             yield Finding(name, "broken", _one_line(error), f"pip install --force-reinstall {name}")
+
+
+def _install(package: str) -> str:
+    """How to get a package that is missing."""
+    if package == "pybullet" and sys.version_info >= (3, 12):  # no wheel
+        return "use Python 3.11, or compile it: pip install 'roboflamingo-agent[pybullet]'"
+    return f"pip install {package}"
 
 
 def _blank_observation() -> dict[str, np.ndarray]:
