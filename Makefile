@@ -1,6 +1,6 @@
 # make demo    install into .venv and watch the bundled policy at work
 # make test    the tests                     make check   lint, types and the tests
-# PyBullet has wheels for Python 3.10 and 3.11. On 3.12 and 3.13 everything but the simulators is installed and tested.
+# PyBullet has wheels for Python 3.10 and 3.11. On newer ones everything but the simulators is installed and tested.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3.13 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN = $(VENV)/bin

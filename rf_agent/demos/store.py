@@ -47,9 +47,11 @@ def create_store(path: Path, env_args: dict[str, Any]) -> None:
     Raises:
         ValueError: if the file is damaged or was begun with other settings.
     """
-    with open_hdf5(path, "a") as file, reading(path):
-        if "data" not in file:
-            if len(file):
+    with open_hdf5(path, "a") as file:
+        with reading(path):
+            is_new, is_empty = "data" not in file, not len(file)
+        if is_new:
+            if not is_empty:
                 raise DemoFileError(f"{path} holds something other than demonstrations: give another --output")
             file.create_group("data").attrs["env_args"] = json.dumps(env_args)
             return
@@ -61,8 +63,10 @@ def create_store(path: Path, env_args: dict[str, Any]) -> None:
                 f"{path} was begun with {key} {stored.get(key)!r}, not {env_args[key]!r}: give the same "
                 "settings to continue, or another --output"
             )
-        data = file["data"]
-        for name in [name for name in data if not data[name].attrs.get("complete", False)]:
+        with reading(path):
+            data = file["data"]
+            incomplete = [name for name in data if not data[name].attrs.get("complete", False)]
+        for name in incomplete:
             del data[name]
 
 
@@ -101,9 +105,8 @@ def read_env_args(file: h5py.File) -> dict[str, Any]:
         raise DemoFileError(
             f"{file.filename} holds no demonstrations (no data/env_args): give a file of `rf-agent collect`"
         )
-    with reading(file.filename, "data/env_args"):
-        values = json.loads(text)
-        return {**values}
+    with reading(file.filename):
+        return dict(json.loads(text))
 
 
 def demo_names(file: h5py.File) -> list[str]:
@@ -218,9 +221,11 @@ def inspect(path: Path) -> Summary:
     Raises:
         FileNotFoundError, ValueError: if it cannot be read at all.
     """
-    with open_hdf5(path) as file, reading(path):
+    with open_hdf5(path) as file:
         arguments = read_env_args(file)
         names = demo_names(file)
+        with reading(path):
+            total = len(file["data"])
         found: list[str] = []
         tasks: dict[str, dict[str, Any]] = {}
         for name in names:
@@ -241,7 +246,7 @@ def inspect(path: Path) -> Summary:
             env_args=arguments,
             demos=len(names),
             samples=sum(entry["samples"] for entry in tasks.values()),
-            incomplete=len(file["data"]) - len(names),
+            incomplete=total - len(names),
             tasks=dict(sorted(tasks.items())),
             problems=found,
         )

@@ -121,9 +121,12 @@ def _steps_per_second(env: Any, steps: int) -> float:
 
 def policy(env_id: str, model: Any, repeats: int, steps: int, renderer: str | None = None) -> list[Speed]:
     """Milliseconds of `act` at an observation step and at a queued action, and steps/s with the simulator."""
+    with Environments() as environments:
+        return _policy(_open(environments, env_id, model.config.head.replan_every, renderer), model, repeats, steps)
+
+
+def _policy(env: Any, model: Any, repeats: int, steps: int) -> list[Speed]:
     replan_every = model.config.head.replan_every
-    environments = Environments()
-    env = _open(environments, env_id, replan_every, renderer)
     observation, _ = env.reset(seed=0)
 
     def latency(phase: int) -> float:
@@ -149,9 +152,7 @@ def policy(env_id: str, model: Any, repeats: int, steps: int, renderer: str | No
     speeds = [_repeated("policy, an observation step", "ms", repeats, lambda: latency(0))]
     if replan_every > 1:
         speeds.append(_repeated("policy, a queued action", "ms", repeats, lambda: latency(1)))
-    speeds.append(_repeated("simulator and policy", "steps/s", repeats, together))
-    environments.close()
-    return speeds
+    return [*speeds, _repeated("simulator and policy", "steps/s", repeats, together)]
 
 
 def training(model: Any, repeats: int, batch_size: int = 8) -> Speed:

@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class StepTime:
-    """A observation step of several environments at once: median, lowest and highest time of all its repeats."""
+    """An observation step of several environments at once: median, lowest and highest time of all its repeats."""
 
     environments: int
     milliseconds: float

@@ -133,7 +133,7 @@ class Flamingo(nn.Module):
             return self.lang_encoder.base_model(
                 input_ids=tokens, attention_mask=mask, use_cache=False
             ).last_hidden_state
-        except EarlyExit as halted:
-            return halted.args[0]
+        except EarlyExit as early:
+            return early.args[0]
         finally:
             now.media, now.sees, now.early_exit = None, None, False

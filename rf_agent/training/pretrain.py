@@ -14,8 +14,8 @@ from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.loop import Loop
-from rf_agent.training.settings import PretrainConfig, choose_device, command, prepare_output
-from rf_agent.training.vl_objective import PretrainObjective
+from rf_agent.training.settings import choose_device, command, prepare_output
+from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
 
 @dataclass

@@ -62,32 +62,6 @@ class LoopConfig:
             raise ValueError("validation_fraction, ema_decay and warmup are shares: give numbers from 0 to below 1")
 
 
-@dataclass(kw_only=True)
-class PretrainConfig(LoopConfig):
-    """Pre-train a small vision-language model on pictures of the table."""
-
-    pictures: tuple[Path, ...]
-    """Picture files (HDF5)."""
-    preset: str = "roboflamingo-tiny"
-    """Name of the policy's configuration."""
-    init: str | None = None
-    """Checkpoint directory to go on from instead of random weights."""
-    batch_size: int = 48
-    """Pictures of a step."""
-    positions_per_image: int = 4
-    """Places asked for in each picture of a step (most of the cost; one caption or question comes on top)."""
-    language_weight: float = 0.1
-    """Weight of captions and answers relative to places."""
-    scene_weight: float = 0.5
-    """Weight of reading the whole scene from vision tokens and from media tokens, relative to places."""
-    vision_warmup: float = 0.3
-    """Share of the run in which only tower and resampler learn, by reading the scene from their tokens."""
-    color_jitter: float = 0.1
-    """Strength of the random changes of light and colour."""
-    evaluation_images: int = 256
-    """Held-out pictures that are evaluated, at most."""
-
-
 def choose_device(config: LoopConfig) -> torch.device:
     """The device to compute on; also sets the number of threads. Raises ValueError if it is not there."""
     if config.threads is not None:

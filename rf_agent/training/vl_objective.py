@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ from rf_agent.nn.losses import next_token_loss, position_loss, token_accuracy
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.tokenizer import IMAGE, encode, pad, prompt
-from rf_agent.training.settings import PretrainConfig
+from rf_agent.training.settings import LoopConfig
 
 MAX_TOKENS = 64
 HAND_WEIGHT = 0.5
@@ -37,6 +39,32 @@ HAND_WEIGHT = 0.5
 
 HAND = slice(TARGETS["gripper"].start, TARGET_SIZE)
 """Columns of a place target that say where the gripper is; they are the same for all things of a picture."""
+
+
+@dataclass(kw_only=True)
+class PretrainConfig(LoopConfig):
+    """Pre-train a small vision-language model on pictures of the table."""
+
+    pictures: tuple[Path, ...]
+    """Picture files (HDF5)."""
+    preset: str = "roboflamingo-tiny"
+    """Name of the policy's configuration."""
+    init: str | None = None
+    """Checkpoint directory to go on from instead of random weights."""
+    batch_size: int = 48
+    """Pictures of a step."""
+    positions_per_image: int = 4
+    """Places asked for in each picture of a step (most of the cost; one caption or question comes on top)."""
+    language_weight: float = 0.1
+    """Weight of captions and answers relative to places."""
+    scene_weight: float = 0.5
+    """Weight of reading the whole scene from vision tokens and from media tokens, relative to places."""
+    vision_warmup: float = 0.3
+    """Share of the run in which only tower and resampler learn, by reading the scene from their tokens."""
+    color_jitter: float = 0.1
+    """Strength of the random changes of light and colour."""
+    evaluation_images: int = 256
+    """Held-out pictures that are evaluated, at most."""
 
 
 class SceneHead(nn.Module):

@@ -5,9 +5,9 @@ policy.save_pretrained("m-3b-ift/")
 """
 
 from rf_agent.weights.files import ConversionError
-from rf_agent.weights.live import from_open_flamingo
+from rf_agent.weights.live import from_live_openflamingo
 from rf_agent.weights.openflamingo import from_openflamingo
 from rf_agent.weights.report import Report
 from rf_agent.weights.roboflamingo import from_roboflamingo
 
-__all__ = ["ConversionError", "Report", "from_open_flamingo", "from_openflamingo", "from_roboflamingo"]
+__all__ = ["ConversionError", "Report", "from_live_openflamingo", "from_openflamingo", "from_roboflamingo"]

@@ -24,7 +24,7 @@ from rf_agent.weights.report import Report, Source
 MODEL = "the open_flamingo model"
 
 
-def from_open_flamingo(
+def from_live_openflamingo(
     model: Any,
     tokenizer: Any,
     *,

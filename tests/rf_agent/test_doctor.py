@@ -146,3 +146,15 @@ def test_packages_that_are_absent_or_broken_are_told_apart(monkeypatch, tmp_path
     assert packages["h5py"].state == "broken" and "libhdf5" in packages["h5py"].detail
     assert packages["tensorboard"].state == "missing" and packages["tensorboard"].remedy == "pip install tensorboard"
     assert packages["torch"].state == "ok"
+
+
+def test_without_pybullet_the_play_table_is_missing_with_the_ways_out(monkeypatch):
+    def refuse(*arguments, **options):
+        raise ImportError("the play table needs PyBullet, which is not installed: use another Python")
+
+    monkeypatch.setattr(gym, "make", refuse)
+    monkeypatch.setitem(sys.modules, "pybullet", None)
+    (table,) = diagnosis.environments()
+    assert (table.state, table.remedy) == ("missing", "use another Python")
+    assert table.detail == "the play table needs PyBullet, which is not installed"
+    assert found(diagnosis.packages())["pybullet"].state == "missing"

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rf_agent.config import HeadConfig
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.tokenizer import add_flamingo_tokens, load_tokenizer
-from rf_agent.weights import ConversionError, from_open_flamingo
+from rf_agent.weights import ConversionError, from_live_openflamingo
 
 LAYERS = {
     "neox": "gpt_neox.layers",
@@ -121,7 +121,7 @@ def flamingo(request, tmp_path, monkeypatch):
 @torch.no_grad()
 def test_live_model_and_policy_read_the_same(flamingo, tmp_path):
     model, tokenizer = flamingo
-    policy, _ = from_open_flamingo(model, tokenizer, head=HEAD, views=("rgb_static",))
+    policy, _ = from_live_openflamingo(model, tokenizer, head=HEAD, views=("rgb_static",))
     pixels = torch.randn(2, 1, 3, 28, 28)
     tokens, mask = policy.tokenize(["push it", "open the drawer"])
     theirs = model(pixels[:, :, None], tokens, attention_mask=mask)
@@ -134,4 +134,4 @@ def test_live_model_and_policy_read_the_same(flamingo, tmp_path):
 
 def test_other_models_are_refused():
     with pytest.raises(ConversionError, match="a Linear was given, but a Flamingo"):
-        from_open_flamingo(nn.Linear(2, 2), None)
+        from_live_openflamingo(nn.Linear(2, 2), None)
