@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rf_envs.benchmark.chains import CHAIN_LENGTH, NUM_CHAINS, chain, initial_state
+from rf_envs.benchmark.chains import CHAIN_LENGTH, NUM_CHAINS, Chain, chain, initial_state
 from rf_envs.benchmark.start_states import restore
 from rf_envs.benchmark.tasks import is_done
+from rf_envs.errors import check_choice
 from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import Simulator
 from rf_envs.table import TableEnv
@@ -18,10 +19,14 @@ class ChainEnv(TableEnv):
     Each sub-task gives reward 1 on the step that fulfils it, and the next one is asked for on that same step:
     its instruction is in the observation returned. The episode terminates after the fifth and is truncated
     when a sub-task runs out of its ``max_steps``, so its return is CALVIN's sequence length.
-    ``info`` also has ``subtask`` (its index), ``completed`` and ``chain``. ``reset(options=...)`` takes ``chain`` (0 to
-    999, drawn if not given), ``robot_obs`` and ``scene_obs``,
-    which replace the chain's own start. The arguments are those of `TableEnv`; ``tasks`` has no effect, and
-    ``annotations`` may also be a file with a sentence for each sub-task of each chain.
+    ``info`` also has ``subtask`` (its index), ``completed`` and ``chain``. ``reset(options=...)`` takes ``chain`` (its
+    index, drawn if not given), ``robot_obs`` and ``scene_obs``, which replace the chain's own start.
+
+    Args:
+        chains: "evaluation" (CALVIN's 1000) or "training" (2^31 others, drawn by the same rules, with other places and
+            angles of the blocks at the start): what is learned from must not be what is measured on.
+        arguments: those of `TableEnv`; ``tasks`` has no effect, and ``annotations`` may also be a file with a sentence
+            for each sub-task of each evaluation chain.
     """
 
     reset_options: ClassVar[tuple[str, ...]] = ("chain", "robot_obs", "scene_obs")
@@ -30,6 +35,15 @@ class ChainEnv(TableEnv):
     _subtasks: tuple[str, ...] = ()
     _completed = 0
 
+    def __init__(self, *args: Any, chains: str = "evaluation", **arguments: Any):
+        self._trains = check_choice("kind of chains", chains, ("evaluation", "training")) == "training"
+        super().__init__(*args, **arguments)
+        if self._trains and self._annotations.by_chain:
+            raise ValueError(
+                "The annotations have a sentence for each sub-task of the evaluation chains, but the training chains "
+                "were asked for; leave out annotations= or chains=."
+            )
+
     @property
     def _max_episode_steps(self) -> int:
         return CHAIN_LENGTH * self._max_steps
@@ -37,13 +51,23 @@ class ChainEnv(TableEnv):
     def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
         checked = super()._check_options(options)
         if "chain" in checked:
-            chain(checked["chain"])
+            self._drawn(checked["chain"])
         return checked
 
+    def _drawn(self, index: int) -> tuple[Chain, int | None]:
+        """A chain by its index, and the seed of its start where that is not CALVIN's."""
+        if self._trains:
+            # drawing chains is not needed to be evaluated on the shipped ones
+            from rf_envs.benchmark.chain_generator import training_chain
+
+            return training_chain(index)
+        return chain(index), None
+
     def _begin_episode(self, simulator: Simulator, options: dict[str, Any]) -> None:
-        self._chain = int(options.get("chain", self.np_random.integers(NUM_CHAINS)))
-        state, subtasks = chain(self._chain)
-        robot_obs, scene_obs = initial_state(state, SCENES[self.scene])
+        drawn = self.np_random.integers(2**31 if self._trains else NUM_CHAINS)
+        self._chain = int(options.get("chain", drawn))
+        (state, subtasks), seed = self._drawn(self._chain)
+        robot_obs, scene_obs = initial_state(state, SCENES[self.scene], seed)
         robot_obs, scene_obs = options.get("robot_obs", robot_obs), options.get("scene_obs", scene_obs)
         self._state = restore(simulator, robot_obs, scene_obs)
         self._subtasks, self._completed = tuple(subtasks), 0

@@ -1,4 +1,4 @@
-"""`rf-agent collect`: expert demonstrations into an HDF5 file."""
+"""`rf-agent collect`: demonstrations into an HDF5 file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ def run(args: Args) -> None:
         for task, number in report.demos.items():
             failed = report.failures.get(task, 0)
             reporter.log(f"  {task:<28} {number:4d} demos" + (f", {failed} failed attempts left out" if failed else ""))
+        lost = {task: number for task, number in report.failures.items() if task not in report.demos}
+        for task, number in lost.items():
+            reporter.log(f"  {task:<28}    0 demos, {number} failed attempts left out")
         reporter.log(f"{report.output}: {sum(report.demos.values())} demonstrations, {report.samples} new steps")
     if report.missing:
         names = ", ".join(report.missing)

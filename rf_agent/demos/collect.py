@@ -1,4 +1,4 @@
-"""Collection of demonstrations: worker processes run the expert, this process writes what succeeded."""
+"""Collection of demonstrations: worker processes play episodes, this process writes what succeeded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from rf_agent.demos.episodes import EpisodeSettings, demonstrate
 from rf_agent.demos.files import open_hdf5, reading
-from rf_agent.demos.noise import ActionNoise
-from rf_agent.demos.store import VIEWS, Demo, append_demo, create_store
+from rf_agent.demos.store import Demo, append_demos, create_store
 from rf_agent.environments import Environments
+from rf_agent.errors import UserError
+from rf_agent.evaluation.agents import PolicyAgent, fingerprint, load_policy
 from rf_agent.progress import Reporter, Silent
 from rf_agent.workers import run_jobs
 
@@ -26,16 +28,27 @@ class CollectConfig:
 
     output: Path
     """HDF5 file to write; a file begun with the same settings is continued."""
-    env: str = "rf/PlayTableD-v0"
-    """Environment of single tasks."""
+    env: tuple[str, ...] = ("rf/PlayTableD-v0",)
+    """Environments, of single tasks or of chains; with several, each gives as many demonstrations."""
     episodes_per_task: int = 50
-    """Successful demonstrations wanted of every task."""
+    """Environments of single tasks: successful demonstrations wanted of every task."""
     tasks: tuple[str, ...] = ()
-    """Names of the tasks; all that the environment offers to the expert if none is given."""
+    """Environments of single tasks: names of the tasks; all that the environment offers to the expert if none is
+    given."""
+    chains: int = 100
+    """Environments of chains: training chains to play in each. Every sub-task that succeeds is a demonstration, which
+    begins where the one before it ended."""
+    policy: str | None = None
+    """A checkpoint directory or bundled name that acts in place of the expert, while the expert labels every state
+    (DAgger): what it does wrong is what it has to learn."""
+    beta: float = 0.0
+    """With a policy: share of the episodes in which the expert acts nevertheless."""
+    patience: int = 120
+    """With a policy: steps of a task after which the expert takes over and finishes it."""
     workers: int = 2
     """Processes that simulate and render."""
     seed: int = 0
-    """Seed of scenes, wordings and noise; other seeds give other demonstrations."""
+    """Seed of scenes, instructions and noise; other seeds give other demonstrations."""
     frame_stride: int = 3
     """Cameras are rendered and stored at every n-th step, as often as the policy observes."""
     image_size: int | None = None
@@ -43,7 +56,7 @@ class CollectConfig:
     noise: float = 1.0
     """Strength of the disturbances whose recovery is demonstrated; 0 for none."""
     attempts: int = 8
-    """Scenes tried for one demonstration before it is given up."""
+    """Environments of single tasks: scenes tried for one demonstration before it is given up."""
 
 
 @dataclass
@@ -52,9 +65,9 @@ class CollectReport:
 
     output: Path
     demos: dict[str, int]
-    """Successful demonstrations of each task now in the file."""
+    """Demonstrations of each task now in the file."""
     failures: dict[str, int] = field(default_factory=dict)
-    """Failed attempts of this run, by task; not stored."""
+    """Failed attempts of this run, by task; not stored. A chain ends with the first."""
     missing: dict[str, int] = field(default_factory=dict)
     """Demonstrations given up after `attempts`, by task."""
     samples: int = 0
@@ -64,163 +77,187 @@ class CollectReport:
 @dataclass(frozen=True)
 class _Job:
     env: str
-    task: str
-    episode: int
+    task: str | None  # None: a chain
+    number: int  # of the demonstration of that task, or of the chain
     seed: int
-    frame_stride: int
-    image_size: int | None
-    noise: float
     attempts: int
+    settings: EpisodeSettings
+    policy: str | None
+
+
+@dataclass
+class _Result:
+    demos: list[Demo]
+    failures: Counter[str]
+    """Tasks of the attempts that failed."""
 
 
 def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectReport:
-    """Bring `config.output` to `episodes_per_task` successful demonstrations of each task.
+    """Bring `config.output` to `episodes_per_task` demonstrations of each task, or to those of `chains` chains.
 
-    Every demonstration depends on the settings, its task and its number alone: workers, interruptions and later
-    extensions (more episodes, more tasks) change nothing about it. A failed attempt is repeated in another scene.
+    Every demonstration depends on the settings and its number alone: workers, interruptions and later extensions (more
+    episodes, tasks or chains) change nothing about it. A failed attempt at a single task is repeated in another scene.
+    A chain of which a sub-task fails ends there, and what came before is kept.
 
     Raises:
-        ValueError: for unknown tasks or environments, impossible settings, or a file begun with other
-            settings.
+        ValueError: for unknown tasks or environments, impossible settings, a policy that does not fit the environment,
+            or a file begun with other settings.
+        OSError: the disk is full.
         RuntimeError: if a worker process dies (run again to go on).
     """
-    for name in ("episodes_per_task", "workers", "frame_stride", "image_size", "attempts"):
+    _check(config)
+    reporter = reporter or Silent()
+    jobs, description = _survey(config)
+    create_store(config.output, description)
+    held = _held(config.output)
+    due = [job for job in jobs if (job.env, job.task, job.number) not in held]
+    failures: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
+    samples, tried, begun = 0, 0, len(jobs) - len(due)
+    for count, (job, result) in enumerate(run_jobs(_demonstrate, due, config.workers, Environments), start=begun + 1):
+        failures += result.failures
+        if result.demos:
+            append_demos(config.output, result.demos)
+        elif job.task is not None:
+            missing[job.task] += 1
+        samples += sum(len(demo.actions) for demo in result.demos)
+        tried += len(result.demos) + result.failures.total()
+        success = 1 - failures.total() / max(tried, 1)
+        unit = "demos" if job.task else "chains"
+        reporter.update(count / len(jobs), f"{count}/{len(jobs)} {unit}, {success:.0%} of the attempts succeed")
+    demos = _counts(config.output)
+    return CollectReport(config.output, demos, dict(failures), dict(missing), samples)
+
+
+def _check(config: CollectConfig) -> None:
+    for name in ("episodes_per_task", "chains", "workers", "frame_stride", "image_size", "attempts", "patience"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}: give 1 or more")
     if config.noise < 0:
         raise ValueError(f"noise is {config.noise}: give 0 or more")
-    reporter = reporter or Silent()
-    tasks, description = _survey(config)
-    create_store(config.output, description)
-    held = _held(config.output)
-    jobs = [
-        _Job(
-            config.env,
-            task,
-            episode,
-            config.seed,
-            config.frame_stride,
-            config.image_size,
-            config.noise,
-            config.attempts,
-        )
-        for episode in range(config.episodes_per_task)  # task by task inside: a file cut short is balanced
-        for task in tasks
-        if (task, episode) not in held
-    ]
-    demos = Counter(task for task, episode in held if task in tasks)
-    failures: Counter[str] = Counter()
-    missing: Counter[str] = Counter()
-    samples, total = 0, len(tasks) * config.episodes_per_task
-    before = total - len(jobs)
-    for count, (job, (demo, failed)) in enumerate(run_jobs(_demonstrate, jobs, config.workers, Environments), start=1):
-        failures[job.task] += failed
-        if demo is None:
-            missing[job.task] += 1
-        else:
-            append_demo(config.output, demo)
-            demos[job.task] += 1
-            samples += len(demo.actions)
-        tried = count + failures.total() - missing.total()
-        success = (count - missing.total()) / max(tried, 1)
-        reporter.update((before + count) / total, f"{before + count}/{total} demos, expert {success:.0%}")
-    return CollectReport(
-        config.output,
-        {task: demos[task] for task in tasks},
-        {task: number for task, number in failures.items() if number},
-        {task: number for task, number in missing.items() if number},
-        samples,
-    )
+    if not 0 <= config.beta <= 1:
+        raise ValueError(f"beta is {config.beta}: give a share from 0 to 1")
+    if config.beta and config.policy is None:
+        raise ValueError(f"beta is {config.beta}, but no policy acts: give --policy too")
+    if not config.env:
+        raise ValueError("no environment was given: name one or more with --env")
 
 
-def _survey(config: CollectConfig) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The tasks to collect and the store's `env_args`, asking an environment in this process."""
-    with Environments() as environments:
-        return _ask(_environment(environments, config.env, config.frame_stride), config)
-
-
-def _ask(env: Any, config: CollectConfig) -> tuple[tuple[str, ...], dict[str, Any]]:
-    env.reset(seed=config.seed)  # the simulator is made at the first reset, and only then names its renderer
-    offered = tuple(env.unwrapped.expert().tasks)
-    unknown = [task for task in config.tasks if task not in offered]
-    if unknown:
-        raise ValueError(f"the expert cannot demonstrate {unknown[0]!r}: choose among {', '.join(offered)}")
+def _survey(config: CollectConfig) -> tuple[list[_Job], dict[str, Any]]:
+    """All that is to be played, and the store's `env_args`, asking the environments in this process."""
+    jobs: list[_Job] = []
+    scenes, renderer = [], ""
+    for env_id in dict.fromkeys(config.env):
+        with Environments() as environments:
+            env = _environment(environments, env_id, config.frame_stride)
+            _, info = env.reset(seed=config.seed)  # the simulator is made at the first reset, and names its renderer
+            if config.policy is not None:
+                _fit(config.policy, env, env_id, config.frame_stride)
+            jobs += _jobs(config, env_id, _tasks(config, env) if "chain" not in info else None)
+            scenes.append(env.unwrapped.scene)
+            renderer = env.unwrapped.renderer
     description = {
-        "env_name": config.env,  # robomimic's names for it
+        "env_name": jobs[0].env,  # robomimic's names for it
         "type": 2,
         "env_kwargs": {},
-        "env_id": config.env,
-        "scene": env.unwrapped.scene,
-        "renderer": env.unwrapped.renderer,
+        "env_id": jobs[0].env,
+        "scene": scenes[0],
+        "renderer": renderer,
         "frame_stride": config.frame_stride,
         "version": FORMAT_VERSION,
         "image_size": config.image_size,
         "noise": config.noise,
         "seed": config.seed,
     }
-    return config.tasks or offered, description
+    if config.policy is not None:
+        description |= {"policy": fingerprint(config.policy), "beta": config.beta, "patience": config.patience}
+    # Number by number, in turns: a collection that is cut short is balanced.
+    return sorted(jobs, key=lambda job: job.number), description
 
 
-def _held(path: Path) -> set[tuple[str, int]]:
-    """(task, episode) of the demonstrations that a store already holds."""
-    with open_hdf5(path) as file:
-        with reading(path):
-            groups = file["data"].values()
-            return {(str(group.attrs["task"]), int(group.attrs["episode"])) for group in groups}
+def _tasks(config: CollectConfig, env: Any) -> tuple[str, ...]:
+    offered = tuple(env.unwrapped.expert().tasks)
+    unknown = [task for task in config.tasks if task not in offered]
+    if unknown:
+        raise ValueError(f"the expert cannot demonstrate {unknown[0]!r}: choose among {', '.join(offered)}")
+    return config.tasks or offered
+
+
+def _jobs(config: CollectConfig, env_id: str, tasks: tuple[str, ...] | None) -> list[_Job]:
+    """The jobs of one environment; `tasks` is None for one of chains."""
+    if tasks is None and config.tasks:
+        raise ValueError(f"{env_id} plays chains: give --chains instead of --tasks")
+    settings = EpisodeSettings(config.frame_stride, config.image_size, config.noise, config.patience)
+    numbers = range(config.chains if tasks is None else config.episodes_per_task)
+    jobs = []
+    for number in numbers:
+        for task in (None,) if tasks is None else tasks:
+            draw = np.random.default_rng([config.seed, zlib.crc32(f"{env_id} {task}".encode()), number])
+            policy = None if config.policy is None or draw.random() < config.beta else config.policy
+            jobs.append(_Job(env_id, task, number, config.seed, config.attempts, settings, policy))
+    return jobs
+
+
+def _fit(policy: str, env: Any, env_id: str, frame_stride: int) -> None:
+    """Refuse a policy that cannot act in an environment as it is recorded."""
+    config = load_policy(policy).config
+    cameras = [key for key, space in env.observation_space.items() if len(space.shape) == 3]
+    lacking = [view for view in config.views if view not in cameras]
+    if lacking:
+        raise UserError(
+            f"the policy {policy!r} sees the camera {lacking[0]!r}, which {env_id} does not have (it has "
+            f"{', '.join(cameras)}): give a policy that was trained on these cameras"
+        )
+    if config.head.replan_every % frame_stride:
+        raise UserError(
+            f"the policy {policy!r} observes every {config.head.replan_every} steps, but frames are drawn every "
+            f"{frame_stride}: give a --frame-stride that divides it"
+        )
+
+
+def _held(path: Path) -> set[tuple[str, str | None, int]]:
+    """What a store already holds: (environment, task, number), or (environment, None, chain)."""
+    with open_hdf5(path) as file, reading(path):
+        found: set[tuple[str, str | None, int]] = set()
+        for group in file["data"].values():
+            attributes = group.attrs
+            task = None if "chain" in attributes else str(attributes["task"])
+            found.add((str(attributes["env_id"]), task, int(attributes["episode"])))
+        return found
+
+
+def _counts(path: Path) -> dict[str, int]:
+    """Demonstrations of each task in a store."""
+    with open_hdf5(path) as file, reading(path):
+        counted = Counter(str(group.attrs["task"]) for group in file["data"].values())
+    return dict(sorted(counted.items()))
 
 
 def _environment(environments: Environments, env_id: str, frame_stride: int) -> Any:
-    return environments.get(env_id, render_every=frame_stride, instructions="training")
+    chains = {"chains": "training"} if "Chain" in env_id else {}
+    return environments.get(env_id, render_every=frame_stride, instructions="training", **chains)
 
 
-def _demonstrate(environments: Environments, job: _Job) -> tuple[Demo | None, int]:
-    """A successful demonstration, or None, and the number of attempts that failed."""
-    for attempt in range(job.attempts):
-        key = [job.seed, zlib.crc32(job.task.encode()), job.episode, attempt]
-        demo = run_episode(environments, job, seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
-        if demo.attributes["success"]:
-            demo.attributes |= {"episode": job.episode, "attempt": attempt}
-            return demo, attempt
-    return None, job.attempts
-
-
-def run_episode(environments: Environments, job: _Job, seed: int) -> Demo:
-    """One episode of the expert under noise; its labels are the undisturbed actions."""
-    from rf_agent.preprocess import resize
-
-    env = _environment(environments, job.env, job.frame_stride)
-    noise = ActionNoise(job.noise, np.random.default_rng([seed, 1]))
-    observation, info = env.reset(seed=seed, options={"task": job.task})
-    instruction = info["instruction"]
-    expert = env.unwrapped.expert()
-    wanted: list[Any] = []
-    executed: list[Any] = []
-    robot_obs: list[Any] = []
-    frames: dict[str, list[Any]] = {view: [] for view in VIEWS}
-    done = False
-    while not done:
-        if len(wanted) % job.frame_stride == 0:
-            for view in VIEWS:
-                image = observation[view]
-                frames[view].append(image if job.image_size is None else resize(image, job.image_size))
-        action = np.clip(np.asarray(expert.act(), np.float32), -1.0, 1.0)
-        robot_obs.append(observation["robot_obs"])
-        wanted.append(action)
-        executed.append(noise(action))
-        observation, _, terminated, truncated, info = env.step(executed[-1])
-        done = terminated or truncated
-    return Demo(
-        actions=np.stack(wanted),
-        actions_executed=np.stack(executed),
-        robot_obs=np.stack(robot_obs).astype(np.float32),
-        frames={view: np.stack([np.asarray(image, np.uint8) for image in images]) for view, images in frames.items()},
-        attributes={
-            "task": job.task,
-            "instruction": instruction,
-            "seed": seed,
-            "scene": env.unwrapped.scene,
-            "success": bool(info["is_success"]),
-            "noise_level": noise.level,
-        },
-    )
+def _demonstrate(environments: Environments, job: _Job) -> _Result:
+    """What one job demonstrates, after as many attempts as it takes or may take."""
+    failures: Counter[str] = Counter()
+    for attempt in range(1 if job.task is None else job.attempts):
+        key = [job.seed, zlib.crc32((job.task or job.env).encode()), job.number, attempt]
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        env = _environment(environments, job.env, job.settings.frame_stride)
+        # Chains of other collection seeds are other chains, too.
+        options = {"chain": seed % 2**31} if job.task is None else {"task": job.task}
+        policy = None
+        if job.policy is not None:
+            agent = PolicyAgent(load_policy(job.policy))
+            agent.reset(env, seed)
+            policy = agent.act
+        demos, failed = demonstrate(env, seed, options, job.settings, policy)
+        if failed is not None:
+            failures[failed] += 1
+        if demos:
+            for demo in demos:
+                demo.attributes |= {"env_id": job.env, "episode": job.number, "attempt": attempt}
+            return _Result(demos, failures)
+    return _Result([], failures)

@@ -14,7 +14,8 @@ action.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 from rf_agent.demos.files import DemoFileError, open_hdf5, reading
 
 VIEWS = ("rgb_static", "rgb_gripper")
+SPARE_BYTES = 16 * 2**20
+"""Free space that a write leaves on the disk: HDF5 damages a file that it cannot finish."""
 
 
 @dataclass
@@ -70,31 +73,47 @@ def create_store(path: Path, env_args: dict[str, Any]) -> None:
             del data[name]
 
 
-def append_demo(path: Path, demo: Demo) -> str:
-    """Write one demonstration under the next free name, which is returned.
+def append_demos(path: Path, demos: Sequence[Demo]) -> list[str]:
+    """Write some demonstrations, all or none of them, under the next free names, which are returned.
 
     The attribute `complete` is set last, and the file is opened for this one write: an interruption (Ctrl-C) in the
-    middle of it leaves a group that readers skip, and a process killed at any other time a closed file. A kill within
+    middle of it leaves groups that readers skip, and a process killed at any other time a closed file. A kill within
     the milliseconds of the write itself can damage the file: HDF5 has no journal.
+
+    Raises:
+        OSError: the disk has no room for them; the file is as it was.
     """
+    needed = sum(array.nbytes for demo in demos for array in (demo.actions, demo.robot_obs, *demo.frames.values()))
+    if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
+        raise OSError(
+            f"the disk of {path} is full ({free / 2**20:.0f} MiB are free): what was collected is kept; make room and "
+            "start the same command again to go on"
+        )
     with open_hdf5(path, "r+") as file:
         data = file["data"]
-        name = f"demo_{1 + max((int(other.split('_')[1]) for other in data), default=-1)}"
-        group = data.create_group(name)
-        group.attrs["complete"] = False
-        group.create_dataset("actions", data=demo.actions, dtype=np.float32)
-        group.create_dataset("actions_executed", data=demo.actions_executed, dtype=np.float32)
-        group.create_dataset("obs/robot_obs", data=demo.robot_obs, dtype=np.float32)
-        for view, frames in demo.frames.items():
-            chunks = (1, *frames.shape[1:])
-            group.create_dataset(f"obs/{view}", data=frames, chunks=chunks, compression="gzip", compression_opts=1)
-        for key, value in demo.attributes.items():
-            group.attrs[key] = value
-        group.attrs["num_samples"] = len(demo.actions)
+        first = 1 + max((int(other.split("_")[1]) for other in data), default=-1)
+        names = [f"demo_{first + index}" for index in range(len(demos))]
+        for name, demo in zip(names, demos, strict=True):
+            _write(data.create_group(name), demo)
         file.flush()
-        group.attrs["complete"] = True
-        data.attrs["total"] = int(data.attrs.get("total", 0)) + len(demo.actions)  # robomimic's count of samples
-    return name
+        for name in names:
+            data[name].attrs["complete"] = True
+        samples = sum(len(demo.actions) for demo in demos)
+        data.attrs["total"] = int(data.attrs.get("total", 0)) + samples  # robomimic's count of samples
+    return names
+
+
+def _write(group: h5py.Group, demo: Demo) -> None:
+    group.attrs["complete"] = False
+    group.create_dataset("actions", data=demo.actions, dtype=np.float32)
+    group.create_dataset("actions_executed", data=demo.actions_executed, dtype=np.float32)
+    group.create_dataset("obs/robot_obs", data=demo.robot_obs, dtype=np.float32)
+    for view, frames in demo.frames.items():
+        chunks = (1, *frames.shape[1:])
+        group.create_dataset(f"obs/{view}", data=frames, chunks=chunks, compression="gzip", compression_opts=1)
+    for key, value in demo.attributes.items():
+        group.attrs[key] = value
+    group.attrs["num_samples"] = len(demo.actions)
 
 
 def read_env_args(file: h5py.File) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rf_agent.demos.store import Demo, append_demo, create_store
+from rf_agent.demos.store import Demo, append_demos, create_store
 
 TASKS = ("open_drawer", "close_drawer", "turn_on_led")
 
@@ -31,5 +31,5 @@ def make_store(path: Path, demos: int = 6, stride: int = 1, size: int = 32) -> P
     """A store with demonstrations of different lengths."""
     create_store(path, {"env_id": "test", "frame_stride": stride})
     for index in range(demos):
-        append_demo(path, make_demo(7 + 5 * (index % 3), stride, TASKS[index % len(TASKS)], index, size))
+        append_demos(path, [make_demo(7 + 5 * (index % 3), stride, TASKS[index % len(TASKS)], index, size)])
     return path

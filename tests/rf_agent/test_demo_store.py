@@ -6,7 +6,7 @@ import pytest
 from demo_files import make_demo, make_store
 
 from rf_agent.demos.files import DemoFileError
-from rf_agent.demos.store import append_demo, check_demos, create_store, demo_names, inspect, iterate_demos
+from rf_agent.demos.store import append_demos, check_demos, create_store, demo_names, inspect, iterate_demos
 
 ARGUMENTS = {"env_id": "test", "frame_stride": 1}
 
@@ -28,7 +28,7 @@ def test_order_does_not_depend_on_who_finished_first(tmp_path):
     for path, seeds in zip(paths, ([3, 1, 2], [2, 3, 1]), strict=True):
         create_store(path, {"frame_stride": 1})
         for seed in seeds:
-            append_demo(path, make_demo(5, 1, "open_drawer", seed))
+            append_demos(path, [make_demo(5, 1, "open_drawer", seed)])
     first, second = ([demo.attributes["seed"] for _, demo in iterate_demos(path)] for path in paths)
     assert first == second == [1, 2, 3]
 

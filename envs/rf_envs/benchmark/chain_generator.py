@@ -1,4 +1,4 @@
-"""Draws CALVIN's 1000 evaluation chains.
+"""Draws CALVIN's 1000 evaluation chains, and chains to train on.
 
 ``python -m rf_envs.benchmark.chain_generator`` writes them again, in half a minute. A chain is drawn by rejection
 over a symbolic model of the table: for each of the 192 start states, with that state's number as seed, five
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rf_envs.benchmark.chains import CHAIN_LENGTH, DATA, NUM_CHAINS, Chain, SymbolicState
+from rf_envs.benchmark.chains import CHAIN_LENGTH, DATA, NUM_CHAINS, Chain, SymbolicState, chains
 from rf_envs.benchmark.tasks import COLORS, TASKS
 
 START_VALUES: dict[str, tuple[Any, ...]] = {
@@ -30,6 +30,10 @@ START_VALUES: dict[str, tuple[Any, ...]] = {
     "grasped": (0,),
 }
 """Each symbol of a start state and its values; their order fixes the order of the states."""
+
+
+NUM_TRAINING_CHAINS = 2**31
+"""More than anybody will draw; numpy's legacy generator takes no larger seeds than 32 bits."""
 
 
 class Rule:
@@ -114,6 +118,7 @@ def kind(task: str) -> str:
     return next((stem for stem in ("move_slider", "place_in", "turn_") if task.startswith(stem)), task)
 
 
+@functools.cache
 def start_states() -> list[SymbolicState]:
     """The 192 symbolic start states, in CALVIN's order."""
     states = [dict(zip(START_VALUES, values, strict=True)) for values in itertools.product(*START_VALUES.values())]
@@ -169,11 +174,16 @@ class _Transitions:
         return result
 
 
+@functools.lru_cache(maxsize=len(START_VALUES) ** 2)
+def _transitions(start: tuple[tuple[str, Any], ...]) -> _Transitions:
+    return _Transitions(dict(start))
+
+
 def draw_chains(state: SymbolicState, number: int, seed: int) -> list[list[str]]:
     """The first ``number`` feasible chains from ``state`` in the random stream of ``seed``."""
     # numpy's legacy generator is frozen for good: its choice without replacement is a permutation cut short
     random = np.random.RandomState(seed)
-    transitions = _Transitions(state)
+    transitions = _transitions(tuple(state.items()))
     found: list[list[str]] = []
     while len(found) < number:
         draws = np.array([random.permutation(len(TASKS))[:CHAIN_LENGTH] for _ in range(2000)])
@@ -192,6 +202,36 @@ def generate_chains(number: int = NUM_CHAINS) -> list[Chain]:
     ]
     np.random.RandomState(0).shuffle(result)  # type: ignore[arg-type]
     return result
+
+
+@functools.cache
+def _evaluation_chains() -> frozenset[tuple[Any, ...]]:
+    return frozenset((*state.values(), *tasks) for state, tasks in chains())
+
+
+def training_chain(index: int) -> tuple[Chain, int]:
+    """A chain to learn from, drawn by the rules of the evaluation chains and equal to none of them.
+
+    Args:
+        index: from 0 on; every number is another draw. All start states come in turn.
+
+    Returns:
+        The chain, and the seed of where its blocks stand: those of the evaluation chains are not used.
+
+    Raises:
+        ValueError: ``index`` is no whole number from 0 to `NUM_TRAINING_CHAINS` - 1.
+    """
+    if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or not 0 <= index < NUM_TRAINING_CHAINS:
+        raise ValueError(
+            f"There is no training chain {index!r}; give a whole number from 0 to {NUM_TRAINING_CHAINS - 1}."
+        )
+    states = start_states()
+    state, seed = states[index % len(states)], len(states) + int(index)  # below are the seeds of the evaluation chains
+    for number in itertools.count(1):
+        tasks = draw_chains(state, number, seed)[-1]
+        if (*state.values(), *tasks) not in _evaluation_chains():
+            break
+    return (dict(state), tasks), seed
 
 
 def write_chains(path: Path = DATA) -> None:

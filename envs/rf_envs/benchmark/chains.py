@@ -105,17 +105,20 @@ def state_seed(state: SymbolicState) -> int:
     return value
 
 
-def initial_state(state: SymbolicState, scene: Scene = SCENES["D"]) -> tuple[np.ndarray, np.ndarray]:
+def initial_state(
+    state: SymbolicState, scene: Scene = SCENES["D"], seed: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The robot and scene observation at the start of a chain.
 
     Args:
         state: the chain's symbolic start state, as returned by `chains`.
         scene: the scene; the numbers equal CALVIN's in scene D.
+        seed: of the blocks' places and angles; None for CALVIN's, which it derives from the state.
 
     Returns:
         ``robot_obs`` (15,) and ``scene_obs`` (24,), float64.
     """
-    random = np.random.RandomState(state_seed(state))
+    random = np.random.RandomState(state_seed(state) if seed is None else seed)
     places = START_PLACES[scene.name]
     slots = [np.array(place) for place in places.table]
     random.shuffle(slots)  # type: ignore[arg-type]

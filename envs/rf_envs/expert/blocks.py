@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rf_envs.benchmark.tasks import COLORS
 from rf_envs.expert import fixtures
 from rf_envs.expert.grasping import (
     CLEARANCE,
@@ -94,12 +95,14 @@ def unstack(view: View) -> Command:
 
 
 def stack(view: View) -> Command:
-    """Put the held block on the nearest one on the table."""
+    """Put the held block on one on the table: on red before blue before pink.
+
+    Where the instruction leaves a choice, it must be one that a policy can see, and that does not flip as the hand
+    moves: near a tie between two distances, a regression would learn the mean of both.
+    """
     block = _carried(view)
-    others = [b for b in view.blocks.values() if b is not block]
-    below = min(
-        [b for b in others if is_on_table(b)] or others, key=lambda b: float(np.linalg.norm(b.position - view.tcp))
-    )
+    others = [view.blocks[color] for color in COLORS if view.blocks[color] is not block]
+    below = next((b for b in others if is_on_table(b)), others[0])
     spot = below.position + [0, 0, below.half_extent(UP) + block.half_extent(UP)]
     return _put(view, block, spot, CLEARANCE, 0.008, level_lean(view, block))
 
