@@ -85,6 +85,72 @@ class LanguageConfig:
 
 
 @dataclass
+class ActionConfig:
+    """The robot's action, and how it becomes the numbers in [-1, 1] that the network predicts."""
+
+    dim: int = 0
+    """Entries of an action (D)."""
+    gripper: int | None = None
+    """The entry that opens (large) or closes (small) a gripper and is classified; None: all entries are regressed."""
+    normalization: str = "none"
+    """`none`: actions are numbers in [-1, 1] already, a gripper above zero opens. Else where `low` and `high` come
+    from: `min_max` of the demonstrations, or their 1 % and 99 % `quantiles`."""
+    low: tuple[float, ...] = ()
+    """With normalization: the values, in the environment's units, that -1 stands for."""
+    high: tuple[float, ...] = ()
+    """With normalization: the values that 1 stands for."""
+
+    @property
+    def regressed(self) -> tuple[int, ...]:
+        """The entries that are regressed: all but the gripper."""
+        return tuple(index for index in range(self.dim) if index != self.gripper)
+
+    def check(self) -> None:
+        """Raise ConfigError for values that do not fit together."""
+        if self.gripper is not None and not 0 <= self.gripper < self.dim:
+            raise ConfigError(f"action.gripper is {self.gripper}, but an action has {self.dim} entries, from 0 on.")
+        if self.normalization not in ("none", "min_max", "quantiles"):
+            raise ConfigError(
+                f"action.normalization is {self.normalization!r}; choose 'none', 'min_max' or 'quantiles'."
+            )
+        wanted = 0 if self.normalization == "none" else self.dim
+        if len(self.low) != wanted or len(self.high) != wanted:
+            raise ConfigError(
+                f"action.low and action.high have {len(self.low)} and {len(self.high)} values, but with normalization "
+                f"{self.normalization!r} each has {wanted}."
+            )
+
+
+@dataclass
+class StateConfig:
+    """The robot's measured state in the observation, for heads with proprioception."""
+
+    key: str = "state"
+    """Its name in the observation."""
+    dim: int = 0
+    """Its entries; 0 where there is none."""
+    entries: tuple[int, ...] = ()
+    """The entries that are read as numbers."""
+    binary: int | None = None
+    """The entry that is read as above zero or not, such as the last gripper action."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from `entries`; empty: they are read as they are."""
+    std: tuple[float, ...] = ()
+    """What `entries` are divided by then."""
+
+    def check(self) -> None:
+        """Raise ConfigError for values that do not fit together."""
+        for index in (*self.entries, *(() if self.binary is None else (self.binary,))):
+            if not 0 <= index < self.dim:
+                raise ConfigError(f"state.entries names entry {index}, but a state has {self.dim} entries, from 0 on.")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (0, len(self.entries)):
+            raise ConfigError(
+                f"state.mean and state.std have {len(self.mean)} and {len(self.std)} values, but state.entries has "
+                f"{len(self.entries)}."
+            )
+
+
+@dataclass
 class HeadConfig:
     """The policy head: history of pooled features to chunks of actions."""
 
@@ -117,7 +183,7 @@ class HeadConfig:
     """Pool over padding too in training, as the reference implementation does: the feature then depends on the
     longest text of the batch. Acting never sees padding."""
     proprioception: bool = False
-    """Add an embedding of the robot's state (`robot_obs`: pose and last gripper action) to the feature."""
+    """Add an embedding of the robot's state (`state`) to the feature."""
     frame_position: bool = False
     """`fc_hist` alone: mark vision tokens with the place of their frame in the window (learned)."""
 
@@ -154,7 +220,7 @@ class HeadConfig:
 
 @dataclass
 class LossConfig:
-    """The imitation loss: pose regression + weighted classification of the gripper (paper, Eq. 6)."""
+    """The imitation loss: regression of the motion + weighted classification of the gripper (paper, Eq. 6)."""
 
     pose: str = "huber"
     """`huber` (the reference implementation) or `mse` (the paper)."""
@@ -174,8 +240,12 @@ class RoboFlamingoConfig:
     language: LanguageConfig = field(default_factory=LanguageConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    views: tuple[str, ...] = ("rgb_static", "rgb_gripper")
+    action: ActionConfig = field(default_factory=ActionConfig)
+    state: StateConfig = field(default_factory=StateConfig)
+    views: tuple[str, ...] = ()
     """Camera images of the observation, in the order in which the policy sees them."""
+    fps: float | None = None
+    """Control steps a second in the demonstrations; None where they do not say."""
     fusion: str = "post"
     """How the views come together: `post` resamples each alone, `pre` all at once, `separate` each with a resampler of
     its own; `two_way` reads the text once for every view and joins the features."""
@@ -184,6 +254,8 @@ class RoboFlamingoConfig:
 
     def __post_init__(self) -> None:
         self.head.check()
+        self.action.check()
+        self.state.check()
         if self.image.resample not in ("bilinear", "bicubic"):
             raise ConfigError(f"image.resample is {self.image.resample!r}; choose 'bilinear' or 'bicubic'.")
         if self.language.lm_feature not in ("final_norm", "last_block_input"):
@@ -196,6 +268,21 @@ class RoboFlamingoConfig:
             raise ConfigError(f"loss.pose is {self.loss.pose!r}; choose 'huber' or 'mse'.")
         if self.loss.huber_delta <= 0:
             raise ConfigError(f"loss.huber_delta is {self.loss.huber_delta}; give an error above zero.")
+
+    def check_complete(self) -> None:
+        """Raise ConfigError where something is missing that a network cannot be built without."""
+        if not self.views:
+            raise ConfigError("views is empty; name the cameras of the robot, as its demonstrations do.")
+        if not self.action.regressed:
+            raise ConfigError(
+                f"action.dim is {self.action.dim}, but an action has at least one entry that is no gripper; its "
+                "demonstrations say how many."
+            )
+        if self.head.proprioception and not (self.state.entries or self.state.binary is not None):
+            raise ConfigError(
+                "head.proprioception is set, but state.entries is empty: the demonstrations have no state, or it was "
+                "not described."
+            )
 
     def changed(self, changes: Iterable[str]) -> RoboFlamingoConfig:
         """A copy with other values.

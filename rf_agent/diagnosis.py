@@ -16,10 +16,14 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rf_agent.errors import UserError
+
+if TYPE_CHECKING:
+    from rf_agent.config import RoboFlamingoConfig
 
 DEFAULT_ENV = "rf_envs:rf/PlayTableD-v0"
 PLAY_TABLE, POLICY = "play table", "policy"
@@ -126,8 +130,8 @@ def policies() -> Iterable[Finding]:
         name = f"{POLICY} {path.name}"
         try:
             policy = RoboFlamingoPolicy.from_pretrained(path)
-            action = policy.act(_blank_observation())
-            if action.shape != (7,) or not np.isfinite(action).all():
+            action = policy.act(_blank_observation(policy.config))
+            if action.shape != (policy.config.action.dim,) or not np.isfinite(action).all():
                 raise ValueError(f"its action is {action}")
         except Exception as error:  # whatever it is, it is the finding
             yield Finding(name, "broken", _one_line(error), "restore its files: git checkout rf_agent/bundled")
@@ -227,16 +231,10 @@ def _install(package: str) -> str:
     return f"pip install {package}"
 
 
-def _blank_observation() -> dict[str, np.ndarray]:
-    """An observation in the environments' layout, with black pictures."""
-    text = np.zeros(256, np.uint8)
-    text[:4] = list(b"wait")
-    return {
-        "rgb_static": np.zeros((200, 200, 3), np.uint8),
-        "rgb_gripper": np.zeros((84, 84, 3), np.uint8),
-        "robot_obs": np.zeros(15, np.float32),
-        "instruction": text,
-    }
+def _blank_observation(config: RoboFlamingoConfig) -> dict[str, Any]:
+    """An observation for a policy, with black images."""
+    images = {view: np.zeros((200, 200, 3), np.uint8) for view in config.views}
+    return {**images, config.state.key: np.zeros(config.state.dim, np.float32), "instruction": "wait"}
 
 
 def _one_line(error: BaseException) -> str:

@@ -46,6 +46,11 @@ class Environments:
         self.close()
 
 
+def is_ours(env_id: str) -> bool:
+    """Whether an id is one of the environments of this project, and so takes their keyword arguments."""
+    return env_id.rpartition(":")[2].startswith("rf/")
+
+
 def _make(env_id: str, kwargs: dict[str, Any]) -> Any:
     try:
         import gymnasium

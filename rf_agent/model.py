@@ -16,6 +16,7 @@ from rf_agent.nn.flamingo import Flamingo
 from rf_agent.nn.fusion import arrange
 from rf_agent.nn.heads import History, append, build_head
 from rf_agent.nn.losses import action_loss
+from rf_agent.normalization import normalize_actions
 
 
 class TextInputs(NamedTuple):
@@ -40,27 +41,34 @@ class WindowOutput(NamedTuple):
     """Predictions at every observation step of a window."""
 
     pose: Tensor
-    """(B, T, K, 6) in [-1, 1]."""
-    gripper_logits: Tensor
-    """(B, T, K), above zero opens."""
+    """(B, T, K, A) in [-1, 1]: all entries of an action but the gripper (6 in CALVIN)."""
+    gripper_logits: Tensor | None
+    """(B, T, K), above zero opens; None for robots without a gripper."""
 
 
 class RoboFlamingoModel(nn.Module):
     """A vision-language model with a policy head (RoboFlamingo, arXiv:2311.01378, Section 4).
 
     Shapes: N observation steps, B sequences of T steps, F frames seen at one step (1, but for `fc_hist`), V views,
-    n vision tokens of width dv per view, G groups of l latents, L text tokens, f feature width, K actions per chunk.
+    n vision tokens of width dv per view, G groups of l latents, L text tokens, f feature width, K actions per chunk of
+    D entries, A of them regressed (all but the gripper), S entries of the robot's state.
 
     Args:
         config: the whole configuration.
         image_token: id of `<image>`.
+
+    Raises:
+        ConfigError: something is missing in the configuration, such as the size of an action.
     """
 
     def __init__(self, config: RoboFlamingoConfig, image_token: int) -> None:
         super().__init__()
+        config.check_complete()
         self.config = config
         self.vlm = Flamingo(config, image_token)
-        self.head = build_head(self.vlm.feature_dim, config.head, self.vlm.vision_encoder.dim)
+        self.head = build_head(
+            self.vlm.feature_dim, config.head, config.action, config.state, self.vlm.vision_encoder.dim
+        )
 
     # --- from pixels to features ---
 
@@ -171,7 +179,7 @@ class RoboFlamingoModel(nn.Module):
 
     # --- from features to actions ---
 
-    def step(self, pixels: Tensor, text: TextInputs, history: History) -> tuple[Tensor, Tensor, History]:
+    def step(self, pixels: Tensor, text: TextInputs, history: History) -> tuple[Tensor, Tensor | None, History]:
         """One observation step of N environments, from pixels to actions.
 
         Args:
@@ -180,7 +188,7 @@ class RoboFlamingoModel(nn.Module):
             history: not changed.
 
         Returns:
-            pose (N, K, 6), gripper logits (N, K), and the history with this step.
+            pose (N, K, A), gripper logits (N, K) or None, and the history with this step.
         """
         frames = self.encode_frames(self.encode_vision(pixels))
         if self.head.frames == 1:
@@ -212,17 +220,29 @@ class RoboFlamingoModel(nn.Module):
 
         Args:
             batch: `pixels` (B, T, V, 3, S, S) or `vision_tokens` (B, T, V, n, dv), `tokens` and `token_mask` (B, L),
-                `actions` (B, T, K, 7), `mask` (B, T) true for steps that count, and `robot_obs` (B, T, S) for heads
-                with proprioception. Where `window` acts at the last step alone, that one counts.
+                `actions` (B, T, K, D) in the environment's units, `mask` (B, T) true for steps that count, and for
+                heads with proprioception the robot's state (B, T, S) under its name in the observation (`robot_obs`
+                for CALVIN). Where `window` acts at the last step alone, that one counts.
         """
         if "vision_tokens" in batch:
             vision_tokens = batch["vision_tokens"]
         else:
             vision_tokens = self.encode_vision(batch["pixels"].flatten(0, 1)).unflatten(0, batch["pixels"].shape[:2])
-        out = self._window_of_tokens(vision_tokens, batch["tokens"], batch["token_mask"], batch.get("robot_obs"))
+        state = batch.get(self.config.state.key)
+        out = self._window_of_tokens(vision_tokens, batch["tokens"], batch["token_mask"], state)
         acted = out.pose.shape[1]
-        actions, mask = batch["actions"][:, -acted:], batch["mask"][:, -acted:]
-        return action_loss(out.pose, out.gripper_logits, actions, mask, self.config.loss)
+        return self.imitation_loss(out, batch["actions"][:, -acted:], batch["mask"][:, -acted:])
+
+    def imitation_loss(self, out: WindowOutput, actions: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of predictions, and metrics, see `rf_agent.nn.losses.action_loss`.
+
+        Args:
+            out: what `window` or a head predicted.
+            actions: (B, T, K, D) demonstrated, in the environment's units.
+            mask: (B, T) or (B, T, K) true for what counts.
+        """
+        normalized = normalize_actions(actions, self.config.action)
+        return action_loss(out.pose, out.gripper_logits, normalized, mask, self.config.loss, self.config.action.gripper)
 
     def _window_of_tokens(
         self, vision_tokens: Tensor, tokens: Tensor, mask: Tensor, robot_state: Tensor | None

@@ -22,6 +22,7 @@ from rf_agent.finetuning.trainable import set_trainable, trainable_summary
 from rf_agent.model import RoboFlamingoModel, TextInputs
 from rf_agent.nn.heads import History
 from rf_agent.nn.initialization import EmptyInit, cast_uninitialized
+from rf_agent.normalization import closed_or_open, unnormalize_actions
 from rf_agent.presets import find_checkpoint, preset
 from rf_agent.tokenizer import build_tokenizer, encode, image_token, pad, prompt
 
@@ -95,15 +96,16 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         Between observation steps the actions of the last chunk are handed out and no image is touched.
 
         Args:
-            observation: `rgb_static`, `rgb_gripper` uint8 (n, H, W, 3) and `instruction` (see
-                `preprocess.instructions`); or a single observation without the first axis.
+            observation: the cameras of `config.views` uint8 (n, H, W, 3), `rgb_static` and `rgb_gripper` for CALVIN,
+                and `instruction` (see `preprocess.instructions`); with proprioception the robot's state, too. Or a
+                single observation without the first axis.
             state: what the last call returned for these environments; None at the start.
             episode_start: (n,) true where an episode begins, so that its history restarts.
             deterministic: accepted for the protocol; this policy always is.
 
         Returns:
-            actions float32 (n, 7) in [-1, 1] (gripper exactly -1 or +1), or (7,) for a single observation;
-            and the new state.
+            actions float32 (n, D) in the environment's units, or (D,) for a single observation, and the new state. For
+            CALVIN that is (n, 7) in [-1, 1], with the gripper exactly -1 or +1.
 
         Raises:
             ValueError: the observation does not fit the policy, or the state belongs to another number of
@@ -118,17 +120,17 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         return (actions[0] if single else actions), memory
 
     def act(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """Actions float32 (n, 7), or (7,) for a single observation; the history is kept until `reset`."""
+        """Actions float32 (n, D), or (D,) for a single observation; the history is kept until `reset`."""
         actions, self._state = self.predict(observation, self._state)
         return actions
 
     def predict_action_chunk(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """Observe now, and return the whole chunk float32 (n, K, 7); `act`'s history goes on from this step."""
+        """Observe now, and return the whole chunk float32 (n, K, D); `act`'s history goes on from this step."""
         memory, single = self._prepare(observation, self._state, None)
         rows = np.arange(len(memory.length))
         chunks, memory = self._observe(observation, memory, rows, single)
         self._state = memory.without_queue()  # the caller carries the chunk out
-        return _closed(chunks)
+        return self._in_units(chunks)
 
     def set_execution(self, n_action_steps: int = 1, repeat: int = 1, ensemble: float | None = None) -> None:
         """Choose how chunks are carried out (paper, Fig. 3c), without training anew; forgets all history.
@@ -181,13 +183,13 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         """The memory for these observations, restarted where it must be; and whether it is a single one."""
         n, single = preprocess.batch_size(observation, self.config.views)
         if self.config.head.proprioception:
-            preprocess.check_robot_obs(observation, n, single)
+            preprocess.check_state(observation, self.config.state, n, single)
         texts = np.array(preprocess.instructions(observation["instruction"], n), dtype=object)
         if state is None:
             head = self.config.head
             blank = self.head.empty_history(n, self.frame_shape).memory.float().cpu().numpy()
             overlap = 0 if head.ensemble is None else head.chunk_size
-            return PolicyState.empty(texts, blank, head.replan_every, overlap), single
+            return PolicyState.empty(texts, blank, self.config.action.dim, head.replan_every, overlap), single
         memory = PolicyState(*state)
         if memory.queue.shape[1] != self.config.head.replan_every:
             raise ValueError(
@@ -200,8 +202,8 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
     def _observe(
         self, observation: Mapping[str, Any], memory: PolicyState, rows: np.ndarray, single: bool
     ) -> tuple[np.ndarray, PolicyState]:
-        """Chunks (r, K, 7) of the r environments `rows` (the gripper's entry from -1, surely closed, to 1), and the
-        memory with this step."""
+        """Normalised chunks (r, K, D) of the r environments `rows` (a gripper's entry from -1, surely closed, to 1),
+        and the memory with this step."""
 
         def given(key: str) -> np.ndarray:  # (r, ...)
             return np.asarray(observation[key])[None] if single else np.asarray(observation[key])[rows]
@@ -211,14 +213,18 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         tokens, mask = self.tokenize(memory.instructions[rows].tolist())
         robot_state = None
         if self.config.head.proprioception:
-            robot_state = torch.from_numpy(given("robot_obs").astype(np.float32)).to(self.device)
+            robot_state = torch.from_numpy(given(self.config.state.key).astype(np.float32)).to(self.device)
         history = History(
             torch.from_numpy(memory.memory[rows]).to(self.device),
             torch.from_numpy(memory.length[rows]).to(self.device),
         )
         with evaluating(self):
             pose, logits, history = self._step(self, pixels, TextInputs(tokens, mask, robot_state), history)
-        chunks = torch.cat((pose.float(), (logits.float() / 2).tanh()[..., None]), dim=-1)  # (r, K, 7)
+        chunks = pose.float()  # (r, K, A)
+        if logits is not None:
+            at = self.config.action.gripper
+            opens = (logits.float() / 2).tanh()[..., None]
+            chunks = torch.cat((chunks[..., :at], opens, chunks[..., at:]), dim=-1)  # (r, K, D)
         remembered = history.memory.float().cpu().numpy(), history.length.cpu().numpy()
         return chunks.cpu().numpy(), memory.append(rows, *remembered)
 
@@ -228,7 +234,11 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         if head.ensemble is not None:
             mean, memory = memory.ensemble(rows, chunks, head.ensemble)
             chunks = mean[:, None]
-        return memory.enqueue(rows, np.repeat(_closed(chunks[:, : head.n_action_steps]), head.repeat, axis=1))
+        return memory.enqueue(rows, np.repeat(self._in_units(chunks[:, : head.n_action_steps]), head.repeat, axis=1))
+
+    def _in_units(self, chunks: np.ndarray) -> np.ndarray:
+        """Normalised actions (..., D) in the environment's units, with a gripper that is either open or closed."""
+        return unnormalize_actions(closed_or_open(chunks, self.config.action), self.config.action)
 
     # --- training sets and checkpoints ---
 
@@ -254,7 +264,13 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
             seed: of the random weights; the global random state is left as it was.
             changes: to the preset's configuration, as `KEY=VALUE`: `head.type=gpt` (`RoboFlamingoConfig.changed`).
         """
-        config = preset(name).changed(changes)
+        return cls.from_config(preset(name).changed(changes), corpus, seed)
+
+    @classmethod
+    def from_config(
+        cls, config: RoboFlamingoConfig, corpus: Iterable[str] = (), seed: int | None = None
+    ) -> RoboFlamingoPolicy:
+        """An untrained policy; the arguments are those of `from_preset`."""
         tokenizer = build_tokenizer(corpus, config.language.model["vocab_size"])
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
@@ -310,12 +326,6 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         if compile:
             policy.compile_acting()
         return policy.to(target).eval()
-
-
-def _closed(chunks: np.ndarray) -> np.ndarray:
-    """Actions (..., 7) whose gripper is either open, 1, or closed, -1."""
-    gripper = np.where(chunks[..., 6:] > 0, np.float32(1), np.float32(-1))
-    return np.concatenate((chunks[..., :6], gripper), axis=-1)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from rf_agent.config import ImageConfig
+from rf_agent.config import ImageConfig, StateConfig
 
 INSTRUCTION_BYTES = 256
 """Most bytes of an instruction in UTF-8, as in the environments."""
@@ -81,15 +81,16 @@ def pixels(
     return normalise(torch.from_numpy(np.stack(resized, axis=1)).to(device), config)  # from (N, V, S, S, 3)
 
 
-def check_robot_obs(observation: Mapping[str, Any], n: int, single: bool) -> None:
-    """Raise ValueError unless an observation has finite `robot_obs` (n, 15), or (15,) for a single one."""
-    if "robot_obs" not in observation:
-        raise ValueError("the observation has no 'robot_obs', which the head reads (head.proprioception); add it.")
-    values, expected = np.asarray(observation["robot_obs"], dtype=np.float64), (15,) if single else (n, 15)
+def check_state(observation: Mapping[str, Any], config: StateConfig, n: int, single: bool) -> None:
+    """Raise ValueError unless an observation has a finite state of the robot (n, S), or (S,) for a single one."""
+    key = config.key
+    if key not in observation:
+        raise ValueError(f"the observation has no {key!r}, which the head reads (head.proprioception); add it.")
+    values, expected = np.asarray(observation[key], dtype=np.float64), (config.dim,) if single else (n, config.dim)
     if values.shape != expected:
-        raise ValueError(f"robot_obs has shape {values.shape}; the head (head.proprioception) reads {expected}.")
+        raise ValueError(f"{key} has shape {values.shape}; the head (head.proprioception) reads {expected}.")
     if not np.isfinite(values).all():
-        raise ValueError("robot_obs has values that are not finite, and the head (head.proprioception) reads them.")
+        raise ValueError(f"{key} has values that are not finite, and the head (head.proprioception) reads them.")
 
 
 def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[int, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rf_agent.checkpoint import CheckpointError, is_checkpoint
 from rf_agent.config import (
+    ActionConfig,
     ConfigError,
     HeadConfig,
     ImageConfig,
@@ -16,10 +17,28 @@ from rf_agent.config import (
     LossConfig,
     ResamplerConfig,
     RoboFlamingoConfig,
+    StateConfig,
     VisionConfig,
 )
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+CALVIN_VIEWS = ("rgb_static", "rgb_gripper")
+"""CALVIN's cameras: one that stands beside the table, one at the gripper."""
+
+
+def calvin() -> dict[str, Any]:
+    """CALVIN's robot, as arguments of `RoboFlamingoConfig`: relative motion (x, y, z, Euler angles) and the gripper.
+
+    Of its state the policy reads the pose and the last gripper action, as the reference implementation does.
+    """
+    return {
+        "views": CALVIN_VIEWS,
+        "action": ActionConfig(dim=7, gripper=6),
+        "state": StateConfig(key="robot_obs", dim=15, entries=(0, 1, 2, 3, 4, 5), binary=14),
+        "fps": 30.0,
+    }
+
 
 BUNDLED = Path(__file__).parent / "bundled"
 """Folder of the checkpoint directories that come with the package, one per preset that is trained."""
@@ -63,6 +82,7 @@ def tiny() -> RoboFlamingoConfig:
         head=HeadConfig(hidden=256, layers=1, window=8, chunk_size=3, n_action_steps=3, dropout=0.0, mlp=(256, 128)),
         # small errors decide about a grasp, and demonstrations hold a few large ones that nothing in view explains
         loss=LossConfig(huber_delta=0.1, gripper_weight=0.02),
+        **calvin(),
     )
 
 
@@ -102,6 +122,7 @@ def test() -> RoboFlamingoConfig:
             initial_gate=0.5,
         ),
         head=HeadConfig(hidden=16, layers=1, window=4, chunk_size=3, n_action_steps=2, dropout=0.0, mlp=(16,)),
+        **calvin(),
     )
 
 
@@ -175,6 +196,7 @@ def published(language: dict[str, Any], cross_attention_every: int) -> RoboFlami
             lm_feature="last_block_input" if language["model_type"] == "mosaic_gpt" else "final_norm",
             max_tokens=32,
         ),
+        **calvin(),
     )
 
 

@@ -83,6 +83,10 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": CONTROL_FREQUENCY}
     reset_options: ClassVar[tuple[str, ...]] = ("task", "instruction", "robot_obs", "scene_obs")
+    gripper_index: ClassVar[int] = 6
+    """The entry of an action that opens (above zero) or closes the gripper."""
+    noise_weights: ClassVar[tuple[float, ...]] = (1, 1, 1, 0.5, 0.5, 0.5, 0)
+    """How strongly disturbances of a demonstrator act on each entry of an action: on rotations by half."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from rf_agent.nn.cpu_kernels import cpu_kernels
 from rf_agent.nn.heads import History
 
 Step: TypeAlias = Callable[
-    [RoboFlamingoModel, Tensor, TextInputs, History], tuple[Tensor, Tensor, History]
+    [RoboFlamingoModel, Tensor, TextInputs, History], tuple[Tensor, Tensor | None, History]
 ]  # as `RoboFlamingoModel.step`
 
 WIDE = 512
@@ -27,7 +27,7 @@ BUCKET = 16
 
 def eager_step(
     model: RoboFlamingoModel, pixels: Tensor, text: TextInputs, history: History
-) -> tuple[Tensor, Tensor, History]:
+) -> tuple[Tensor, Tensor | None, History]:
     """`RoboFlamingoModel.step`, with kernels that suit a CPU where the model is on one and large enough."""
     with cpu_kernels() if model.vlm.dim >= WIDE else nullcontext():
         return model.step(pixels, text, history)
@@ -52,7 +52,7 @@ class CompiledStep:
 
     def __call__(
         self, model: RoboFlamingoModel, pixels: Tensor, text: TextInputs, history: History
-    ) -> tuple[Tensor, Tensor, History]:
+    ) -> tuple[Tensor, Tensor | None, History]:
         if self._compiled is None:
             defaults = {"mode": "reduce-overhead"} if pixels.device.type == "cuda" else {}
             self._compiled = torch.compile(RoboFlamingoModel.step, dynamic=False, **(self.options or defaults))

@@ -15,11 +15,11 @@ class PolicyState(NamedTuple):
     length: np.ndarray
     """(n,) int64, how many observation steps that holds."""
     queue: np.ndarray
-    """(n, E, 7) float32, the actions that are being carried out."""
+    """(n, E, D) float32, the actions that are being carried out."""
     queued: np.ndarray
     """(n,) int64, how many of them are left."""
     blend: np.ndarray
-    """(n, K, 7) float32, weighted sums of what steps predicted for the last step, the next, ...; K is 0 without
+    """(n, K, D) float32, weighted sums of what steps predicted for the last step, the next, ...; K is 0 without
     ensembling."""
     blended: np.ndarray
     """(n, K) int64, how many predictions each sum has."""
@@ -27,12 +27,15 @@ class PolicyState(NamedTuple):
     """(n,) of str, what each environment was told."""
 
     @classmethod
-    def empty(cls, instructions: np.ndarray, memory: np.ndarray, replan_every: int, overlap: int = 0) -> PolicyState:
+    def empty(
+        cls, instructions: np.ndarray, memory: np.ndarray, action_dim: int, replan_every: int, overlap: int = 0
+    ) -> PolicyState:
         """The memory of environments that have just begun.
 
         Args:
             instructions: (n,) of str.
             memory: (n, ...) of a history without observation steps.
+            action_dim: entries of an action (D).
             replan_every: environment steps from one observation step to the next (E).
             overlap: predictions that are averaged at most (K); 0 without ensembling.
         """
@@ -40,9 +43,9 @@ class PolicyState(NamedTuple):
         return cls(
             memory,
             np.zeros(n, dtype=np.int64),
-            np.zeros((n, replan_every, 7), dtype=np.float32),
+            np.zeros((n, replan_every, action_dim), dtype=np.float32),
             np.zeros(n, dtype=np.int64),
-            np.zeros((n, overlap, 7), dtype=np.float32),
+            np.zeros((n, overlap, action_dim), dtype=np.float32),
             np.zeros((n, overlap), dtype=np.int64),
             instructions,
         )
@@ -82,7 +85,7 @@ class PolicyState(NamedTuple):
         return self._replace(memory=memory, length=lengths)
 
     def enqueue(self, rows: np.ndarray, actions: np.ndarray) -> PolicyState:
-        """With actions (len(rows), E, 7) to come in the environments `rows`."""
+        """With actions (len(rows), E, D) to come in the environments `rows`."""
         queue, queued = self.queue.copy(), self.queued.copy()
         queue[rows], queued[rows] = actions, actions.shape[1]
         return self._replace(queue=queue, queued=queued)
@@ -96,11 +99,11 @@ class PolicyState(NamedTuple):
 
         Args:
             rows: (r,) environments that observe, as they do at every step.
-            chunks: (r, K, 7) predicted now, for this step and those after it.
+            chunks: (r, K, D) predicted now, for this step and those after it.
             decay: the i-th prediction for a step weighs exp(-decay * i); i = 0 is the oldest.
 
         Returns:
-            (r, 7), and the memory that counts this prediction.
+            (r, D), and the memory that counts this prediction.
         """
         blend, blended = self.blend.copy(), self.blended.copy()
         # what the last observation step called the next step is this step
@@ -114,6 +117,6 @@ class PolicyState(NamedTuple):
         return mean.astype(np.float32), self._replace(blend=blend, blended=blended)
 
     def dequeue(self) -> tuple[np.ndarray, PolicyState]:
-        """The next action (n, 7) of every environment, each of which has one queued."""
+        """The next action (n, D) of every environment, each of which has one queued."""
         rows = np.arange(len(self.queued))
         return self.queue[rows, self.queue.shape[1] - self.queued], self._replace(queued=self.queued - 1)

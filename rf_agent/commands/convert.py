@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rf_agent.checkpoint import claim
 from rf_agent.config import HeadConfig
+from rf_agent.presets import CALVIN_VIEWS
 from rf_agent.weights import from_openflamingo, from_roboflamingo
 
 
@@ -32,7 +33,7 @@ class _Pretrained:
     """Width of the vision tower's attention heads, which no tensor shows; 64 in all published CLIP models."""
     quick_gelu: bool | None = None
     """Whether the vision tower has OpenAI's activation; by default what its config.json says, else yes."""
-    views: tuple[str, ...] = ("rgb_static", "rgb_gripper")
+    views: tuple[str, ...] = CALVIN_VIEWS
     """Camera images of the observation, in the order in which the policy sees them."""
     lm_feature: Literal["final_norm", "last_block_input"] | None = None
     """Hidden states that the head reads; by default what the reference implementation reads from this model."""
@@ -67,7 +68,7 @@ class RoboFlamingo(_Pretrained):
     head: Literal["lstm", "gpt", "fc", "fc_hist"] | None = None
     """Kind of head; by default what the tensors show (an MLP is taken for the one with history)."""
     window: int = 12
-    """Looks that an action depends on."""
+    """Observation steps that an action depends on."""
     pooling: Literal["max", "mean"] = "max"
     """How hidden states are pooled."""
     pool_padding: bool = False

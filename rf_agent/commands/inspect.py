@@ -27,7 +27,13 @@ def run(args: Args) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for name, value in summary.env_args.items():
         console.print(f"{name}: {value}", markup=False)
-    table = Table("task", "demos", "steps", "wordings", title=str(summary.path))
+    if summary.layout is not None:
+        layout = summary.layout
+        state = f"state {layout.state} ({layout.state_dim})" if layout.state else "no state"
+        gripper = "no gripper" if layout.gripper is None else f"gripper at entry {layout.gripper}"
+        cameras = ", ".join(layout.cameras)
+        console.print(f"robot: cameras {cameras}; {state}; actions ({layout.action_dim}), {gripper}", markup=False)
+    table = Table("task", "demos", "steps", "instructions", title=str(summary.path))
     for column in table.columns[1:]:
         column.justify = "right"
     for task, entry in sorted(summary.tasks.items()):

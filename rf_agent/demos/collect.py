@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from rf_agent.demos.episodes import EpisodeSettings, demonstrate
+from rf_agent.demos.demonstration import Demonstration, Layout
+from rf_agent.demos.episodes import Demonstrator, EpisodeSettings, env_layout
 from rf_agent.demos.files import open_hdf5, reading
-from rf_agent.demos.store import Demo, append_demos, create_store
-from rf_agent.environments import Environments
+from rf_agent.demos.store import append_demos, create_store
+from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import PolicyAgent, fingerprint, load_policy
 from rf_agent.progress import Reporter, Silent
 from rf_agent.workers import run_jobs
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(kw_only=True)
@@ -87,7 +88,7 @@ class _Job:
 
 @dataclass
 class _Result:
-    demos: list[Demo]
+    demos: list[Demonstration]
     failures: Counter[str]
     """Tasks of the attempts that failed."""
 
@@ -107,8 +108,8 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     """
     _check(config)
     reporter = reporter or Silent()
-    jobs, description = _survey(config)
-    create_store(config.output, description)
+    jobs, layout, origin = _survey(config)
+    create_store(config.output, layout, origin)
     held = _held(config.output)
     due = [job for job in jobs if (job.env, job.task, job.number) not in held]
     failures: Counter[str] = Counter()
@@ -117,7 +118,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     for count, (job, result) in enumerate(run_jobs(_demonstrate, due, config.workers, Environments), start=begun + 1):
         failures += result.failures
         if result.demos:
-            append_demos(config.output, result.demos)
+            append_demos(config.output, result.demos, layout)
         elif job.task is not None:
             missing[job.task] += 1
         samples += sum(len(demo.actions) for demo in result.demos)
@@ -144,10 +145,12 @@ def _check(config: CollectConfig) -> None:
         raise ValueError("no environment was given: name one or more with --env")
 
 
-def _survey(config: CollectConfig) -> tuple[list[_Job], dict[str, Any]]:
-    """All that is to be played, and the store's `env_args`, asking the environments in this process."""
+def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
+    """All that is to be played, the layout of the demonstrations and their origin, asking the environments in this
+    process."""
     jobs: list[_Job] = []
-    scenes, renderer = [], ""
+    layouts: dict[str, Layout] = {}
+    renderer = ""
     for env_id in dict.fromkeys(config.env):
         with Environments() as environments:
             env = _environment(environments, env_id, config.frame_stride)
@@ -155,25 +158,30 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], dict[str, Any]]:
             if config.policy is not None:
                 _fit(config.policy, env, env_id, config.frame_stride)
             jobs += _jobs(config, env_id, _tasks(config, env) if "chain" not in info else None)
-            scenes.append(env.unwrapped.scene)
-            renderer = env.unwrapped.renderer
-    description = {
-        "env_name": jobs[0].env,  # robomimic's names for it
+            layouts[env_id] = env_layout(env, config.frame_stride)
+            renderer = str(getattr(env.unwrapped, "renderer", "unknown"))
+    first = next(iter(layouts))
+    for env_id, layout in layouts.items():
+        if layout != layouts[first]:
+            raise ValueError(
+                f"{env_id} has {layout}, but {first} has {layouts[first]}: collect robots that differ in files of "
+                "their own"
+            )
+    origin = {
+        "env_name": first,  # robomimic's names for it
         "type": 2,
         "env_kwargs": {},
-        "env_id": jobs[0].env,
-        "scene": scenes[0],
+        "env_ids": list(layouts),
         "renderer": renderer,
-        "frame_stride": config.frame_stride,
         "version": FORMAT_VERSION,
         "image_size": config.image_size,
         "noise": config.noise,
         "seed": config.seed,
     }
     if config.policy is not None:
-        description |= {"policy": fingerprint(config.policy), "beta": config.beta, "patience": config.patience}
+        origin |= {"policy": fingerprint(config.policy), "beta": config.beta, "patience": config.patience}
     # Number by number, in turns: a collection that is cut short is balanced.
-    return sorted(jobs, key=lambda job: job.number), description
+    return sorted(jobs, key=lambda job: job.number), layouts[first], origin
 
 
 def _tasks(config: CollectConfig, env: Any) -> tuple[str, ...]:
@@ -202,7 +210,7 @@ def _jobs(config: CollectConfig, env_id: str, tasks: tuple[str, ...] | None) -> 
 def _fit(policy: str, env: Any, env_id: str, frame_stride: int) -> None:
     """Refuse a policy that cannot act in an environment as it is recorded."""
     config = load_policy(policy).config
-    cameras = [key for key, space in env.observation_space.items() if len(space.shape) == 3]
+    cameras = env_layout(env, frame_stride).cameras
     lacking = [view for view in config.views if view not in cameras]
     if lacking:
         raise UserError(
@@ -235,8 +243,11 @@ def _counts(path: Path) -> dict[str, int]:
 
 
 def _environment(environments: Environments, env_id: str, frame_stride: int) -> Any:
-    chains = {"chains": "training"} if "Chain" in env_id else {}
-    return environments.get(env_id, render_every=frame_stride, instructions="training", **chains)
+    # Ours draw no more images than are kept, ask in the training instructions, and play no chain of the evaluation.
+    options: dict[str, Any] = {"render_every": frame_stride, "instructions": "training"} if is_ours(env_id) else {}
+    if is_ours(env_id) and "Chain" in env_id:
+        options["chains"] = "training"
+    return environments.get(env_id, **options)
 
 
 def _demonstrate(environments: Environments, job: _Job) -> _Result:
@@ -253,7 +264,7 @@ def _demonstrate(environments: Environments, job: _Job) -> _Result:
             agent = PolicyAgent(load_policy(job.policy))
             agent.reset(env, seed)
             policy = agent.act
-        demos, failed = demonstrate(env, seed, options, job.settings, policy)
+        demos, failed = Demonstrator(env, job.settings, policy).play(seed, options)
         if failed is not None:
             failures[failed] += 1
         if demos:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.noise import ActionNoise
-from rf_agent.demos.store import VIEWS, Demo
+from rf_agent.errors import UserError
 
 Act = Callable[[dict[str, Any]], NDArray[np.float32]]
 
@@ -20,13 +21,44 @@ class EpisodeSettings:
     """How an episode is demonstrated."""
 
     frame_stride: int = 3
-    """Frames are stored at every n-th step of a task."""
+    """Images are stored at every n-th step of a task."""
     image_size: int | None = None
-    """Side of the stored frames; those of the environment if None."""
+    """Side of the stored images; those of the environment if None."""
     noise: float = 1.0
     """Strength of the disturbances, see `rf_agent.demos.noise`."""
     patience: int = 120
     """Steps of a task after which the expert takes over from a policy."""
+
+
+def env_layout(env: Any, frame_stride: int) -> Layout:
+    """What demonstrations in an environment look like, by its spaces.
+
+    Cameras are the image spaces of its observation. A single vector of floats is the state.
+
+    Raises:
+        UserError: its observations have no camera, or its actions do not lie in [-1, 1].
+    """
+    spaces = dict(getattr(env.observation_space, "spaces", {}))
+    cameras = tuple(key for key, space in spaces.items() if len(space.shape or ()) == 3)
+    if not cameras:
+        raise UserError(f"the observations of {env.spec.id} hold no camera image: give an environment that has some")
+    states = [key for key, space in spaces.items() if len(space.shape or ()) == 1 and space.dtype.kind == "f"]
+    state = states[0] if len(states) == 1 else None
+    actions = env.action_space
+    if not (np.all(actions.low == -1) and np.all(actions.high == 1)):
+        raise UserError(
+            f"the actions of {env.spec.id} lie in other bounds than [-1, 1]: wrap it in Gymnasium's RescaleAction"
+        )
+    return Layout(
+        cameras=cameras,
+        action_dim=int(actions.shape[0]),
+        gripper=getattr(env.unwrapped, "gripper_index", None),
+        state=state,
+        state_dim=int(spaces[state].shape[0]) if state else 0,
+        fps=env.metadata.get("render_fps"),
+        frame_stride=frame_stride,
+        bounded=True,
+    )
 
 
 @dataclass
@@ -35,94 +67,97 @@ class _Recording:
 
     task: str
     instruction: str
-    subtask: int
     noise: ActionNoise
     labels: list[Any] = field(default_factory=list)
     executed: list[Any] = field(default_factory=list)
-    robot_obs: list[Any] = field(default_factory=list)
-    frames: dict[str, list[Any]] = field(default_factory=lambda: {view: [] for view in VIEWS})
+    states: list[Any] = field(default_factory=list)
+    images: dict[str, list[Any]] = field(default_factory=dict)
     takeover: int | None = None
 
 
-def demonstrate(
-    env: Any, seed: int, options: dict[str, Any], settings: EpisodeSettings, policy: Act | None = None
-) -> tuple[list[Demo], str | None]:
-    """Play an episode; the labels are always the undisturbed actions of the expert.
+class Demonstrator:
+    """Plays episodes of one environment; the labels are always the undisturbed actions of its expert.
 
     Args:
-        env: an environment with an `expert()`, of a single task or of a chain.
-        seed: of the episode; it fixes everything, noise included.
-        options: for `env.reset`.
+        env: an environment with an `expert()`, of single tasks or of chains.
         settings: how.
         policy: acts in place of the expert until a task has taken `settings.patience` steps. The expert then takes
             over, so that the demonstration ends in success and shows the way out of where the policy got stuck.
-
-    Returns:
-        A demonstration of every (sub-)task that succeeded, and the task at which the episode ended without success.
     """
-    observation, info = env.reset(seed=seed, options=options)
-    expert, demos = env.unwrapped.expert(), []
-    facts = {"seed": seed, "scene": env.unwrapped.scene, "actor": "expert" if policy is None else "policy"}
-    if "chain" in info:
-        facts["chain"] = info["chain"]
-    previous, over = "", False
-    while not over:
-        subtask = int(info.get("subtask", 0))
-        noise = ActionNoise(settings.noise, np.random.default_rng([seed, 1 + subtask]))
-        recording = _Recording(info["task"], info["instruction"], subtask, noise)
-        reward = 0.0
-        while not over and reward == 0.0:
-            action = _act(observation, recording, expert, settings, policy)
-            observation, reward, terminated, truncated, info = env.step(action)
-            over = terminated or truncated
-        # The reward is that of the task in hand; `is_success` of a chain waits for its last one.
-        success = reward > 0 if "chain" in info else bool(info["is_success"])
-        if not success:
-            return demos, recording.task
-        demos.append(_demo(recording, {**facts, "subtask": subtask, "previous_task": previous}))
-        previous = recording.task
-    return demos, None
 
+    def __init__(self, env: Any, settings: EpisodeSettings, policy: Act | None = None) -> None:
+        self.env, self.settings, self.policy = env, settings, policy
+        self.layout = env_layout(env, settings.frame_stride)
+        ones = [float(index != self.layout.gripper) for index in range(self.layout.action_dim)]
+        self.weights = getattr(env.unwrapped, "noise_weights", ones)
 
-def _act(
-    observation: dict[str, Any], recording: _Recording, expert: Any, settings: EpisodeSettings, policy: Act | None
-) -> NDArray[np.float32]:
-    """Note this step and its label; the action to carry out."""
-    from rf_agent.preprocess import resize
+    def play(self, seed: int, options: dict[str, Any]) -> tuple[list[Demonstration], str | None]:
+        """One episode.
 
-    steps = len(recording.labels)
-    if steps % settings.frame_stride == 0:
-        for view in VIEWS:
-            image = observation[view]
-            recording.frames[view].append(
-                image if settings.image_size is None else resize(image, settings.image_size)
-            )
-    label = np.clip(np.asarray(expert.act(), np.float32), -1.0, 1.0)
-    if policy is not None and steps < settings.patience:
-        action = policy(observation)
-    else:
-        if policy is not None and recording.takeover is None:
-            recording.takeover = steps
-        action = recording.noise(label)
-    recording.robot_obs.append(observation["robot_obs"])
-    recording.labels.append(label)
-    recording.executed.append(action)
-    return action
+        Args:
+            seed: fixes everything about it, noise included.
+            options: for `env.reset`.
 
+        Returns:
+            A demonstration of every (sub-)task that succeeded, and the task at which the episode ended without
+            success.
+        """
+        env, demos = self.env, []
+        observation, info = env.reset(seed=seed, options=options)
+        expert = env.unwrapped.expert()
+        facts = {"seed": seed, "actor": "expert" if self.policy is None else "policy"}
+        facts |= {key: info[key] for key in ("chain",) if key in info}
+        facts |= {"scene": env.unwrapped.scene} if hasattr(env.unwrapped, "scene") else {}
+        previous, over = "", False
+        while not over:
+            subtask = int(info.get("subtask", 0))
+            noise = ActionNoise(self.settings.noise, np.random.default_rng([seed, 1 + subtask]), self.weights)
+            recording = _Recording(info["task"], info["instruction"], noise)
+            reward = 0.0
+            while not over and reward == 0.0:
+                action = self._act(observation, recording, expert)
+                observation, reward, terminated, truncated, info = env.step(action)
+                over = terminated or truncated
+            # The reward is that of the task in hand; `is_success` of a chain waits for its last one.
+            success = reward > 0 if "chain" in info else bool(info["is_success"])
+            if not success:
+                return demos, recording.task
+            demos.append(self._demonstration(recording, {**facts, "subtask": subtask, "previous_task": previous}))
+            previous = recording.task
+        return demos, None
 
-def _demo(recording: _Recording, facts: dict[str, Any]) -> Demo:
-    if recording.takeover is not None:
-        facts["takeover"] = recording.takeover
-    return Demo(
-        actions=np.stack(recording.labels),
-        actions_executed=np.stack(recording.executed).astype(np.float32),
-        robot_obs=np.stack(recording.robot_obs).astype(np.float32),
-        frames={view: np.stack([np.asarray(i, np.uint8) for i in images]) for view, images in recording.frames.items()},
-        attributes={
-            "task": recording.task,
-            "instruction": recording.instruction,
-            "success": True,
-            "noise_level": recording.noise.level,
-            **facts,
-        },
-    )
+    def _act(self, observation: dict[str, Any], recording: _Recording, expert: Any) -> NDArray[np.float32]:
+        """Record this step and its label; the action to carry out."""
+        from rf_agent.preprocess import resize
+
+        settings, steps = self.settings, len(recording.labels)
+        if steps % settings.frame_stride == 0:
+            for camera in self.layout.cameras:
+                image = observation[camera]
+                kept = image if settings.image_size is None else resize(image, settings.image_size)
+                recording.images.setdefault(camera, []).append(np.asarray(kept, np.uint8))
+        label = np.clip(np.asarray(expert.act(), np.float32), -1.0, 1.0)
+        if self.policy is not None and steps < settings.patience:
+            action = self.policy(observation)
+        else:
+            if self.policy is not None and recording.takeover is None:
+                recording.takeover = steps
+            action = recording.noise(label)
+        if self.layout.state is not None:
+            recording.states.append(observation[self.layout.state])
+        recording.labels.append(label)
+        recording.executed.append(action)
+        return action
+
+    def _demonstration(self, recording: _Recording, facts: dict[str, Any]) -> Demonstration:
+        if recording.takeover is not None:
+            facts["takeover"] = recording.takeover
+        return Demonstration(
+            images={camera: np.stack(images) for camera, images in recording.images.items()},
+            actions=np.stack(recording.labels),
+            instruction=recording.instruction,
+            task=recording.task,
+            state=np.stack(recording.states) if recording.states else None,
+            actions_executed=np.stack(recording.executed).astype(np.float32),
+            attributes={"noise_level": recording.noise.level, **facts},
+        )

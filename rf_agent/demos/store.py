@@ -1,11 +1,11 @@
 """Demonstrations in one HDF5 file, in robomimic's schema.
 
-    data                          attribute env_args (JSON): env_id, scene, renderer, frame_stride, version
-    data/demo_N                   attributes: num_samples, task, instruction, seed, scene, success, complete
-    data/demo_N/actions           (num_samples, 7) float32: what the demonstrator wanted (the labels)
-    data/demo_N/actions_executed  (num_samples, 7) float32: what was carried out, disturbances included
-    data/demo_N/obs/robot_obs     (num_samples, 15) float32
-    data/demo_N/obs/rgb_static    (num_frames, H, W, 3) uint8, one chunk per frame; rgb_gripper likewise
+    data                          attribute env_args (JSON): what `Layout.described` says, and where they come from
+    data/demo_N                   attributes: num_samples, task, instruction, success, complete, seed, scene, ...
+    data/demo_N/actions           (num_samples, D) float32: what the demonstrator wanted (the labels)
+    data/demo_N/actions_executed  (num_samples, D) float32: what was carried out, where that differs
+    data/demo_N/obs/<state>       (num_samples, S) float32, if there is a state
+    data/demo_N/obs/<camera>      (num_frames, H, W, 3) uint8, one chunk per frame
 
 With `frame_stride` k, frame i belongs to sample i * k; k = 1 is plain robomimic. Observations precede their
 action.
@@ -14,42 +14,88 @@ action.
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
+from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
 from rf_agent.demos.files import DemoFileError, open_hdf5, reading
 
-VIEWS = ("rgb_static", "rgb_gripper")
 SPARE_BYTES = 16 * 2**20
 """Free space that a write leaves on the disk: HDF5 damages a file that it cannot finish."""
+OWN = ("num_samples", "task", "instruction", "success", "complete")
+"""Attributes of a demonstration that are fields of `Demonstration`, or the store's own."""
 
 
-@dataclass
-class Demo:
-    """One demonstration: arrays as in the module's docstring, and its attributes."""
+def write_demonstrations(
+    path: str | Path,
+    demos: Sequence[Demonstration],
+    fps: float | None = None,
+    gripper: int | None = None,
+    state: str = "state",
+    overwrite: bool = False,
+) -> Path:
+    """Write demonstrations of one robot to a new file, all or none of them.
 
-    actions: NDArray[np.float32]
-    actions_executed: NDArray[np.float32]
-    robot_obs: NDArray[np.float32]
-    frames: dict[str, NDArray[np.uint8]]
-    attributes: dict[str, Any] = field(default_factory=dict)
+    Args:
+        path: HDF5 file.
+        demos: of the same cameras and the same sizes of actions and states.
+        fps: actions a second.
+        gripper: entry of an action that opens (its larger value) or closes a gripper, or None.
+        state: name of the state in the observations that a policy will see.
+        overwrite: replace a file that exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: demonstrations that cannot be used or do not fit together; nothing is written then.
+        FileExistsError: the file exists.
+    """
+    path, demos = Path(path), list(demos)
+    layout = layout_of(demos, fps, gripper, state)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: give another name, or overwrite=True to replace it")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}")
+    try:
+        create_store(draft, layout, {})
+        append_demos(draft, demos, layout)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
 
 
-def create_store(path: Path, env_args: dict[str, Any]) -> None:
-    """Make an empty store, or check that an existing one was begun with the same `env_args`.
+def read_demonstrations(path: str | Path) -> list[Demonstration]:
+    """All complete demonstrations of a file; `iterate_demos` reads large files one by one.
+
+    Raises:
+        FileNotFoundError, DemoFileError: if there is no such file, or it is damaged.
+    """
+    return [demo for _, demo in iterate_demos(Path(path))]
+
+
+def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
+    """Make an empty store, or check that an existing one was begun with the same settings.
 
     Demonstrations that a crash left incomplete are dropped.
 
+    Args:
+        path: the file.
+        layout: of the demonstrations.
+        origin: where they come from, as stored in `env_args`.
+
     Raises:
-        ValueError: if the file is damaged or was begun with other settings.
+        DemoFileError: if the file is damaged or was begun with other settings.
     """
+    env_args = layout.described() | origin
     with open_hdf5(path, "a") as file:
         with reading(path):
             is_new, is_empty = "data" not in file, not len(file)
@@ -73,7 +119,7 @@ def create_store(path: Path, env_args: dict[str, Any]) -> None:
             del data[name]
 
 
-def append_demos(path: Path, demos: Sequence[Demo]) -> list[str]:
+def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> list[str]:
     """Write some demonstrations, all or none of them, under the next free names, which are returned.
 
     The attribute `complete` is set last, and the file is opened for this one write: an interruption (Ctrl-C) in the
@@ -83,7 +129,7 @@ def append_demos(path: Path, demos: Sequence[Demo]) -> list[str]:
     Raises:
         OSError: the disk has no room for them; the file is as it was.
     """
-    needed = sum(array.nbytes for demo in demos for array in (demo.actions, demo.robot_obs, *demo.frames.values()))
+    needed = sum(array.nbytes for demo in demos for array in (demo.actions, *demo.images.values()))
     if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
         raise OSError(
             f"the disk of {path} is full ({free / 2**20:.0f} MiB are free): what was collected is kept; make room and "
@@ -94,7 +140,7 @@ def append_demos(path: Path, demos: Sequence[Demo]) -> list[str]:
         first = 1 + max((int(other.split("_")[1]) for other in data), default=-1)
         names = [f"demo_{first + index}" for index in range(len(demos))]
         for name, demo in zip(names, demos, strict=True):
-            _write(data.create_group(name), demo)
+            _write(data.create_group(name), demo, layout)
         file.flush()
         for name in names:
             data[name].attrs["complete"] = True
@@ -103,17 +149,21 @@ def append_demos(path: Path, demos: Sequence[Demo]) -> list[str]:
     return names
 
 
-def _write(group: h5py.Group, demo: Demo) -> None:
+def _write(group: h5py.Group, demo: Demonstration, layout: Layout) -> None:
     group.attrs["complete"] = False
     group.create_dataset("actions", data=demo.actions, dtype=np.float32)
-    group.create_dataset("actions_executed", data=demo.actions_executed, dtype=np.float32)
-    group.create_dataset("obs/robot_obs", data=demo.robot_obs, dtype=np.float32)
-    for view, frames in demo.frames.items():
-        chunks = (1, *frames.shape[1:])
-        group.create_dataset(f"obs/{view}", data=frames, chunks=chunks, compression="gzip", compression_opts=1)
+    if demo.actions_executed is not None:
+        group.create_dataset("actions_executed", data=demo.actions_executed, dtype=np.float32)
+    if layout.state is not None:
+        group.create_dataset(f"obs/{layout.state}", data=demo.state, dtype=np.float32)
+    for camera, images in demo.images.items():
+        chunks = (1, *images.shape[1:])
+        group.create_dataset(f"obs/{camera}", data=images, chunks=chunks, compression="gzip", compression_opts=1)
     for key, value in demo.attributes.items():
         group.attrs[key] = value
     group.attrs["num_samples"] = len(demo.actions)
+    group.attrs["task"], group.attrs["instruction"] = demo.task, demo.instruction
+    group.attrs["success"] = demo.success
 
 
 def read_env_args(file: h5py.File) -> dict[str, Any]:
@@ -128,6 +178,44 @@ def read_env_args(file: h5py.File) -> dict[str, Any]:
         return dict(json.loads(text))
 
 
+def read_layout(file: h5py.File) -> Layout:
+    """The layout of an open store: what it says, and else what its first demonstration shows.
+
+    Files of robomimic do not say which observations are cameras: those of images are. They may hold several low-level
+    observations: only a single one is taken for the state.
+
+    Raises:
+        DemoFileError: there is no complete demonstration, or the first one has no images or no actions.
+    """
+    said = read_env_args(file)
+    names = demo_names(file)
+    if not names:
+        raise DemoFileError(f"{file.filename} holds no complete demonstration: collect some first")
+    with reading(file.filename, names[0]):
+        group = file["data"][names[0]]
+        shapes = {key: (value.shape, value.dtype) for key, value in group.get("obs", {}).items()}
+        actions = group["actions"].shape if "actions" in group else None
+    if actions is None or len(actions) != 2:
+        what = "is missing" if actions is None else f"has shape {actions}, expected (T, D)"
+        raise DemoFileError(f"{file.filename}: {names[0]}: actions {what}; collect the file again")
+    cameras = said.get("cameras") or [key for key, (shape, kind) in shapes.items() if len(shape) == 4]
+    if not cameras:
+        raise DemoFileError(f"{file.filename}: {names[0]} has no camera images under obs: collect the file again")
+    states = [key for key, (shape, kind) in shapes.items() if len(shape) == 2 and kind.kind == "f"]
+    state = said["state"] if "state" in said else states[0] if len(states) == 1 else None
+    return Layout(
+        cameras=tuple(cameras),
+        action_dim=int(actions[1]),
+        gripper=said.get("gripper"),
+        gripper_known="gripper" in said,
+        state=state,
+        state_dim=int(shapes[state][0][-1]) if state in shapes else 0,
+        fps=said.get("fps"),
+        frame_stride=int(said.get("frame_stride", 1)),
+        bounded=bool(said.get("bounded", False)),
+    )
+
+
 def demo_names(file: h5py.File) -> list[str]:
     """Complete demonstrations by task and seed: the order in which workers finished is of no account."""
     keys = []
@@ -139,44 +227,49 @@ def demo_names(file: h5py.File) -> list[str]:
             attributes = data[name].attrs
             # Files written by robomimic itself have no `complete`: they are closed when whole.
             if isinstance(data[name], h5py.Group) and attributes.get("complete", True):
-                keys.append((str(attributes.get("task", "")), int(attributes.get("seed", 0)), name))
-    return [name for _, _, name in sorted(keys)]
+                number = name.rpartition("_")[2]
+                order = int(number) if number.isdigit() else 0
+                seed, subtask = int(attributes.get("seed", order)), int(attributes.get("subtask", 0))
+                keys.append((str(attributes.get("task", "")), seed, subtask, name))
+    return [name for *_, name in sorted(keys)]
 
 
-def problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
+def problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
     """What is wrong with a demonstration, without the file's name; empty when it can be trained on."""
     try:
-        return _problems(file, name, frame_stride)
+        return _problems(file, name, layout)
     except Exception:  # h5py's errors for damaged files are of many kinds
         return ["it cannot be read, because the file is damaged"]
 
 
-def _problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
+def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
     group, found = file["data"][name], []
     for key in ("num_samples", "task", "instruction"):
         if key not in group.attrs:
             found.append(f"attribute {key} is missing")
-    for key in ("actions", "obs/robot_obs", *(f"obs/{view}" for view in VIEWS)):
+    expected_keys = ["actions", *(f"obs/{key}" for key in (layout.state, *layout.cameras) if key is not None)]
+    for key in expected_keys:
         if key not in group:
             found.append(f"{key} is missing")
     if found:
         return found
     samples = int(group.attrs["num_samples"])
-    frames = -(-samples // frame_stride)
-    expected = {"actions": (samples, 7), "obs/robot_obs": (samples, 15)}
+    frames = -(-samples // layout.frame_stride)
+    expected = {"actions": (samples, layout.action_dim)}
+    if layout.state is not None:
+        expected[f"obs/{layout.state}"] = (samples, layout.state_dim)
     for key, shape in expected.items():
         if group[key].shape != shape:
             found.append(f"{key} has shape {group[key].shape}, expected {shape}")
-    for view in VIEWS:
-        images = group[f"obs/{view}"]
+    for camera in layout.cameras:
+        images = group[f"obs/{camera}"]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != frames or images.shape[3] != 3:
-            expected_shape = f"({frames}, H, W, 3)"
-            found.append(f"obs/{view} is {images.dtype} {images.shape}, expected uint8 {expected_shape}")
+            found.append(f"obs/{camera} is {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)")
     for key in expected:
         values = group[key][:]
         if not np.isfinite(values).all():
             found.append(f"{key} has NaN or infinite values")
-        elif key == "actions" and values.size and np.abs(values).max() > 1.0 + 1e-6:
+        elif key == "actions" and layout.bounded and values.size and np.abs(values).max() > 1.0 + 1e-6:
             found.append("actions lie outside [-1, 1]")
     if samples == 0:
         found.append("it is empty")
@@ -185,38 +278,45 @@ def _problems(file: h5py.File, name: str, frame_stride: int) -> list[str]:
     return found
 
 
-def check_demos(path: Path) -> None:
-    """Refuse a file with anything wrong in it.
+def check_demos(path: Path) -> Layout:
+    """The layout of a file with nothing wrong in it.
 
     Raises:
-        ValueError: naming the file, the demonstration and the remedy.
+        DemoFileError: naming the file, the demonstration and the remedy.
         FileNotFoundError: if there is none.
     """
     with open_hdf5(path) as file:
-        stride = int(read_env_args(file).get("frame_stride", 1))
-        names = demo_names(file)
-        if not names:
-            raise DemoFileError(f"{path} holds no complete demonstration: collect some first")
-        for name in names:
-            if found := problems(file, name, stride):
+        layout = read_layout(file)
+        for name in demo_names(file):
+            if found := problems(file, name, layout):
                 raise DemoFileError(f"{path}: {name}: {found[0]}; delete that demonstration or collect the file again")
+    return layout
 
 
-def iterate_demos(path: Path) -> Iterator[tuple[str, Demo]]:
+def iterate_demos(path: Path) -> Iterator[tuple[str, Demonstration]]:
     """Every complete demonstration of a store with its name, in `demo_names` order."""
     with open_hdf5(path) as file:
         read_env_args(file)
-        for name in demo_names(file):
+        names = demo_names(file)
+        layout = read_layout(file) if names else None
+        for name in names:
+            assert layout is not None
             with reading(path, name):
-                group = file["data"][name]
-                demo = Demo(
-                    actions=group["actions"][:],
-                    actions_executed=group["actions_executed" if "actions_executed" in group else "actions"][:],
-                    robot_obs=group["obs/robot_obs"][:],
-                    frames={view: group[f"obs/{view}"][:] for view in VIEWS},
-                    attributes=dict(group.attrs),
-                )
-            yield name, demo
+                yield name, _read(file["data"][name], layout)
+
+
+def _read(group: h5py.Group, layout: Layout) -> Demonstration:
+    attributes = dict(group.attrs)
+    return Demonstration(
+        images={camera: group[f"obs/{camera}"][:] for camera in layout.cameras},
+        actions=group["actions"][:],
+        instruction=str(attributes.get("instruction", "")),
+        task=str(attributes.get("task", "")),
+        state=None if layout.state is None else group[f"obs/{layout.state}"][:],
+        success=bool(attributes.get("success", True)),
+        actions_executed=group["actions_executed"][:] if "actions_executed" in group else None,
+        attributes={key: value for key, value in attributes.items() if key not in OWN},
+    )
 
 
 @dataclass
@@ -225,11 +325,13 @@ class Summary:
 
     path: Path
     env_args: dict[str, Any]
+    layout: Layout | None
+    """The robot; None where no demonstration is complete."""
     demos: int
     samples: int
     incomplete: int
     tasks: dict[str, dict[str, Any]]
-    """Per task: `demos`, `samples`, `instructions` (different wordings)."""
+    """Per task: `demos`, `samples`, `instructions` (how many different ones)."""
     problems: list[str]
     """What stands in the way of training, each naming its demonstration."""
 
@@ -245,24 +347,27 @@ def inspect(path: Path) -> Summary:
         names = demo_names(file)
         with reading(path):
             total = len(file["data"])
+        layout = read_layout(file) if names else None
         found: list[str] = []
         tasks: dict[str, dict[str, Any]] = {}
         for name in names:
-            wrong = problems(file, name, int(arguments.get("frame_stride", 1)))
+            assert layout is not None
+            wrong = problems(file, name, layout)
             found += [f"{name}: {text}" for text in wrong]
             with reading(path, name):
                 attributes = dict(file["data"][name].attrs)
-            entry = tasks.setdefault(str(attributes.get("task", "?")), {"demos": 0, "samples": 0, "wordings": set()})
+            entry = tasks.setdefault(str(attributes.get("task", "?")), {"demos": 0, "samples": 0, "texts": set()})
             entry["demos"] += 1
             entry["samples"] += int(attributes.get("num_samples", 0))
-            entry["wordings"].add(str(attributes.get("instruction", "")))
+            entry["texts"].add(str(attributes.get("instruction", "")))
         for entry in tasks.values():
-            entry["instructions"] = len(entry.pop("wordings"))
+            entry["instructions"] = len(entry.pop("texts"))
         if not names:
             found.append("no complete demonstration")
         return Summary(
             path=Path(path),
             env_args=arguments,
+            layout=layout,
             demos=len(names),
             samples=sum(entry["samples"] for entry in tasks.values()),
             incomplete=total - len(names),

@@ -32,7 +32,7 @@ class Agent(Protocol):
         """A new episode of `env` begins; forget the last one."""
 
     def act(self, observation: Observation) -> np.ndarray:
-        """The action (7,) for the newest observation."""
+        """The action (D,) for the newest observation."""
 
 
 class ExpertAgent:
@@ -56,10 +56,10 @@ class RandomAgent:
 
     def reset(self, env: Any, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._shape = env.action_space.shape
+        self._space = env.action_space
 
     def act(self, observation: Observation) -> np.ndarray:
-        return self._rng.uniform(-1.0, 1.0, self._shape).astype(np.float32)
+        return self._rng.uniform(self._space.low, self._space.high).astype(np.float32)
 
 
 class PolicyAgent:

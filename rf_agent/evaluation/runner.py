@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rf_agent.environments import Environments
+from rf_agent.environments import Environments, is_ours
 from rf_agent.evaluation.agents import AS_TRAINED, SCRIPTED, Agent, Execution, fingerprint, load_agent, load_policy
 from rf_agent.evaluation.episode import Item, play
 from rf_agent.evaluation.journal import Journal
@@ -44,11 +44,6 @@ class _Job:
     video: Path | None
     server: Address | None
     execution: Execution
-
-
-def is_ours(env_id: str) -> bool:
-    """Whether an id is one of the environments of this project, and so takes their keyword arguments."""
-    return env_id.rpartition(":")[2].startswith("rf/")
 
 
 def with_renderer(env_id: str, env_options: Mapping[str, Any], renderer: str) -> dict[str, Any]:

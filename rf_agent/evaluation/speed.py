@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rf_agent.environments import Environments
+from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import NEVER
-from rf_agent.evaluation.runner import is_ours, make_env
+from rf_agent.evaluation.runner import make_env
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,11 @@ def training(model: Any, repeats: int, batch_size: int = 8) -> Speed:
         "pixels": torch.rand(batch_size, window, len(config.views), 3, size, size, generator=generator).to(device),
         "tokens": tokens,
         "token_mask": mask,
-        "actions": torch.rand(batch_size, window, config.head.chunk_size, 7, generator=generator).to(device),
+        "actions": torch.rand(batch_size, window, config.head.chunk_size, config.action.dim, generator=generator).to(
+            device
+        ),
         "mask": torch.ones(batch_size, window, dtype=torch.bool, device=device),
-        "robot_obs": torch.zeros(batch_size, window, 15, device=device),
+        config.state.key: torch.zeros(batch_size, window, config.state.dim, device=device),
     }
 
     def measure() -> float:

@@ -5,6 +5,7 @@ Needs no environment and no trained weights, so that the full-size policies of t
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
@@ -31,10 +32,8 @@ from rf_agent.presets import find_checkpoint, preset
 from rf_agent.tokenizer import build_tokenizer
 
 INSTRUCTION = "push the red block to the left"
-SIZES = {"rgb_static": 200, "rgb_gripper": 84}
-"""Sides of the environments' camera images, in pixels."""
-OTHERS = 200
-"""Side of images of other views."""
+SIDES = (200, 84)
+"""Sides of the first two cameras' images, in pixels, as in CALVIN; further ones are as large as the first."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +132,10 @@ def measure(policy: RoboFlamingoPolicy, environments: tuple[int, ...] = (1,), re
 def observation(policy: RoboFlamingoPolicy, n: int) -> dict[str, Any]:
     """Random camera images of `n` environments, in the sizes of the play table's."""
     rng = np.random.default_rng(0)
-    shapes = {view: (n, SIZES.get(view, OTHERS), SIZES.get(view, OTHERS), 3) for view in policy.config.views}
-    images = {view: rng.integers(0, 256, shape, dtype=np.uint8) for view, shape in shapes.items()}
-    return {**images, "robot_obs": np.zeros((n, 15), dtype=np.float32), "instruction": [INSTRUCTION] * n}
+    sides = zip(policy.config.views, itertools.chain(SIDES, itertools.repeat(SIDES[0])), strict=False)
+    images = {view: rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8) for view, side in sides}
+    state = np.zeros((n, policy.config.state.dim), dtype=np.float32)
+    return {**images, policy.config.state.key: state, "instruction": [INSTRUCTION] * n}
 
 
 def peak_memory(device: torch.device) -> int:

@@ -150,8 +150,9 @@ class Recorder:
     def add(self, observation: dict[str, np.ndarray], instruction: str, note: str, outcome: str = "running") -> None:
         """One more step. An outcome other than "running" ends the episode."""
         static = self._env.render()
-        gripper = observation.get("rgb_gripper", static)
-        frame = compose(static, gripper, instruction, note, outcome)
+        cameras = [value for value in observation.values() if np.ndim(value) == 3]
+        # The first camera mostly sees what is rendered anyway; the last one is that at the gripper, if there is any.
+        frame = compose(static, cameras[-1] if cameras else static, instruction, note, outcome)
         for _ in range(1 if outcome == "running" else self._hold):
             for screen in self._screens:
                 screen.add(frame)

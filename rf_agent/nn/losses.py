@@ -19,44 +19,49 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def action_loss(
-    pose: Tensor, gripper_logits: Tensor, actions: Tensor, mask: Tensor, config: LossConfig
+    pose: Tensor,
+    gripper_logits: Tensor | None,
+    actions: Tensor,
+    mask: Tensor,
+    config: LossConfig,
+    gripper: int | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Imitation loss of action chunks: pose regression plus weighted gripper cross-entropy.
+    """Imitation loss of action chunks: regression of the motion plus weighted gripper cross-entropy.
 
     The paper's Eq. 6 writes a squared pose error; its implementation uses Huber with delta 1, which is half
     of it for errors below 1. `config.pose` and `config.huber_delta` choose. The gripper's entropy is weighted by
     `config.gripper_weight`.
 
     Args:
-        pose: (B, T, K, 6) predictions in [-1, 1].
-        gripper_logits: (B, T, K), above zero opens.
-        actions: (B, T, K, 7) demonstrated actions; the last entry above zero opens the gripper.
+        pose: (B, T, K, A) predictions in [-1, 1] of all entries but the gripper.
+        gripper_logits: (B, T, K), above zero opens; None without a gripper.
+        actions: (B, T, K, D) demonstrated actions, normalised; the gripper's entry above zero opens it.
         mask: (B, T) valid observation steps, or (B, T, K) valid actions: padding contributes nothing.
+        gripper: the gripper's entry in an action.
 
     Returns:
-        The scalar loss and detached scalars: `pose_loss`, `gripper_loss`, `pose_error` (mean absolute error
-            in action units), `gripper_accuracy`.
+        The scalar loss and detached scalars: `pose_loss`, `pose_error` (mean absolute error in normalised units), and
+            with a gripper `gripper_loss` and `gripper_accuracy`.
     """
     if mask.dim() == 2:
-        mask = mask[:, :, None].expand(gripper_logits.shape)  # (B, T, K)
-    pose, gripper_logits, actions = pose.float(), gripper_logits.float(), actions.float()
-    target, opens = actions[..., :6], (actions[..., 6] > 0).float()
-
+        mask = mask[:, :, None].expand(pose.shape[:3])  # (B, T, K)
+    pose, target = pose.float(), actions.float()
+    if gripper is not None:
+        target = torch.cat((target[..., :gripper], target[..., gripper + 1 :]), dim=-1)
     if config.pose == "mse":
         pose_errors = F.mse_loss(pose, target, reduction="none")
     else:
         pose_errors = F.huber_loss(pose, target, reduction="none", delta=config.huber_delta)
-    pose_loss = masked_mean(pose_errors, mask[..., None])
-    gripper_loss = masked_mean(F.binary_cross_entropy_with_logits(gripper_logits, opens, reduction="none"), mask)
-    loss = pose_loss + config.gripper_weight * gripper_loss
+    loss = masked_mean(pose_errors, mask[..., None])
     with torch.no_grad():
-        metrics = {
-            "pose_loss": pose_loss.detach(),
-            "gripper_loss": gripper_loss.detach(),
-            "pose_error": masked_mean((pose - target).abs(), mask[..., None]),
-            "gripper_accuracy": masked_mean(((gripper_logits > 0) == (opens > 0)).float(), mask),
-        }
-    return loss, metrics
+        metrics = {"pose_loss": loss.detach(), "pose_error": masked_mean((pose - target).abs(), mask[..., None])}
+    if gripper is None or gripper_logits is None:
+        return loss, metrics
+    logits, opens = gripper_logits.float(), (actions[..., gripper] > 0).float()
+    gripper_loss = masked_mean(F.binary_cross_entropy_with_logits(logits, opens, reduction="none"), mask)
+    metrics["gripper_loss"] = gripper_loss.detach()
+    metrics["gripper_accuracy"] = masked_mean(((logits > 0) == (opens > 0)).float(), mask).detach()
+    return loss + config.gripper_weight * gripper_loss, metrics
 
 
 def next_token_loss(logits: Tensor, tokens: Tensor, target: Tensor) -> Tensor:

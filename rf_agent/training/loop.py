@@ -98,6 +98,8 @@ class Loop:
             while self.progress < 1.0:
                 metrics = self._optimise()
                 self.elapsed = before + time.monotonic() - start
+                if self.step == 1:
+                    self.reporter.update(self.progress, "step 1")
                 if self.step % LOG_EVERY == 0:
                     self._log(curves, metrics, (time.monotonic() - start) or 1.0)
                 if math.floor(self.progress * self.config.evaluations) > self.evaluated and self.progress < 1.0:

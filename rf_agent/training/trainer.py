@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rf_agent import checkpoint
@@ -17,14 +16,16 @@ from rf_agent.demos.augment import jitter_colors
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
 from rf_agent.errors import UserError
 from rf_agent.nn.fusion import with_other_resamplers
-from rf_agent.nn.losses import action_loss
+from rf_agent.model import WindowOutput
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
+from rf_agent.training.robot import check_files, fitted
 from rf_agent.training.settings import LoopConfig, choose_device, command, prepare_output
+from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
 """Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
@@ -42,10 +43,15 @@ class TrainConfig(LoopConfig):
     """Changes to that configuration, as KEY=VALUE: head.type=gpt head.hidden=768 fusion=pre."""
     init: str | None = None
     """Checkpoint directory whose vision-language model (and head, if it has the same shape) is the start."""
+    init_head: bool = True
+    """Take the head from `init`, too; --no-init-head draws it anew, and may learn the actions of another robot."""
+    action_normalization: str = "auto"
+    """How actions become numbers in [-1, 1]: none, min_max or quantiles (1 % and 99 %) of the demonstrations; auto is
+    none where the environment bounds its actions to [-1, 1], else min_max. A trained head keeps its own."""
     batch_size: int = 16
     """Sequences in a step."""
     sequence_length: int = 16
-    """Observation steps of a run: each is encoded once, and all windows of the run are supervised."""
+    """Observation steps of a sequence: each is encoded once, and all windows of the sequence are supervised."""
     vl_pretrained: bool = True
     """Take resampler and cross-attention from `init` too; --no-vl-pretrained draws them anew, so that vision tower and
     language model are pre-trained, but not together (the paper's "no VL pre-training", Fig. 3b)."""
@@ -63,12 +69,13 @@ class TrainConfig(LoopConfig):
     """Learning rate of the vision-language model as a factor of the head's."""
     balance: float = 0.5
     """A task is drawn in proportion to its data to this power: 0 all tasks equally often, 1 all observation steps."""
-    mix_wordings: bool = True
+    mix_instructions: bool = True
     """Give a demonstration any instruction of its task instead of always the one it was recorded with."""
     color_jitter: float = 0.05
     """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
     cache_vision: bool = True
-    """Encode all frames once, before training, when the vision tower is frozen (without color jitter then)."""
+    """Encode every frame only once when the vision tower is frozen (without color jitter then). The result is kept in
+    a folder `.vision_tokens` beside the run, where the next run on the same data and tower finds it."""
 
 
 @dataclass
@@ -96,9 +103,12 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
     if start is not None:
         shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
     shape = shape.changed(config.override)
-    demos = DemoSet(
-        config.demos, shape.image.size, shape.head.n_action_steps, shape.head.chunk_size, shape.image.resample
-    )
+    layouts = check_files(config.demos)
+    # A policy that names its tasks has learned to act: its robot stays what it is.
+    trained = start is not None and bool(start.config.tasks) and config.init_head
+    fixed = trained or any(change.startswith("views=") for change in config.override)
+    shape = fitted(shape, layouts, trained, config.action_normalization, fixed)
+    demos = DemoSet(layouts, shape)
     policy = _build(config, shape, start, demos).to(device)
     reporter.log(policy.trainable_summary())
     vlm, head = policy.vlm.parameters(), policy.head.parameters()
@@ -124,7 +134,7 @@ def _build(
     """The policy before its first step, with what shall learn switched on."""
     if start is None:
         corpus = [episode.instruction for episode in demos.episodes]
-        policy = RoboFlamingoPolicy.from_preset(config.preset, corpus, config.seed, config.override)
+        policy = RoboFlamingoPolicy.from_config(shape, corpus, config.seed)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -134,7 +144,7 @@ def _build(
             drawn = checkpoint.unique_tensors(policy.vlm)
             weights |= {name: tensor for name, tensor in drawn.items() if name.startswith(BETWEEN)}
         checkpoint.load_strictly(policy.vlm, weights, str(config.init))
-        if _shapes(start.head) == _shapes(policy.head):
+        if config.init_head and _shapes(start.head) == _shapes(policy.head):
             checkpoint.load_strictly(policy.head, checkpoint.unique_tensors(start.head), str(config.init))
     # Without a pre-trained start there is nothing to keep frozen.
     which = "full" if start is None and config.trainable == "default" else config.trainable
@@ -154,7 +164,7 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 class Imitation:
-    """The objective on random runs of the demonstrations, and its value on held-out ones."""
+    """The objective on random sequences of the demonstrations, and its value on held-out ones."""
 
     def __init__(self, config: TrainConfig, policy: RoboFlamingoPolicy, demos: DemoSet):
         self.config, self.policy, self.demos = config, policy, demos
@@ -164,18 +174,28 @@ class Imitation:
                 f"sequence_length is {config.sequence_length}, shorter than the head's window: give {window} or more"
             )
         training, self.validation = demos.split(config.validation_fraction)
-        self.sampler = ChunkSampler(demos, training, config.sequence_length, config.balance, config.mix_wordings)
+        self.sampler = ChunkSampler(demos, training, config.sequence_length, config.balance, config.mix_instructions)
         self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
-        self._cache: NDArray[np.float16] | None = None
-        self._cache_file = config.output / "vision_tokens.cache"
+        self._cache: VisionCache | None = None
 
     def prepare(self, reporter: Reporter) -> None:
-        """Encode all frames once, if the vision tower stays as it is; `close` removes the result."""
-        if self.config.cache_vision and not self._vision_learns:
-            self._cache = self._encode_all(reporter)
+        """Open the cache of vision tokens, if the tower stays as it is and the disk has room for them."""
+        if not self.config.cache_vision or self._vision_learns:
+            return
+        count, tower = len(self.demos.frames), self.policy.vlm.vision_encoder
+        shape = (self.demos.frames.shape[1], tower.tokens, tower.dim)
+        key = cache_key(self.demos.frames, tower, self.policy.config.image)
+        folder = self.config.output.parent / FOLDER / key
+        size = 2 * count * int(np.prod(shape)) / 2**30
+        if VisionCache.has_room(folder, count, shape):
+            self._cache = VisionCache(folder, count, shape, lambda rows: self._encode(rows, 0.0))
+            kept = f", {self._cache.share:.0%} of them from an earlier run" if self._cache.share else ""
+            reporter.log(f"vision tokens of {count} frames are kept in {folder} ({size:.1f} GiB){kept}")
+        else:
+            reporter.log(f"the disk has no room to keep {size:.1f} GiB of vision tokens: frames are encoded each time")
 
     def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a random batch of runs."""
+        """Loss of a random batch of sequences."""
         # Running statistics of a convolutional tower come from pre-training: a few episodes are no sample.
         self.policy.vlm.vision_encoder.eval()
         batch = self.sampler.draw(self.config.batch_size, rng)
@@ -186,11 +206,11 @@ class Imitation:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Loss and errors on every observation step of the held-out episodes; empty if there are none."""
-        runs = whole_sequences(self.demos, self.validation, self.config.sequence_length)
+        sequences = whole_sequences(self.demos, self.validation, self.config.sequence_length)
         totals: dict[str, float] = {}
         weight = 0.0
-        for first in range(0, len(runs), self.config.batch_size):
-            part = runs[first : first + self.config.batch_size]
+        for first in range(0, len(sequences), self.config.batch_size):
+            part = sequences[first : first + self.config.batch_size]
             texts = [self.demos.episodes[index].instruction for index, _, _ in part]
             batch = self.demos.chunks(part, self.config.sequence_length, texts)
             loss, metrics = chunk_loss(self.policy, self._vision(batch.frames, 0.0), batch)
@@ -201,33 +221,19 @@ class Imitation:
         return {name: value / weight for name, value in totals.items()}
 
     def close(self) -> None:
-        """Remove the cache."""
-        self._cache = None
-        self._cache_file.unlink(missing_ok=True)
+        """Write down which vision tokens are there."""
+        if self._cache is not None:
+            self._cache.save()
 
     def _vision(self, frames: Tensor, jitter: float) -> Tensor:
         """Vision tokens (M, V, n, dv) of frames (M,)."""
-        rows = frames.numpy()
         if self._cache is not None:
-            return torch.from_numpy(self._cache[rows]).to(self.policy.device).float()
-        images = torch.from_numpy(self.demos.frames[rows]).to(self.policy.device)
-        return self.policy.encode_vision(jitter_colors(normalise(images, self.policy.config.image), jitter))
+            return self._cache.get(frames.numpy()).to(self.policy.device).float()
+        return self._encode(frames, jitter)
 
-    @torch.no_grad()
-    def _encode_all(self, reporter: Reporter) -> NDArray[np.float16]:
-        """Vision tokens of all frames, in a file of the run: memory is left to the system's file cache."""
-        self.policy.eval()
-        count, cache = len(self.demos.frames), None
-        for first in range(0, count, 64):
-            rows = torch.arange(first, min(first + 64, count))
-            tokens = self._vision(rows, 0.0).cpu().numpy().astype(np.float16)
-            if cache is None:
-                self._cache_file.parent.mkdir(parents=True, exist_ok=True)
-                cache = np.memmap(self._cache_file, np.float16, "w+", shape=(count, *tokens.shape[1:]))
-            cache[first : first + len(rows)] = tokens
-            reporter.update(0.0, f"encoded {first + len(rows)}/{count} frames")
-        assert cache is not None  # a DemoSet is never empty
-        return cache
+    def _encode(self, frames: Tensor, jitter: float) -> Tensor:
+        images = torch.from_numpy(self.demos.frames[frames.numpy()]).to(self.policy.device)
+        return self.policy.encode_vision(jitter_colors(normalise(images, self.policy.config.image), jitter))
 
 
 def chunk_loss(
@@ -238,19 +244,19 @@ def chunk_loss(
 
     Args:
         vision_tokens: (M, V, n, dv), one for each valid observation step.
-        batch: the runs; windows that reach into their padding are left out, unless a run is shorter than a
+        batch: the sequences; windows that reach into their padding are left out, unless a sequence is shorter than a
             window.
     """
     device = vision_tokens.device
     tokens, token_mask = policy.tokenize(batch.instructions)  # (B, L)
-    valid, robot = batch.valid.to(device), batch.robot_obs.to(device)
-    features = policy.sequence_features(vision_tokens, valid, tokens, token_mask, robot)  # (B, T, f)
+    valid, state = batch.valid.to(device), batch.state.to(device)
+    features = policy.sequence_features(vision_tokens, valid, tokens, token_mask, state)  # (B, T, f)
     indices = window_indices(valid.shape[1], policy.head.window_size)  # (n, W)
     kept = batch.valid[:, indices].all(dim=-1)  # (B, n)
     kept[:, 0] = True
-    pose, gripper_logits = policy.head.window(features[:, indices][kept.to(device)])  # (windows, W, K, ...)
+    out = WindowOutput(*policy.head.window(features[:, indices][kept.to(device)]))  # (windows, W, K, ...)
     actions, mask = (x[:, indices][kept].to(device) for x in (batch.actions, batch.mask))
-    return action_loss(pose, gripper_logits, actions, mask, policy.config.loss)
+    return policy.imitation_loss(out, actions, mask)
 
 
 def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str:

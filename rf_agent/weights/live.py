@@ -8,6 +8,7 @@ from typing import Any
 from rf_agent.config import HeadConfig, RoboFlamingoConfig, VisionConfig
 from rf_agent.nn.language import OWN_MODELS
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import CALVIN_VIEWS, calvin
 from rf_agent.weights.clip import vision_model, vision_source
 from rf_agent.weights.files import ConversionError
 from rf_agent.weights.language import (
@@ -30,7 +31,7 @@ def from_live_openflamingo(
     *,
     head: HeadConfig | None = None,
     fusion: str = "post",
-    views: tuple[str, ...] = ("rgb_static", "rgb_gripper"),
+    views: tuple[str, ...] = CALVIN_VIEWS,
     lm_feature: str | None = None,
     vision_head_width: int | None = None,
     quick_gelu: bool | None = None,
@@ -81,7 +82,7 @@ def from_live_openflamingo(
         share_resampler(source, len(views))
     language, resampler = shape([source], backbone)
     policy = RoboFlamingoConfig(
-        resampler=resampler, language=language, head=head or HeadConfig(), fusion=fusion, views=views
+        resampler=resampler, language=language, head=head or HeadConfig(), fusion=fusion, **calvin() | {"views": views}
     )
     return assembled(policy, backbone, [source], ("head.",), lm_feature, seed)
 

@@ -9,7 +9,7 @@ import torch
 
 from rf_agent.config import HeadConfig, ImageConfig, LanguageConfig, ResamplerConfig, RoboFlamingoConfig, VisionConfig
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import CLIP_MEAN, CLIP_STD
+from rf_agent.presets import CALVIN_VIEWS, CLIP_MEAN, CLIP_STD, calvin
 from rf_agent.weights.clip import read_vision
 from rf_agent.weights.files import expect_family, read_tensors
 from rf_agent.weights.language import read_language_model
@@ -27,7 +27,7 @@ def from_openflamingo(
     *,
     head: HeadConfig | None = None,
     fusion: str = "post",
-    views: tuple[str, ...] = ("rgb_static", "rgb_gripper"),
+    views: tuple[str, ...] = CALVIN_VIEWS,
     lm_feature: str | None = None,
     cross_attention_every: int = 1,
     language_weights: str | Path | None = None,
@@ -75,7 +75,7 @@ def from_openflamingo(
         sources.append(source)
         language, resampler = shape(sources, backbone)
     config = RoboFlamingoConfig(
-        resampler=resampler, language=language, head=head or HeadConfig(), fusion=fusion, views=views
+        resampler=resampler, language=language, head=head or HeadConfig(), fusion=fusion, **calvin() | {"views": views}
     )
     return assembled(config, backbone, sources, random, lm_feature, seed)
 

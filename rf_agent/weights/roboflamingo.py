@@ -12,6 +12,7 @@ from torch import Tensor
 from rf_agent.config import HeadConfig, RoboFlamingoConfig
 from rf_agent.nn.heads import HEADS
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import CALVIN_VIEWS, calvin
 from rf_agent.weights.files import ConversionError, expect_family, read_tensors
 from rf_agent.weights.layout import OTHER_RESAMPLERS, shape, translated
 from rf_agent.weights.openflamingo import assembled, read_backbone
@@ -29,7 +30,7 @@ def from_roboflamingo(
     pooling: str = "max",
     pool_padding: bool = False,
     fusion: str | None = None,
-    views: tuple[str, ...] = ("rgb_static", "rgb_gripper"),
+    views: tuple[str, ...] = CALVIN_VIEWS,
     lm_feature: str | None = None,
     language_weights: str | Path | None = None,
     vision_head_width: int = 64,
@@ -77,7 +78,7 @@ def from_roboflamingo(
         language=language,
         head=values,
         fusion=_fusion(fusion, inputs, backbone.language.width, source),
-        views=views,
+        **calvin() | {"views": views},
     )
     sources.append(translated_head(found, values.type))
     return assembled(config, backbone, sources, lm_feature=lm_feature)

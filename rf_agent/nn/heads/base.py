@@ -1,4 +1,4 @@
-"""What all policy heads share: pooling, proprioception, the MLPs of pose and gripper, and stepping through a window."""
+"""What all policy heads share: pooling, proprioception, the MLPs of motion and gripper, and stepping through a window."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rf_agent.config import ConfigError, HeadConfig
+from rf_agent.config import ActionConfig, ConfigError, HeadConfig, StateConfig
 
 
 class History(NamedTuple):
@@ -73,27 +73,41 @@ class MLP(nn.Module):
 class Proprioception(nn.Module):
     """The robot's state as something to add to a feature of width `dim` (the reference's `use_state`)."""
 
-    def __init__(self, dim: int) -> None:
+    entries: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int, state: StateConfig) -> None:
         super().__init__()
-        self.arm = nn.Linear(6, dim)
-        self.gripper = nn.Embedding(2, dim)
-        self.join = nn.Linear(2 * dim, dim)
+        self.arm = nn.Linear(len(state.entries), dim)
+        self.binary = state.binary
+        self.gripper = nn.Embedding(2, dim) if state.binary is not None else None
+        self.join = nn.Linear(dim if self.gripper is None else 2 * dim, dim)
+        # They come from the configuration, so that no checkpoint needs to hold them.
+        self.register_buffer("entries", torch.tensor(state.entries, dtype=torch.long), persistent=False)
+        self.register_buffer("mean", torch.tensor(state.mean or [0.0] * len(state.entries)), persistent=False)
+        self.register_buffer("std", torch.tensor(state.std or [1.0] * len(state.entries)), persistent=False)
 
     def forward(self, robot: Tensor) -> Tensor:
-        """robot_obs (N, 15), of which the pose comes first and the gripper's last action at the end -> (N, dim)."""
-        arm = self.arm(robot[:, :6].to(self.arm.weight.dtype)).relu()
-        gripper = self.gripper((robot[:, -1] > 0).long()).relu()
-        return self.join(torch.cat((arm, gripper), dim=-1))
+        """State (N, S) in the robot's units -> (N, dim)."""
+        numbers = (robot[:, self.entries].float() - self.mean.float()) / self.std.float()
+        parts = [self.arm(numbers.to(self.arm.weight.dtype)).relu()]
+        if self.gripper is not None:
+            parts.append(self.gripper((robot[:, self.binary] > 0).long()).relu())
+        return self.join(torch.cat(parts, dim=-1))
 
 
 class PolicyHead(nn.Module):
     """Base of the heads. A head is a pure function of what it is given; `history` is a value.
 
-    N rows, L text tokens, d width of the hidden states, f width of a feature, W window, K chunk.
+    N rows, L text tokens, d width of the hidden states, f width of a feature, W window, K chunk, A entries of an
+    action that are regressed ("pose": the motion, without a gripper).
 
     Args:
         dim: d.
         config: `hidden` is the width that `recall` returns.
+        action: what an action consists of.
+        state: what proprioception reads.
         feature_dim: f; d if not given.
 
     Attributes:
@@ -103,15 +117,18 @@ class PolicyHead(nn.Module):
             first, to tell them apart.
     """
 
-    def __init__(self, dim: int, config: HeadConfig, feature_dim: int | None = None) -> None:
+    def __init__(
+        self, dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig, feature_dim: int | None = None
+    ) -> None:
         super().__init__()
+        self.regressed = len(action.regressed)
         self.feature_dim = feature_dim or dim
         self.window_size, self.frames, self.chunk_size = config.window, 1, config.chunk_size
         self.position: nn.Parameter | None = None
         self.reduce = POOLS[config.pooling]
-        self.proprioception = Proprioception(self.feature_dim) if config.proprioception else None
-        self.actions = MLP(config.hidden, config.mlp, 6 * config.chunk_size)
-        self.gripper = MLP(config.hidden, config.mlp, config.chunk_size)
+        self.proprioception = Proprioception(self.feature_dim, state) if config.proprioception else None
+        self.actions = MLP(config.hidden, config.mlp, self.regressed * config.chunk_size)
+        self.gripper = None if action.gripper is None else MLP(config.hidden, config.mlp, config.chunk_size)
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Hidden states (N, L, d) of an observation step, mask (N, L) true for tokens that count -> (N, f)."""
@@ -123,7 +140,7 @@ class PolicyHead(nn.Module):
         Args:
             hidden: (N, L, d).
             mask: (N, L) true for tokens that count.
-            robot: (N, 15) robot_obs; needed with proprioception, ignored without.
+            robot: (N, S) state of the robot; needed with proprioception, ignored without.
 
         Returns:
             (N, f).
@@ -132,30 +149,31 @@ class PolicyHead(nn.Module):
         if self.proprioception is None:
             return feature
         if robot is None:
-            raise ValueError("no robot_obs was given, but the head reads it (head.proprioception); add it.")
+            raise ValueError("no state of the robot was given, but the head reads it (head.proprioception); add it.")
         return feature + self.proprioception(robot)
 
     def recall(self, features: Tensor) -> Tensor:
         """features (B, T, f) of T <= W observation steps -> (B, T, hidden), each from itself and those before it."""
         raise NotImplementedError
 
-    def window(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def window(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Actions at every observation step of a window.
 
         Args:
             features: (B, T, f) consecutive observation steps, T <= W.
 
         Returns:
-            pose (B, T, K, 6) in [-1, 1] and gripper logits (B, T, K), above zero opens.
+            pose (B, T, K, A) in [-1, 1] and gripper logits (B, T, K), above zero opens; None without a gripper.
 
         Raises:
             ValueError: T exceeds the window.
         """
         return self.act(self.recall(features))
 
-    def act(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., hidden) -> pose (..., K, 6), gripper logits (..., K)."""
-        return self.actions(x).tanh().unflatten(-1, (self.chunk_size, 6)), self.gripper(x)
+    def act(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(..., hidden) -> pose (..., K, A), gripper logits (..., K) or None."""
+        pose = self.actions(x).tanh().unflatten(-1, (self.chunk_size, self.regressed))
+        return pose, None if self.gripper is None else self.gripper(x)
 
     def memory_shape(self, frame: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one environment's memory; `frame` is that of what is kept of a frame."""
@@ -167,7 +185,7 @@ class PolicyHead(nn.Module):
         memory = parameter.detach().new_zeros(n, *self.memory_shape(frame))
         return History(memory, torch.zeros(n, dtype=torch.long, device=parameter.device))
 
-    def step(self, feature: Tensor, history: History) -> tuple[Tensor, Tensor, History]:
+    def step(self, feature: Tensor, history: History) -> tuple[Tensor, Tensor | None, History]:
         """Append an observation step and act on the window that ends with it.
 
         Args:
@@ -175,7 +193,7 @@ class PolicyHead(nn.Module):
             history: not changed.
 
         Returns:
-            pose (N, K, 6), gripper logits (N, K), and the history with this observation step.
+            pose (N, K, A), gripper logits (N, K) or None, and the history with this observation step.
         """
         history = append(history, feature)
         rows = torch.arange(len(feature), device=feature.device)
@@ -233,12 +251,16 @@ def register(name: str) -> Callable[[type[PolicyHead]], type[PolicyHead]]:
     return add
 
 
-def build_head(dim: int, config: HeadConfig, vision_dim: int = 0) -> PolicyHead:
+def build_head(
+    dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig | None = None, vision_dim: int = 0
+) -> PolicyHead:
     """The head that `config.type` names.
 
     Args:
         dim: width of the hidden states.
         config: its values.
+        action: what an action consists of.
+        state: what proprioception reads.
         vision_dim: width of the vision tokens, for heads that mark them.
 
     Raises:
@@ -246,7 +268,7 @@ def build_head(dim: int, config: HeadConfig, vision_dim: int = 0) -> PolicyHead:
     """
     if config.type not in HEADS:
         raise ConfigError(f"head.type is {config.type!r}, but known heads are {', '.join(sorted(HEADS))}.")
-    head = HEADS[config.type](dim, config)
+    head = HEADS[config.type](dim, config, action, state or StateConfig())
     if config.frame_position:
         head.mark_frames(vision_dim)
     return head

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rf_agent.config import ConfigError, HeadConfig
+from rf_agent.config import ActionConfig, ConfigError, HeadConfig, StateConfig
 from rf_agent.nn.heads.base import PolicyHead, register
 
 
@@ -89,8 +89,8 @@ class Trunk(nn.Module):
 class GPTHead(PolicyHead):
     """A GPT-2 over the window; acting keeps the last W features and runs it again, as places shift at every step."""
 
-    def __init__(self, dim: int, config: HeadConfig) -> None:
-        super().__init__(dim, config)
+    def __init__(self, dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig) -> None:
+        super().__init__(dim, config, action, state)
         if config.hidden % config.heads:
             raise ConfigError(
                 f"head.hidden is {config.hidden}, which {config.heads} attention heads (head.heads) do not divide; "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rf_agent.config import HeadConfig
+from rf_agent.config import ActionConfig, HeadConfig, StateConfig
 from rf_agent.nn.heads.base import History, PolicyHead, register
 
 
@@ -18,8 +18,8 @@ class LSTMHead(PolicyHead):
     a step advances them all at once, and the oldest, which began W observation steps ago, acts and ends.
     """
 
-    def __init__(self, dim: int, config: HeadConfig) -> None:
-        super().__init__(dim, config)
+    def __init__(self, dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig) -> None:
+        super().__init__(dim, config, action, state)
         dropout = config.dropout if config.layers > 1 else 0.0
         self.rnn = nn.LSTM(dim, config.hidden, config.layers, batch_first=True, dropout=dropout)
 
@@ -32,7 +32,7 @@ class LSTMHead(PolicyHead):
         """(W chains, layers, h and c, hidden); the oldest chain first."""
         return self.window_size, self.rnn.num_layers, 2, self.rnn.hidden_size
 
-    def step(self, feature: Tensor, history: History) -> tuple[Tensor, Tensor, History]:
+    def step(self, feature: Tensor, history: History) -> tuple[Tensor, Tensor | None, History]:
         """As `PolicyHead.step`; without dropout."""
         memory, length = history
         n, window = memory.shape[:2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rf_agent.config import HeadConfig
+from rf_agent.config import ActionConfig, HeadConfig, StateConfig
 from rf_agent.nn.heads.base import PolicyHead, register
 
 
@@ -13,8 +13,8 @@ from rf_agent.nn.heads.base import PolicyHead, register
 class MLPHead(PolicyHead):
     """Every token through an MLP, then pooled: "MLP w/o hist". Any number of observation steps, each for itself."""
 
-    def __init__(self, dim: int, config: HeadConfig) -> None:
-        super().__init__(dim, config, feature_dim=config.hidden)
+    def __init__(self, dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig) -> None:
+        super().__init__(dim, config, action, state, feature_dim=config.hidden)
         self.window_size = 1
         self.mlp = nn.Sequential(nn.Linear(dim, dim // 2), nn.ReLU(), nn.Linear(dim // 2, config.hidden))
 
@@ -35,8 +35,8 @@ class HistoryMLPHead(MLPHead):
     vector before they are resampled.
     """
 
-    def __init__(self, dim: int, config: HeadConfig) -> None:
-        super().__init__(dim, config)
+    def __init__(self, dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig) -> None:
+        super().__init__(dim, config, action, state)
         self.frames = config.window
 
     def mark_frames(self, vision_dim: int) -> None:

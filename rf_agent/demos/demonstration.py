@@ -1,0 +1,148 @@
+"""One demonstration of any robot, and what those of one robot have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rf_agent.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The robot that demonstrations are of, and how often it was seen."""
+
+    cameras: tuple[str, ...]
+    """Names of its camera images in the observation."""
+    action_dim: int
+    """Entries of an action (D)."""
+    gripper: int | None = None
+    """The entry of an action that opens or closes a gripper."""
+    gripper_known: bool = True
+    """Whether the file says so, or that there is none."""
+    state: str | None = None
+    """Name of its measured state in the observation, if it was recorded."""
+    state_dim: int = 0
+    """Entries of a state (S)."""
+    fps: float | None = None
+    """Actions a second."""
+    frame_stride: int = 1
+    """An image belongs to every n-th action."""
+    bounded: bool = False
+    """Whether all actions lie in [-1, 1] by definition of the environment, a gripper opening above zero."""
+
+    def described(self) -> dict[str, Any]:
+        """What a file must store to be read with this layout."""
+        return {
+            "cameras": list(self.cameras),
+            "state": self.state,
+            "gripper": self.gripper,
+            "fps": self.fps,
+            "frame_stride": self.frame_stride,
+            "bounded": self.bounded,
+        }
+
+
+@dataclass
+class Demonstration:
+    """A task done once. Observations precede their action.
+
+    Example:
+        >>> frames = np.zeros((50, 64, 64, 3), np.uint8)
+        >>> actions = np.zeros((50, 4), np.float32)
+        >>> demo = Demonstration(images={"front": frames}, actions=actions, instruction="reach the red ball", task="reach")
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    """By camera: (F, H, W, 3) uint8, one image for every action, or for every n-th with `Layout.frame_stride` n."""
+    actions: NDArray[np.float32]
+    """(T, D) in the environment's own units: what the demonstrator wanted, the labels."""
+    instruction: str
+    """What the robot was asked, in words."""
+    task: str = ""
+    """Name of the task, over which training is balanced; the instruction if there is none."""
+    state: NDArray[np.float32] | None = None
+    """(T, S) measured state of the robot, or None."""
+    success: bool = True
+    """Whether the task was done in the end."""
+    actions_executed: NDArray[np.float32] | None = None
+    """(T, D) what was carried out where it differs from the labels, as under disturbances."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Whatever else is known, such as seed and scene: numbers, texts and truth values."""
+
+    def __post_init__(self) -> None:
+        self.actions = np.asarray(self.actions, np.float32)
+        self.state = None if self.state is None else np.asarray(self.state, np.float32)
+        self.task = self.task or self.instruction
+
+    def problems(self, layout: Layout) -> list[str]:
+        """What keeps it from being stored or learned from, each naming its key; empty if nothing does."""
+        frames = -(-len(self.actions) // layout.frame_stride)
+        arrays = {"actions": self.actions, "state": self.state}
+        found = [] if self.instruction.strip() else ["the instruction is empty"]
+        shapes: list[tuple[str, Any, tuple[int, ...]]] = [
+            ("actions", self.actions, (len(self.actions), layout.action_dim))
+        ]
+        if layout.state is not None:
+            shapes.append(("state", self.state, (len(self.actions), layout.state_dim)))
+        for key, values, expected in shapes:
+            if values is None or np.shape(values) != expected:
+                given = "missing" if values is None else f"of shape {np.shape(values)}"
+                found.append(f"{key} is {given}, expected {expected}")
+            elif not np.isfinite(arrays[key]).all():
+                found.append(f"{key} has NaN or infinite values")
+        for camera in layout.cameras:
+            images = self.images.get(camera)
+            if images is None:
+                found.append(f"images of camera {camera!r} are missing (it has {', '.join(self.images) or 'none'})")
+            elif images.dtype != np.uint8 or images.ndim != 4 or (len(images), images.shape[3]) != (frames, 3):
+                found.append(
+                    f"images[{camera!r}] are {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)"
+                )
+        if len(self.actions) == 0:
+            found.append("it has no action")
+        return found
+
+
+def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None, state: str) -> Layout:
+    """The layout that demonstrations have in common.
+
+    Raises:
+        UserError: one of them has another layout, or cannot be used; the message names it.
+    """
+    if not demos:
+        raise UserError("no demonstrations were given: give at least one")
+    if fps is not None and not fps > 0:
+        raise UserError(f"fps is {fps}: give the actions a second, or None")
+    first = demos[0]
+    if first.actions.ndim != 2:
+        raise UserError(f"demonstration 0: actions is of shape {first.actions.shape}, expected (T, D)")
+    dim = first.actions.shape[1]
+    if gripper is not None and not 0 <= gripper < dim:
+        raise UserError(f"gripper is {gripper}, but an action has {dim} entries: give one of 0 to {dim - 1}, or None")
+    layout = Layout(
+        cameras=tuple(first.images),
+        action_dim=dim,
+        gripper=gripper,
+        state=None if first.state is None else state,
+        state_dim=0 if first.state is None else int(np.shape(first.state)[-1]),
+        fps=fps,
+    )
+    if not layout.cameras:
+        raise UserError("demonstration 0 has no images: give those of one camera or more")
+    for index, demo in enumerate(demos):
+        if found := demo.problems(layout):
+            raise UserError(f"demonstration {index}: {found[0]}")
+        if set(demo.images) != set(layout.cameras) or (demo.state is None) != (layout.state is None):
+            raise UserError(
+                f"demonstration {index} has cameras {', '.join(demo.images)} and {_state(demo.state)}, but demonstration "
+                f"0 has {', '.join(layout.cameras)} and {_state(first.state)}: give all the same"
+            )
+    return layout
+
+
+def _state(state: NDArray[np.float32] | None) -> str:
+    return "no state" if state is None else f"a state of shape {state.shape}"
