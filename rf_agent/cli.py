@@ -24,7 +24,7 @@ PROGRAM = "rf-agent"
 COMMANDS = {
     "rollout": "run episodes and film them",
     "collect": "collect demonstrations of the expert",
-    "pretrain": "pre-train a small vision-language model on pictures of the table",
+    "pretrain": "pre-train a small vision-language model on images of the table",
     "train": "train a policy by imitation of demonstrations",
     "evaluate": "measure success per task, or on chains of five tasks",
     "grounding": "measure whether the colour word decides which block is touched",

@@ -57,7 +57,7 @@ REQUIRED = {
     "pybullet": "simulators; not needed for training",
 }
 OPTIONAL = {
-    "pyyaml": "the real CALVIN, and its files of wordings",
+    "pyyaml": "the real CALVIN, and its files of instructions",
     "accelerate": "training on several devices",
     "peft": "LoRA (--trainable lora)",
     "tensorboard": "training curves",
@@ -77,13 +77,13 @@ def diagnose(calvin_root: Path | None = None) -> dict[str, list[Finding]]:
         calvin_root: a clone of `calvin_env`, where neither CALVIN_ENV_ROOT nor an installed package names it.
 
     Returns:
-        Findings by group: environments, policies, devices, pictures, packages.
+        Findings by group: environments, policies, devices, display, packages.
     """
     return {
         "environments": _guarded(PLAY_TABLE, lambda: environments(calvin_root)),
         "policies": _guarded(POLICY, policies),
         "devices": [processor(), *_guarded("GPU", gpus)],
-        "pictures": [*_guarded("video", video), *_guarded("window", window)],
+        "display": [*_guarded("video", video), *_guarded("window", window)],
         "packages": list(packages()),
     }
 

@@ -46,6 +46,11 @@ class Environments:
         self.close()
 
 
+def instructed(observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """The observation with the instruction that a policy reads, where the environment says it in `info` alone."""
+    return observation if "instruction" in observation else {**observation, "instruction": info["instruction"]}
+
+
 def is_ours(env_id: str) -> bool:
     """Whether an id is one of the environments of this project, and so takes their keyword arguments."""
     return env_id.rpartition(":")[2].startswith("rf/")

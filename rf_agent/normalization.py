@@ -30,7 +30,8 @@ def unnormalize_actions(actions: NDArray[np.float32], config: ActionConfig) -> N
         return actions
     low, high = (np.array(values, np.float32) for values in (config.low, config.high))
     share = (actions + 1) / 2
-    return (1 - share) * low + share * high  # exact at both ends, where a gripper always is
+    # exact at both ends, where a gripper always is
+    return ((1 - share) * low + share * high).astype(np.float32)
 
 
 def closed_or_open(actions: NDArray[np.float32], config: ActionConfig) -> NDArray[np.float32]:
@@ -60,9 +61,9 @@ def action_range(actions: Iterable[NDArray[np.float32]], how: str, gripper: int 
         for index in range(every.shape[1]):
             if index != gripper and quantiles[0, index] < quantiles[1, index]:
                 low[index], high[index] = quantiles[:, index]
-    for index in np.flatnonzero(low == high):
+    for constant in np.flatnonzero(low == high):
         raise UserError(
-            f"actions[:, {index}] is {low[index]:g} in all {len(every)} steps of the demonstrations (shape "
+            f"actions[:, {constant}] is {low[constant]:g} in all {len(every)} steps of the demonstrations (shape "
             f"{every.shape}), so it has no range: leave that entry out of the actions, or give --action-normalization "
             "none if all entries lie in [-1, 1]"
         )

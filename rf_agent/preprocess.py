@@ -48,8 +48,8 @@ def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndar
         side = min(height, width)  # CLIP's preprocessing crops what is not square
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-        pictures = (Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box) for image in flat)
-        return np.stack([np.asarray(picture) for picture in pictures]).reshape(shape)
+        resized = (Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box) for image in flat)
+        return np.stack([np.asarray(image) for image in resized]).reshape(shape)
     channels_last = torch.from_numpy(flat).permute(0, 3, 1, 2)
     out = F.interpolate(channels_last, size=(size, size), mode="bilinear", antialias=True)
     return np.ascontiguousarray(out.permute(0, 2, 3, 1).numpy()).reshape(shape)

@@ -82,7 +82,7 @@ def add_flamingo_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def prompt(instruction: str, end_of_text: str = END_OF_TEXT) -> str:
-    """What the language model reads for an instruction (or any text about one picture), as in OpenFlamingo."""
+    """What the language model reads for an instruction (or any text about one image), as in OpenFlamingo."""
     return f"{IMAGE}{instruction.strip()}{END_OF_CHUNK}{end_of_text}"
 
 

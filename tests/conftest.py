@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SIMULATED = (
     "rf_agent/evaluation/test_speed.py",
-    "rf_agent/test_doctor.py",
+    "rf_agent/commands/test_doctor.py",
     "rf_agent/test_sb3.py",
     "rf_envs/benchmark/test_preconditions.py",
     "rf_envs/benchmark/test_start_states.py",

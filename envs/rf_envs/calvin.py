@@ -23,7 +23,7 @@ class CalvinEnv(TableEnv):
         calvin_root: the clone's folder; None for the one that the environment variable CALVIN_ENV_ROOT names, or
             that of an installed calvin_env.
         renderer: "tiny" (PyBullet's TinyRenderer, on the CPU), "egl" (OpenGL) or "auto", which is EGL where it works
-            with a GPU. The pictures differ, and so do scores: `info["renderer"]` tells which was used.
+            with a GPU. The images differ, and so do scores: `info["renderer"]` tells which was used.
         arguments: those of `TableEnv`, but for `simulator`.
 
     Raises:

@@ -73,11 +73,11 @@ class ChainEnv(TableEnv):
         self._subtasks, self._completed = tuple(subtasks), 0
         self._give(self._checked(self._subtasks[0]) if "scene_obs" in options else self._subtasks[0])
 
-    def _wording(self, task: str) -> str:
-        # scattering asks for a task that is none of the chain's
+    def _instruction_for(self, task: str) -> str:
+        # randomizing asks for a task that is none of the chain's
         if self._annotations.by_chain and self._subtasks[self._completed : self._completed + 1] == (task,):
             return self._annotations.by_chain[self._chain][self._completed]
-        return super()._wording(task)
+        return super()._instruction_for(task)
 
     def _judge(self) -> tuple[float, bool, bool]:
         if not is_done(self._task, self._start, self._present_state()):

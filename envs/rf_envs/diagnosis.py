@@ -1,6 +1,6 @@
 """What of this package works on this machine, and what to install for the rest.
 
-Everything is tried for real: tables draw pictures, and the pictures are looked at. That happens in other processes,
+Everything is tried for real: tables draw images, and the images are looked at. That happens in other processes,
 since a broken renderer can crash or hang the one it runs in.
 """
 
@@ -24,7 +24,7 @@ from rf_envs.errors import INSTALL_PYBULLET
 from rf_envs.simulators.base import Simulator
 
 TRIAL_SECONDS = 120.0
-"""How long a table may take to draw its pictures."""
+"""How long a table may take to draw its images."""
 INSTALL_EGL = "install the GPU's driver, or Mesa's: apt-get install libegl1 libgl1-mesa-dri"
 
 
@@ -119,7 +119,7 @@ def _try_to_draw(kind: str, *arguments: str) -> str:
             timeout=TRIAL_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"no picture within {TRIAL_SECONDS:.0f} s") from error
+        raise RuntimeError(f"no image within {TRIAL_SECONDS:.0f} s") from error
     if answer.returncode < 0:
         raise RuntimeError(f"the process that drew crashed with signal {-answer.returncode}")
     try:
@@ -138,7 +138,7 @@ _MARK = "drew: "
 
 
 def draw(kind: str, *arguments: str) -> None:
-    """In the other process: draw, look at the pictures, and print a line of JSON after `_MARK`."""
+    """In the other process: draw, look at the images, and print a line of JSON after `_MARK`."""
     said: dict[str, Any] = {}
     try:
         said["detail"] = look(_SIMULATORS[kind](*arguments))
@@ -166,28 +166,28 @@ _SIMULATORS: dict[str, Callable[..., Simulator]] = {"embedded": _embedded, "calv
 
 
 def look(table: Simulator) -> str:
-    """Draw with both cameras of a table in its neutral state and check what is on the pictures.
+    """Draw with both cameras of a table in its neutral state and check what is on the images.
 
     Raises:
-        RuntimeError: a picture is empty, or a block is not on it.
+        RuntimeError: an image is empty, or a block is not on it.
     """
     for _ in range(2):  # the second time as in use: the first also loads what is drawn
         begun = time.perf_counter()
         static, gripper = table.render("static", 200), table.render("gripper", 84)
         seconds = time.perf_counter() - begun
     table.close()
-    for name, picture in (("static", static), ("gripper", gripper)):
-        if picture.std() < 5:
-            raise RuntimeError(f"the picture of the {name} camera is empty")
+    for name, image in (("static", static), ("gripper", gripper)):
+        if image.std() < 5:
+            raise RuntimeError(f"the image of the {name} camera is empty")
     hidden = [color for color in ("red", "blue", "pink") if _pixels_of(color, static) < 8]
     if hidden:
-        raise RuntimeError(f"there is no {' and no '.join(hidden)} block on the picture of the static camera")
+        raise RuntimeError(f"there is no {' and no '.join(hidden)} block on the image of the static camera")
     return f"draws both cameras in {1000 * seconds:.0f} ms"
 
 
-def _pixels_of(color: str, picture: NDArray[np.uint8]) -> int:
+def _pixels_of(color: str, image: NDArray[np.uint8]) -> int:
     """How many pixels of an image (H, W, 3) have a block's colour, in any light."""
-    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+    red, green, blue = np.moveaxis(image.astype(int), -1, 0)
     margin = 60
     if color == "pink":
         return int(np.count_nonzero((red > green + margin) & (blue > green + margin)))

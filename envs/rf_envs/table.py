@@ -14,7 +14,7 @@ from rf_envs.benchmark.randomize import randomize
 from rf_envs.benchmark.start_states import draw_start, restore
 from rf_envs.benchmark.tasks import TASKS, StateInfo, check_task, is_done
 from rf_envs.errors import check_choice, require_pybullet
-from rf_envs.language import instructions as wordings
+from rf_envs.language import instructions as texts
 from rf_envs.language.annotations import read_annotations
 from rf_envs.language.caption import captioned
 from rf_envs.language.describe import Description, describe
@@ -57,7 +57,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
 
     The episode ends with reward 1 on the step that fulfils the task, and is truncated after ``max_steps``.
     ``reset(options=...)`` takes ``task``, ``instruction``, ``robot_obs`` (15,) and ``scene_obs`` (24,): what
-    is not given is drawn. An instruction that is one of the known wordings also chooses its task; any other one
+    is not given is drawn. An instruction that is one of the known instructions also chooses its task; any other one
     leaves the task to chance, so give both.
 
     Args:
@@ -66,9 +66,9 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         render_size: edge of the rendered view, in pixels.
         image_size: edges of the observed static and gripper images, in pixels.
         render_every: draw the observed images at the reset and every so many steps, and repeat them between.
-        instructions: which wordings to ask in, "evaluation" (one per task), "training" or "enriched" (drawn
+        instructions: which instructions to ask in, "evaluation" (one per task), "training" or "enriched" (drawn
             from many).
-        annotations: one of CALVIN's files to take the wordings from instead, see `rf_envs.language.annotations`.
+        annotations: one of CALVIN's files to take the instructions from instead, see `rf_envs.language.annotations`.
         caption: whether rendered frames carry the instruction; observations never do.
         tasks: the tasks to draw from where none is given; None for all 34.
         max_steps: steps that a task may take.
@@ -112,7 +112,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         self._render_size = _positive("render_size", render_size)
         self._render_every = _positive("render_every", render_every)
         self._max_steps = _positive("max_steps", max_steps)
-        self._wordings = wordings.KINDS[check_choice("kind of instructions", instructions, wordings.KINDS)]
+        self._texts = texts.KINDS[check_choice("kind of instructions", instructions, texts.KINDS)]
         self._annotations = read_annotations(annotations, chains="chain" in self.reset_options)
         self._caption = caption
         if isinstance(tasks, str) or not isinstance(tasks, Iterable | None):
@@ -241,8 +241,8 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         return self._max_steps
 
     def task_of(self, instruction: str) -> str | None:
-        """The task that a known wording asks for; None for free text, whose task a reset draws by chance."""
-        return self._annotations.task_of(instruction) or wordings.task_of(instruction)
+        """The task that a known instruction asks for; None for free text, whose task a reset draws by chance."""
+        return self._annotations.task_of(instruction) or texts.task_of(instruction)
 
     def expert(self) -> Expert:
         """A scripted demonstrator of this environment's present task."""
@@ -262,7 +262,7 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
         return diagnose(calvin_root)
 
     def randomize(self, seed: int | None = None) -> Observation:
-        """Put everything somewhere at random and return the observation: a picture to learn to see from.
+        """Put everything somewhere at random and return the observation: an image to learn to see from.
 
         Unlike a reset it also moves the robot and leaves things as no task would; the task is drawn among
         those that the state allows, but no episode begins.
@@ -330,13 +330,13 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
     def _give(self, task: str, instruction: str | None = None) -> None:
         """Ask for ``task`` from the present state on."""
         self._task = task
-        self._instruction = self._wording(task) if instruction is None else instruction
+        self._instruction = self._instruction_for(task) if instruction is None else instruction
         self._start = self._present_state()
         self._task_steps = 0
 
-    def _wording(self, task: str) -> str:
+    def _instruction_for(self, task: str) -> str:
         """The words to ask for a task in."""
-        choices = (self._annotations.by_task or self._wordings)[task]
+        choices = (self._annotations.by_task or self._texts)[task]
         return choices[0] if len(choices) == 1 else choices[int(self.np_random.integers(len(choices)))]
 
     def _judge(self) -> tuple[float, bool, bool]:

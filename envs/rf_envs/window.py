@@ -24,7 +24,7 @@ class Window:
         self._plt = plt
         self._title = title
         self._figure: Any = None
-        self._picture: Any = None
+        self._image: Any = None
         self._closed = False
 
     def show(self, frame: np.ndarray) -> None:
@@ -33,14 +33,14 @@ class Window:
             return
         if self._figure is None:
             self._open(frame)
-        self._picture.set_data(frame)
+        self._image.set_data(frame)
         self._figure.canvas.draw_idle()
         self._figure.canvas.flush_events()
 
     def _open(self, frame: np.ndarray) -> None:
         self._figure, axes = self._plt.subplots(num=self._title, clear=True)
         axes.set(xticks=[], yticks=[])
-        self._picture = axes.imshow(frame)
+        self._image = axes.imshow(frame)
         self._figure.canvas.mpl_connect("close_event", self._on_close)
         if self._figure.canvas.required_interactive_framework is None:
             logger.warning("There is no display: the window of render_mode='human' stays invisible.")

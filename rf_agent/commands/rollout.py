@@ -38,8 +38,8 @@ class Args:
     tasks: tuple[str, ...] = ()
     """Single tasks: which, in turn; a variety if none is given."""
     instruction: str | None = None
-    """What to tell the robot, instead of the task's own wording. Without --tasks a known wording means its task;
-    other text is not scored."""
+    """What to ask of the robot, instead of the task's own instruction. Without --tasks a known instruction means its
+    task; other text is not scored."""
     seed: int = 0
     """Seed of the scenes."""
     device: str = "auto"
@@ -60,7 +60,7 @@ def run(args: Args) -> list[Episode]:
         items = _items(args, facts, env)
         if not items[0].scored:
             console.print(
-                f"{args.instruction!r} is none of the known wordings, so it is not scored: give --tasks to score it."
+                f"{args.instruction!r} is no known instruction, so it is not scored: give --tasks to score it."
             )
         return _play(args, env, agent, items, device, console)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rf_agent.errors import UserError
+from rf_agent.demos.files import DemoError
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Demonstration:
     Example:
         >>> frames = np.zeros((50, 64, 64, 3), np.uint8)
         >>> actions = np.zeros((50, 4), np.float32)
-        >>> demo = Demonstration(images={"front": frames}, actions=actions, instruction="reach the red ball", task="reach")
+        >>> demo = Demonstration({"front": frames}, actions, instruction="reach the red ball", task="reach")
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -81,7 +81,6 @@ class Demonstration:
     def problems(self, layout: Layout) -> list[str]:
         """What keeps it from being stored or learned from, each naming its key; empty if nothing does."""
         frames = -(-len(self.actions) // layout.frame_stride)
-        arrays = {"actions": self.actions, "state": self.state}
         found = [] if self.instruction.strip() else ["the instruction is empty"]
         shapes: list[tuple[str, Any, tuple[int, ...]]] = [
             ("actions", self.actions, (len(self.actions), layout.action_dim))
@@ -92,7 +91,7 @@ class Demonstration:
             if values is None or np.shape(values) != expected:
                 given = "missing" if values is None else f"of shape {np.shape(values)}"
                 found.append(f"{key} is {given}, expected {expected}")
-            elif not np.isfinite(arrays[key]).all():
+            elif not np.isfinite(values).all():
                 found.append(f"{key} has NaN or infinite values")
         for camera in layout.cameras:
             images = self.images.get(camera)
@@ -111,18 +110,18 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
     """The layout that demonstrations have in common.
 
     Raises:
-        UserError: one of them has another layout, or cannot be used; the message names it.
+        DemoError: one of them has another layout, or cannot be used; the message names it.
     """
     if not demos:
-        raise UserError("no demonstrations were given: give at least one")
+        raise DemoError("no demonstrations were given: give at least one")
     if fps is not None and not fps > 0:
-        raise UserError(f"fps is {fps}: give the actions a second, or None")
+        raise DemoError(f"fps is {fps}: give the actions a second, or None")
     first = demos[0]
     if first.actions.ndim != 2:
-        raise UserError(f"demonstration 0: actions is of shape {first.actions.shape}, expected (T, D)")
+        raise DemoError(f"demonstration 0: actions is of shape {first.actions.shape}, expected (T, D)")
     dim = first.actions.shape[1]
     if gripper is not None and not 0 <= gripper < dim:
-        raise UserError(f"gripper is {gripper}, but an action has {dim} entries: give one of 0 to {dim - 1}, or None")
+        raise DemoError(f"gripper is {gripper}, but an action has {dim} entries: give one of 0 to {dim - 1}, or None")
     layout = Layout(
         cameras=tuple(first.images),
         action_dim=dim,
@@ -132,14 +131,14 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
         fps=fps,
     )
     if not layout.cameras:
-        raise UserError("demonstration 0 has no images: give those of one camera or more")
+        raise DemoError("demonstration 0 has no images: give those of one camera or more")
     for index, demo in enumerate(demos):
         if found := demo.problems(layout):
-            raise UserError(f"demonstration {index}: {found[0]}")
+            raise DemoError(f"demonstration {index}: {found[0]}")
         if set(demo.images) != set(layout.cameras) or (demo.state is None) != (layout.state is None):
-            raise UserError(
-                f"demonstration {index} has cameras {', '.join(demo.images)} and {_state(demo.state)}, but demonstration "
-                f"0 has {', '.join(layout.cameras)} and {_state(first.state)}: give all the same"
+            raise DemoError(
+                f"demonstration {index} has cameras {', '.join(demo.images)} and {_state(demo.state)}, but "
+                f"demonstration 0 has {', '.join(layout.cameras)} and {_state(first.state)}: give all the same"
             )
     return layout
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.noise import ActionNoise
+from rf_agent.environments import instructed
 from rf_agent.errors import UserError
 
 Act = Callable[[dict[str, Any]], NDArray[np.float32]]
@@ -102,7 +103,7 @@ class Demonstrator:
             A demonstration of every (sub-)task that succeeded, and the task at which the episode ended without
             success.
         """
-        env, demos = self.env, []
+        env, demos = self.env, list[Demonstration]()
         observation, info = env.reset(seed=seed, options=options)
         expert = env.unwrapped.expert()
         facts = {"seed": seed, "actor": "expert" if self.policy is None else "policy"}
@@ -115,7 +116,7 @@ class Demonstrator:
             recording = _Recording(info["task"], info["instruction"], noise)
             reward = 0.0
             while not over and reward == 0.0:
-                action = self._act(observation, recording, expert)
+                action = self._act(instructed(observation, info), recording, expert)
                 observation, reward, terminated, truncated, info = env.step(action)
                 over = terminated or truncated
             # The reward is that of the task in hand; `is_success` of a chain waits for its last one.

@@ -11,13 +11,13 @@ import h5py
 from rf_agent.errors import UserError
 
 
-class DemoFileError(UserError, ValueError):
-    """A file that cannot be used; the message names it, what is wrong and the way out."""
+class DemoError(UserError, ValueError):
+    """Demonstrations that cannot be used; the message names the file, what is wrong and the way out."""
 
 
 @contextmanager
 def reading(path: str | Path, part: str = "") -> Iterator[None]:
-    """Within the block, whatever h5py raises for a damaged file becomes a `DemoFileError`.
+    """Within the block, whatever h5py raises for a damaged file becomes a `DemoError`.
 
     Args:
         path: the file, for the message.
@@ -32,7 +32,7 @@ def reading(path: str | Path, part: str = "") -> Iterator[None]:
         way_out = (
             "delete that demonstration or collect the file again" if part else "copy it again, or collect it again"
         )
-        raise DemoFileError(f"{path}{where}, because the file is damaged: {way_out}") from error
+        raise DemoError(f"{path}{where}, because the file is damaged: {way_out}") from error
 
 
 def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
@@ -41,11 +41,11 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
     Raises:
         FileNotFoundError: if it is to be read and is not there.
         PermissionError: if it must not be opened.
-        DemoFileError: if it is truncated or no HDF5 file at all.
+        DemoError: if it is truncated or no HDF5 file at all.
     """
     path = Path(path)
     if path.is_dir():
-        raise DemoFileError(f"{path} is a directory: give the name of an HDF5 file")
+        raise DemoError(f"{path} is a directory: give the name of an HDF5 file")
     if mode in ("r", "r+") and not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: give an HDF5 file that this program's collection wrote")
     if mode in ("a", "w"):
@@ -53,13 +53,13 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
     try:
         return h5py.File(path, mode)
     except BlockingIOError as error:
-        raise DemoFileError(f"{path} is being written by another process: wait for it, or stop it") from error
+        raise DemoError(f"{path} is being written by another process: wait for it, or stop it") from error
     except PermissionError as error:
         raise PermissionError(f"{path} cannot be opened, permission is denied: give another file") from error
     except OSError as error:
         # h5py's own text names C functions and addresses; what a user can do about it is always the same.
         if "unable to lock" in str(error).lower():
-            raise DemoFileError(f"{path} is being written by another process: wait for it, or stop it") from error
-        raise DemoFileError(
+            raise DemoError(f"{path} is being written by another process: wait for it, or stop it") from error
+        raise DemoError(
             f"{path} is truncated or not an HDF5 file: copy it again, or delete it and collect it again"
         ) from error

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
-from rf_agent.demos.files import DemoFileError, open_hdf5, reading
+from rf_agent.demos.files import DemoError, open_hdf5, reading
 
 SPARE_BYTES = 16 * 2**20
 """Free space that a write leaves on the disk: HDF5 damages a file that it cannot finish."""
@@ -77,7 +77,7 @@ def read_demonstrations(path: str | Path) -> list[Demonstration]:
     """All complete demonstrations of a file; `iterate_demos` reads large files one by one.
 
     Raises:
-        FileNotFoundError, DemoFileError: if there is no such file, or it is damaged.
+        FileNotFoundError, DemoError: if there is no such file, or it is damaged.
     """
     return [demo for _, demo in iterate_demos(Path(path))]
 
@@ -93,7 +93,7 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
         origin: where they come from, as stored in `env_args`.
 
     Raises:
-        DemoFileError: if the file is damaged or was begun with other settings.
+        DemoError: if the file is damaged or was begun with other settings.
     """
     env_args = layout.described() | origin
     with open_hdf5(path, "a") as file:
@@ -101,14 +101,14 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
             is_new, is_empty = "data" not in file, not len(file)
         if is_new:
             if not is_empty:
-                raise DemoFileError(f"{path} holds something other than demonstrations: give another --output")
+                raise DemoError(f"{path} holds something other than demonstrations: give another --output")
             file.create_group("data").attrs["env_args"] = json.dumps(env_args)
             return
         stored = read_env_args(file)
         changed = [key for key in env_args if stored.get(key) != env_args[key]]
         if changed:
             key = changed[0]
-            raise DemoFileError(
+            raise DemoError(
                 f"{path} was begun with {key} {stored.get(key)!r}, not {env_args[key]!r}: give the same "
                 "settings to continue, or another --output"
             )
@@ -129,7 +129,7 @@ def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> 
     Raises:
         OSError: the disk has no room for them; the file is as it was.
     """
-    needed = sum(array.nbytes for demo in demos for array in (demo.actions, *demo.images.values()))
+    needed = sum(images.nbytes for demo in demos for images in demo.images.values())
     if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
         raise OSError(
             f"the disk of {path} is full ({free / 2**20:.0f} MiB are free): what was collected is kept; make room and "
@@ -167,11 +167,11 @@ def _write(group: h5py.Group, demo: Demonstration, layout: Layout) -> None:
 
 
 def read_env_args(file: h5py.File) -> dict[str, Any]:
-    """The settings of an open store. Raises DemoFileError if it is none, or damaged."""
+    """The settings of an open store. Raises DemoError if it is none, or damaged."""
     with reading(file.filename):
         text = file["data"].attrs["env_args"] if "data" in file and "env_args" in file["data"].attrs else None
     if text is None:
-        raise DemoFileError(
+        raise DemoError(
             f"{file.filename} holds no demonstrations (no data/env_args): give a file of `rf-agent collect`"
         )
     with reading(file.filename):
@@ -185,22 +185,34 @@ def read_layout(file: h5py.File) -> Layout:
     observations: only a single one is taken for the state.
 
     Raises:
-        DemoFileError: there is no complete demonstration, or the first one has no images or no actions.
+        DemoError: there is no complete demonstration, or the first one has no images or no actions.
     """
     said = read_env_args(file)
     names = demo_names(file)
     if not names:
-        raise DemoFileError(f"{file.filename} holds no complete demonstration: collect some first")
-    with reading(file.filename, names[0]):
-        group = file["data"][names[0]]
+        raise DemoError(f"{file.filename} holds no complete demonstration: collect some first")
+    failed: DemoError | None = None
+    for name in names:
+        try:
+            return _shown(file, name, said)
+        except DemoError as error:  # another one may still show it, so that the damaged one can be named
+            failed = failed or error
+    assert failed is not None
+    raise failed
+
+
+def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
+    """The layout that a demonstration shows, as far as the file does not say it."""
+    with reading(file.filename, name):
+        group = file["data"][name]
         shapes = {key: (value.shape, value.dtype) for key, value in group.get("obs", {}).items()}
         actions = group["actions"].shape if "actions" in group else None
     if actions is None or len(actions) != 2:
         what = "is missing" if actions is None else f"has shape {actions}, expected (T, D)"
-        raise DemoFileError(f"{file.filename}: {names[0]}: actions {what}; collect the file again")
+        raise DemoError(f"{file.filename}: {name}: actions {what}; collect the file again")
     cameras = said.get("cameras") or [key for key, (shape, kind) in shapes.items() if len(shape) == 4]
     if not cameras:
-        raise DemoFileError(f"{file.filename}: {names[0]} has no camera images under obs: collect the file again")
+        raise DemoError(f"{file.filename}: {name} has no camera images under obs: collect the file again")
     states = [key for key, (shape, kind) in shapes.items() if len(shape) == 2 and kind.kind == "f"]
     state = said["state"] if "state" in said else states[0] if len(states) == 1 else None
     return Layout(
@@ -282,14 +294,14 @@ def check_demos(path: Path) -> Layout:
     """The layout of a file with nothing wrong in it.
 
     Raises:
-        DemoFileError: naming the file, the demonstration and the remedy.
+        DemoError: naming the file, the demonstration and the remedy.
         FileNotFoundError: if there is none.
     """
     with open_hdf5(path) as file:
         layout = read_layout(file)
         for name in demo_names(file):
             if found := problems(file, name, layout):
-                raise DemoFileError(f"{path}: {name}: {found[0]}; delete that demonstration or collect the file again")
+                raise DemoError(f"{path}: {name}: {found[0]}; delete that demonstration or collect the file again")
     return layout
 
 

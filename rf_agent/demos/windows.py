@@ -19,9 +19,8 @@ from torch import Tensor
 
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.demonstration import Layout
-from rf_agent.demos.files import open_hdf5, reading
+from rf_agent.demos.files import DemoError, open_hdf5, reading
 from rf_agent.demos.store import demo_names, iterate_demos
-from rf_agent.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,10 @@ class DemoSet:
     Attributes:
         frames: (F, V, S, S, 3) uint8.
         episodes: in an order that depends on their content alone.
+        files: rows of `frames` that belong to each file, (first, last + 1).
 
     Raises:
-        UserError: an image at fewer steps than the policy observes.
+        DemoError: an image at fewer steps than the policy observes.
     """
 
     def __init__(self, layouts: Mapping[Path, Layout], config: RoboFlamingoConfig):
@@ -75,6 +75,7 @@ class DemoSet:
         total = sum(_count_frames(path, layout, views[0], self.n_action_steps) for path, layout in layouts.items())
         self.frames = np.empty((total, len(views), size, size, 3), np.uint8)
         self.episodes: list[Episode] = []
+        self.files: list[tuple[int, int]] = []
         row = 0
         for path, layout in layouts.items():
             for _, demo in iterate_demos(path):
@@ -88,6 +89,7 @@ class DemoSet:
                     Episode(demo.task, demo.instruction, demo.actions, known, row, layout.frame_stride)
                 )
                 row += count
+            self.files.append((self.files[-1][1] if self.files else 0, row))
 
     def split(self, validation_fraction: float) -> tuple[list[int], list[int]]:
         """Episodes for training and for validation: every n-th is held out, across all tasks."""
@@ -196,7 +198,7 @@ def window_indices(length: int, window: int) -> Tensor:
 def _count_frames(path: Path, layout: Layout, view: str, n_action_steps: int) -> int:
     stride = layout.frame_stride
     if n_action_steps % stride:
-        raise UserError(
+        raise DemoError(
             f"{path} holds a frame at every {stride} steps, but the policy observes every {n_action_steps}: "
             f"collect with --frame-stride {n_action_steps} (or a divisor), or change head.n_action_steps"
         )

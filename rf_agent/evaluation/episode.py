@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rf_agent.environments import instructed
 from rf_agent.evaluation.agents import Agent
 from rf_agent.evaluation.metrics import Attempt, Episode
 from rf_agent.evaluation.video import Recorder
@@ -70,7 +71,7 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, n
         if recorder:
             recorder.add(observation, info["instruction"], note)
         task, instruction = info["task"], info["instruction"]
-        observation, reward, terminated, truncated, info = env.step(agent.act(observation))
+        observation, reward, terminated, truncated, info = env.step(agent.act(instructed(observation, info)))
         steps += 1
         over = terminated or truncated
         if reward > 0 or over:

@@ -165,7 +165,7 @@ def make_env(
     if render:
         options["render_mode"] = "rgb_array"
         if is_ours(env_id):
-            # the video has the instruction beside the picture
+            # the video has the instruction beside the image
             options |= {"render_size": VIDEO_SIZE, "caption": False}
     return environments.get(env_id, **options | dict(env_options or {}))
 

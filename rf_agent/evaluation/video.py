@@ -1,4 +1,4 @@
-"""Pictures of a robot at work: both camera views beside the instruction, in a video, a GIF or a window."""
+"""Images of a robot at work: both camera views beside the instruction, in a video, a GIF or a window."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Recorder:
     Args:
         env: an environment with `render_mode="rgb_array"`.
         screens: where the frames go.
-        hold: frames for which the last picture of an episode stays.
+        hold: frames for which the last image of an episode stays.
     """
 
     def __init__(self, env: Any, screens: list[Screen], hold: int = 24) -> None:

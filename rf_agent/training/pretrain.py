@@ -1,4 +1,4 @@
-"""Pre-training of a small VLM on pictures of the table, so that imitation starts from one that has seen it.
+"""Pre-training of a small VLM on images of the table, so that imitation starts from one that has seen it.
 
 The paper starts from OpenFlamingo; a policy small enough for a CPU has no such ancestor.
 `rf_agent.training.vl_objective` says what is learned.
@@ -20,12 +20,12 @@ from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
 @dataclass
 class PretrainReport:
-    """How well the pre-trained model finds things in held-out pictures."""
+    """How well the pre-trained model finds objects in held-out images."""
 
     output: Path
     """Checkpoint directory of the model (a policy whose head is untrained)."""
     grounding: dict[str, dict[str, float]]
-    """Per thing: `median` and `mean` error in cm, asked for by its name; `instruction`: median, asked by
+    """Per object: `median` and `mean` error in cm, asked for by its name; `instruction`: median, asked by
     instructions."""
     scalars: dict[str, float]
     """The last validation."""
@@ -49,12 +49,11 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     prepare_output(config)
     device = choose_device(config)
     policy = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
-    image = (policy.config if policy else preset(config.preset)).image
-    pictures = SceneImageSet(config.pictures, image.size, image.resample)
+    data = SceneImageSet(config.images, policy.config if policy else preset(config.preset))
     if policy is None:
-        policy = RoboFlamingoPolicy.from_preset(config.preset, pictures.corpus(), seed=config.seed)
+        policy = RoboFlamingoPolicy.from_preset(config.preset, data.corpus(), seed=config.seed)
     policy.to(device).requires_grad_(True)
-    objective = PretrainObjective(config, policy, pictures)
+    objective = PretrainObjective(config, policy, data)
     loop = Loop(config, objective.model, objective.loss, objective.evaluate, reporter)
     scalars = loop.run()
     report = PretrainReport(config.output / "vlm", objective.grounding, scalars)

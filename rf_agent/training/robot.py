@@ -10,6 +10,7 @@ import numpy as np
 
 from rf_agent.config import ActionConfig, RoboFlamingoConfig, StateConfig
 from rf_agent.demos.demonstration import Layout
+from rf_agent.demos.files import DemoError
 from rf_agent.demos.store import check_demos, iterate_demos
 from rf_agent.errors import UserError
 from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistics
@@ -19,27 +20,27 @@ def check_files(paths: Sequence[Path]) -> dict[Path, Layout]:
     """The layouts of demonstration files of one robot; every demonstration is checked.
 
     Raises:
-        UserError: no files, a bad demonstration (file and demonstration are named), or files of different robots.
+        DemoError: no files, a bad demonstration (file and demonstration are named), or files of different robots.
     """
     if not paths:
-        raise UserError("no demonstrations were given: name one or more HDF5 files with --demos")
+        raise DemoError("no demonstrations were given: name one or more HDF5 files with --demos")
     layouts = {Path(path): check_demos(Path(path)) for path in paths}
     first, expected = next(iter(layouts.items()))
     for path, layout in layouts.items():
         if layout.action_dim != expected.action_dim:
-            raise UserError(
+            raise DemoError(
                 f"{path} has actions of shape (T, {layout.action_dim}), but {first} has (T, {expected.action_dim}): "
                 "train on demonstrations of one robot"
             )
         if layout.gripper != expected.gripper and layout.gripper_known and expected.gripper_known:
-            raise UserError(
+            raise DemoError(
                 f"{path} has its gripper at entry {layout.gripper} of the actions, but {first} at {expected.gripper}: "
                 "train on demonstrations of one robot"
             )
         if None not in (layout.fps, expected.fps) and layout.fps != expected.fps:
-            raise UserError(
-                f"{path} has {layout.fps:g} actions a second, but {first} has {expected.fps:g}: train on demonstrations "
-                "of one frame rate"
+            raise DemoError(
+                f"{path} has {layout.fps:g} actions a second, but {first} has {expected.fps:g}: train on files of one "
+                "frame rate"
             )
     return layouts
 
@@ -65,16 +66,14 @@ def fitted(
         fixed_views: whether the cameras must be those of `config`, too.
 
     Raises:
-        UserError: the demonstrations do not fit the policy; the message names the key, both shapes and the file.
+        DemoError: the demonstrations do not fit the policy; the message names the key, both shapes and the file.
     """
     if normalization not in ("auto", *NORMALIZATIONS):
-        raise UserError(
-            f"--action-normalization is {normalization!r}: give auto, none, min_max or quantiles"
-        )
+        raise DemoError(f"--action-normalization is {normalization!r}: give auto, none, min_max or quantiles")
     first, layout = next(iter(layouts.items()))
     fps = next((other.fps for other in layouts.values() if other.fps is not None), None)
     if trained and None not in (fps, config.fps) and fps != config.fps:
-        raise UserError(
+        raise DemoError(
             f"{first} has {fps:g} actions a second, but the policy was trained at {config.fps:g}: train a new policy "
             "(without --init, or with --no-init-head)"
         )
@@ -99,10 +98,10 @@ def _views(config: RoboFlamingoConfig, layouts: dict[Path, Layout], fixed: bool)
             shared = [view for view in layout.cameras if all(view in other.cameras for other in layouts.values())]
             if shared:
                 return tuple(shared)
-            raise UserError(f"{path} has the cameras {cameras}, and no other file has one of them: train on one robot")
-        raise UserError(
+            raise DemoError(f"{path} has the cameras {cameras}, and no other file has one of them: train on one robot")
+        raise DemoError(
             f"{path} has no camera {lacking[0]!r} (it has {cameras}), which the policy sees: give demonstrations with "
-            f"it, or name the cameras to be seen in its place with --override 'views=[...]', {len(config.views)} of them"
+            f"it, or name {len(config.views)} cameras to be seen in place of the policy's: --override 'views=[...]'"
         )
     return config.views
 
@@ -112,12 +111,12 @@ def _action(config: ActionConfig, layouts: dict[Path, Layout], trained: bool, no
     known = next((other for other in layouts.values() if other.gripper_known), None)
     if trained:
         if layout.action_dim != config.dim:
-            raise UserError(
+            raise DemoError(
                 f"{first} has actions of shape (T, {layout.action_dim}), but the policy acts with (T, {config.dim}): "
                 "start from a policy of this robot, or give --no-init-head to learn other actions"
             )
         if known is not None and known.gripper != config.gripper:
-            raise UserError(
+            raise DemoError(
                 f"{first} has its gripper at entry {known.gripper} of the actions, but the policy at {config.gripper}: "
                 "start from a policy of this robot, or give --no-init-head"
             )
@@ -132,7 +131,7 @@ def _action(config: ActionConfig, layouts: dict[Path, Layout], trained: bool, no
         normalization = "none" if bounded or unsaid else "min_max"
     if normalization == "none":
         if (widest := _widest(layouts)) > 1.0 + 1e-6:
-            raise UserError(
+            raise DemoError(
                 f"the actions of {first} reach {widest:g}, but without normalization they lie in [-1, 1]: give "
                 "--action-normalization min_max or quantiles"
             )
@@ -141,7 +140,7 @@ def _action(config: ActionConfig, layouts: dict[Path, Layout], trained: bool, no
     try:
         low, high = action_range(actions, normalization, gripper)
     except UserError as error:
-        raise UserError(f"{first}: {error}") from error
+        raise DemoError(f"{first}: {error}") from error
     return ActionConfig(layout.action_dim, gripper, normalization, tuple(low), tuple(high))
 
 
@@ -159,7 +158,7 @@ def _state(config: RoboFlamingoConfig, path: Path, layout: Layout, trained: bool
     has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"
     if trained or layout.state is None:
         reads = f"{state.key!r} of shape (T, {state.dim})" if trained else "one"
-        raise UserError(
+        raise DemoError(
             f"{path} has {has}, but the policy reads {reads} (head.proprioception): give demonstrations with it, or a "
             "policy without"
         )

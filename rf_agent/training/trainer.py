@@ -15,8 +15,8 @@ from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.augment import jitter_colors
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
 from rf_agent.errors import UserError
-from rf_agent.nn.fusion import with_other_resamplers
 from rf_agent.model import WindowOutput
+from rf_agent.nn.fusion import with_other_resamplers
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.presets import preset
@@ -25,7 +25,7 @@ from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import check_files, fitted
 from rf_agent.training.settings import LoopConfig, choose_device, command, prepare_output
-from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key
+from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
 """Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
@@ -176,23 +176,25 @@ class Imitation:
         training, self.validation = demos.split(config.validation_fraction)
         self.sampler = ChunkSampler(demos, training, config.sequence_length, config.balance, config.mix_instructions)
         self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
-        self._cache: VisionCache | None = None
+        self._caches: list[VisionCache] = []
 
     def prepare(self, reporter: Reporter) -> None:
         """Open the cache of vision tokens, if the tower stays as it is and the disk has room for them."""
         if not self.config.cache_vision or self._vision_learns:
             return
-        count, tower = len(self.demos.frames), self.policy.vlm.vision_encoder
+        tower, folder = self.policy.vlm.vision_encoder, self.config.output.parent / FOLDER
         shape = (self.demos.frames.shape[1], tower.tokens, tower.dim)
-        key = cache_key(self.demos.frames, tower, self.policy.config.image)
-        folder = self.config.output.parent / FOLDER / key
-        size = 2 * count * int(np.prod(shape)) / 2**30
-        if VisionCache.has_room(folder, count, shape):
-            self._cache = VisionCache(folder, count, shape, lambda rows: self._encode(rows, 0.0))
-            kept = f", {self._cache.share:.0%} of them from an earlier run" if self._cache.share else ""
-            reporter.log(f"vision tokens of {count} frames are kept in {folder} ({size:.1f} GiB){kept}")
-        else:
-            reporter.log(f"the disk has no room to keep {size:.1f} GiB of vision tokens: frames are encoded each time")
+        size = 2 * len(self.demos.frames) * int(np.prod(shape))
+        if not has_room(folder, size):
+            gigabytes = f"{size / 2**30:.1f} GiB"
+            reporter.log(f"the disk has no room to keep {gigabytes} of vision tokens: frames are encoded each time")
+            return
+        for first, last in self.demos.files:  # each by itself, so that another run may use some of these files
+            key = cache_key(self.demos.frames[first:last], tower, self.policy.config.image)
+            self._caches.append(VisionCache(folder / key, (first, last), shape, lambda rows: self._encode(rows, 0.0)))
+        kept = float(np.mean([cache.share for cache in self._caches]))
+        found = f", {kept:.0%} of them from earlier runs" if kept else ""
+        reporter.log(f"vision tokens of {len(self.demos.frames)} frames are kept in {folder}{found}")
 
     def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a random batch of sequences."""
@@ -222,14 +224,14 @@ class Imitation:
 
     def close(self) -> None:
         """Write down which vision tokens are there."""
-        if self._cache is not None:
-            self._cache.save()
+        for cache in self._caches:
+            cache.save()
 
     def _vision(self, frames: Tensor, jitter: float) -> Tensor:
         """Vision tokens (M, V, n, dv) of frames (M,)."""
-        if self._cache is not None:
-            return self._cache.get(frames.numpy()).to(self.policy.device).float()
-        return self._encode(frames, jitter)
+        if not self._caches:
+            return self._encode(frames, jitter)
+        return kept_tokens(self._caches, frames.numpy()).to(self.policy.device).float()
 
     def _encode(self, frames: Tensor, jitter: float) -> Tensor:
         images = torch.from_numpy(self.demos.frames[frames.numpy()]).to(self.policy.device)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ shall not."""
 SAVE_EVERY = 64
 """Blocks after which the record of what is there is written."""
 DISK_SHARE = 0.5
-"""Share of the free disk that a cache may take."""
+"""Share of the free disk that the caches of a run may take."""
 
 
 def cache_key(frames: NDArray[np.uint8], tower: nn.Module, image: ImageConfig) -> str:
@@ -45,28 +45,23 @@ class VisionCache:
 
     Args:
         folder: of this cache; made if it is not there, else gone on with.
-        count: number of frames (F).
+        rows: the first of the frames that it is for, and the one after the last.
         shape: of a frame's tokens (V, n, dv).
         encode: rows (m,) of the frames to their tokens (m, V, n, dv).
     """
 
-    def __init__(self, folder: Path, count: int, shape: tuple[int, ...], encode: Callable[[Tensor], Tensor]) -> None:
-        self.folder, self.encode = folder, encode
+    def __init__(
+        self, folder: Path, rows: tuple[int, int], shape: tuple[int, ...], encode: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.folder, self.rows, self.encode = folder, rows, encode
         folder.mkdir(parents=True, exist_ok=True)
+        count = rows[1] - rows[0]
         data, self._record = folder / "tokens.float16", folder / "blocks.npy"
         blocks, size = -(-count // BLOCK), int(2 * count * np.prod(shape))
         known = self._record.exists() and data.exists() and data.stat().st_size == size
         self._done = np.load(self._record) if known else np.zeros(blocks, bool)
         self._tokens = np.memmap(data, np.float16, "r+" if known else "w+", shape=(count, *shape))
         self._unsaved = 0
-
-    @staticmethod
-    def has_room(folder: Path, count: int, shape: tuple[int, ...]) -> bool:
-        """Whether the disk has room: a write to a full one would end the process."""
-        parent = next(path for path in (folder, *folder.parents) if path.exists())
-        needed = 2 * count * int(np.prod(shape))
-        tokens = folder / "tokens.float16"
-        return tokens.exists() or needed < DISK_SHARE * shutil.disk_usage(parent).free
 
     @property
     def share(self) -> float:
@@ -75,10 +70,11 @@ class VisionCache:
 
     def get(self, rows: NDArray[np.int64]) -> Tensor:
         """Tokens (m, V, n, dv) float16 of frames (m,)."""
-        for block in np.unique(rows // BLOCK):
+        places = rows - self.rows[0]
+        for block in np.unique(places // BLOCK):
             if not self._done[block]:
                 self._fill(int(block))
-        return torch.from_numpy(self._tokens[rows])
+        return torch.from_numpy(self._tokens[places])
 
     def save(self) -> None:
         """Write down what is there, so that another run can use it."""
@@ -93,8 +89,26 @@ class VisionCache:
     def _fill(self, block: int) -> None:
         first = block * BLOCK
         rows = torch.arange(first, min(first + BLOCK, len(self._tokens)))
-        self._tokens[first : first + len(rows)] = self.encode(rows).cpu().to(torch.float16).numpy()
+        tokens = self.encode(rows + self.rows[0]).cpu().to(torch.float16).numpy()
+        self._tokens[first : first + len(rows)] = tokens
         self._done[block] = True
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self.save()
+
+
+def kept_tokens(caches: Sequence[VisionCache], rows: NDArray[np.int64]) -> Tensor:
+    """Tokens (m, V, n, dv) of frames (m,), each from the cache that its row belongs to."""
+    parts, order = [], []
+    for cache in caches:
+        (inside,) = np.nonzero((rows >= cache.rows[0]) & (rows < cache.rows[1]))
+        if len(inside):
+            parts.append(cache.get(rows[inside]))
+            order.append(inside)
+    return torch.cat(parts)[torch.from_numpy(np.concatenate(order).argsort())]
+
+
+def has_room(folder: Path, size: int) -> bool:
+    """Whether the disk has room for so many bytes: a write to a full one would end the process."""
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return size < DISK_SHARE * shutil.disk_usage(parent).free

@@ -1,12 +1,12 @@
-"""What a small VLM learns from pictures of the table: to caption, to answer, and to say where things are.
+"""What a small VLM learns from images of the table: to caption, to answer, and to say where objects are.
 
-Places are regressed from the very feature that the policy head will read, `policy.features(picture, text)`,
-and also for texts that are instructions: what the instruction is about has to be found in the picture.
+Positions are regressed from the very feature that the policy head will read, `policy.features(image, text)`,
+and also for texts that are instructions: what the instruction is about has to be found in the image.
 
 Two more heads read the whole scene from the vision tower's tokens and from the resampler's, and in the first part of
 the run nothing else is learned: the tower learns to see, as CLIP's did before Flamingo was made of it. Without that the
 loss stays flat for long, because what is seen reaches the feature only through gates and attention that know nothing
-yet. Their errors also show where places get lost. All these heads are thrown away afterwards.
+yet. Their errors also show where positions get lost. All these heads are thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -34,68 +34,68 @@ from rf_agent.training.settings import LoopConfig
 
 MAX_TOKENS = 64
 HAND_WEIGHT = 0.5
-"""Weight of the gripper's pose relative to the poses of all things, when the scene is read from tokens."""
+"""Weight of the gripper's pose relative to the poses of all objects, when the scene is read from tokens."""
 
 
 HAND = slice(TARGETS["gripper"].start, TARGET_SIZE)
-"""Columns of a place target that say where the gripper is; they are the same for all things of a picture."""
+"""Columns of a position target that say where the gripper is; they are the same for all objects of an image."""
 
 
 @dataclass(kw_only=True)
 class PretrainConfig(LoopConfig):
-    """Pre-train a small vision-language model on pictures of the table."""
+    """Pre-train a small vision-language model on images of the table."""
 
-    pictures: tuple[Path, ...]
-    """Picture files (HDF5)."""
+    images: tuple[Path, ...]
+    """Files of scene images (HDF5)."""
     preset: str = "roboflamingo-tiny"
     """Name of the policy's configuration."""
     init: str | None = None
     """Checkpoint directory to go on from instead of random weights."""
     batch_size: int = 48
-    """Pictures of a step."""
+    """Images of a step."""
     positions_per_image: int = 4
-    """Places asked for in each picture of a step (most of the cost; one caption or question comes on top)."""
+    """Positions asked for in each image of a step (most of the cost; one caption or question comes on top)."""
     language_weight: float = 0.1
-    """Weight of captions and answers relative to places."""
+    """Weight of captions and answers relative to positions."""
     scene_weight: float = 0.5
-    """Weight of reading the whole scene from vision tokens and from media tokens, relative to places."""
+    """Weight of reading the whole scene from vision tokens and from media tokens, relative to positions."""
     vision_warmup: float = 0.3
     """Share of the run in which only tower and resampler learn, by reading the scene from their tokens."""
     color_jitter: float = 0.1
     """Strength of the random changes of light and colour."""
     evaluation_images: int = 256
-    """Held-out pictures that are evaluated, at most."""
+    """Held-out images that are evaluated, at most."""
 
 
 class SceneHead(nn.Module):
-    """All tokens of a picture to the positions and yaws of all things, and to the gripper's pose and width.
+    """All tokens of an image to the positions and yaws of all objects, and to the gripper's pose and width.
 
     Args:
-        tokens: number of tokens of a picture (all views).
+        tokens: number of tokens of an image (all views).
         dim: width of a token.
-        things: (names, 5) and hand: (HAND,), the average scene, which is the first guess.
+        objects: (names, 5) and hand: (HAND,), the average scene, which is the first guess.
     """
 
-    things: Tensor
+    objects: Tensor
     hand: Tensor
 
-    def __init__(self, tokens: int, dim: int, things: Tensor, hand: Tensor):
+    def __init__(self, tokens: int, dim: int, objects: Tensor, hand: Tensor):
         super().__init__()
-        # few numbers per token: every place in the picture can say something, and the MLP stays small
+        # few numbers per token: every position in the image can say something, and the MLP stays small
         self.squeeze = nn.Linear(dim, 32)
-        self.mlp = MLP(tokens * 32, (256,), things.numel() + hand.numel())
-        self.register_buffer("things", things)
+        self.mlp = MLP(tokens * 32, (256,), objects.numel() + hand.numel())
+        self.register_buffer("objects", objects)
         self.register_buffer("hand", hand)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(N, ..., d) -> (N, names, 5), (N, HAND)."""
         read = self.mlp(F.gelu(self.squeeze(tokens.flatten(1, -2))).flatten(1))
-        things, hand = read.split([self.things.numel(), self.hand.numel()], dim=1)
-        return things.unflatten(1, self.things.shape) + self.things, hand + self.hand
+        objects, hand = read.split([self.objects.numel(), self.hand.numel()], dim=1)
+        return objects.unflatten(1, self.objects.shape) + self.objects, hand + self.hand
 
 
 class PositionHead(nn.Module):
-    """Feature (N, d) to a place target (N, TARGET_SIZE); `mean` makes the first guess the average place."""
+    """Feature (N, d) to a position target (N, TARGET_SIZE); `mean` makes the first guess the average position."""
 
     mean: Tensor
 
@@ -110,24 +110,24 @@ class PositionHead(nn.Module):
 
 
 class PretrainObjective:
-    """What is learned from pictures: the loss of a random batch, the evaluation on held-out ones."""
+    """What is learned from images: the loss of a random batch, the evaluation on held-out ones."""
 
-    def __init__(self, config: PretrainConfig, policy: RoboFlamingoPolicy, pictures: SceneImageSet):
-        self.config, self.policy, self.pictures = config, policy, pictures
-        kept = max(1, min(len(pictures) // 2, round(config.validation_fraction * len(pictures))))
-        if len(pictures) < 2:
-            raise ValueError("one picture is not enough to pre-train on: collect more")
-        self.train = np.arange(len(pictures) - kept)
-        self.validation = np.arange(len(pictures) - kept, len(pictures))[: config.evaluation_images]
-        mean = torch.from_numpy(np.nan_to_num(_mean(pictures.places.target)))
-        scene = torch.from_numpy(np.nan_to_num(_mean(pictures.scene)))
+    def __init__(self, config: PretrainConfig, policy: RoboFlamingoPolicy, data: SceneImageSet):
+        self.config, self.policy, self.data = config, policy, data
+        kept = max(1, min(len(data) // 2, round(config.validation_fraction * len(data))))
+        if len(data) < 2:
+            raise ValueError("one image is not enough to pre-train on: collect more")
+        self.train = np.arange(len(data) - kept)
+        self.validation = np.arange(len(data) - kept, len(data))[: config.evaluation_images]
+        mean = torch.from_numpy(np.nan_to_num(_mean(data.positions.target)))
+        scene = torch.from_numpy(np.nan_to_num(_mean(data.scene)))
         policy.eval()
         with torch.no_grad():
             vision, media = self._see(self.train[:1], 0.0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             heads = {
-                "places": PositionHead(policy.vlm.feature_dim, mean),
+                "positions": PositionHead(policy.vlm.feature_dim, mean),
                 "vision_scene": SceneHead(vision[..., 0].numel(), vision.shape[-1], scene, mean[HAND]),
                 "media_scene": SceneHead(media[..., 0].numel(), media.shape[-1], scene, mean[HAND]),
             }
@@ -136,40 +136,40 @@ class PretrainObjective:
         self._tokens: dict[tuple[str, str], tuple[list[int], int]] = {}
 
     def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Any]]:
-        """Loss of a random batch of pictures; what is learned depends on the share of the run that is over."""
+        """Loss of a random batch of images; what is learned depends on the share of the run that is over."""
         rows = rng.choice(self.train, self.config.batch_size, replace=len(self.train) < self.config.batch_size)
         vision, media = self._see(rows, self.config.color_jitter)
         scene, errors = self._scene(rows, vision, media)
         seen = {"scene_loss": scene.detach(), "vision_tokens_cm": errors[0], "media_tokens_cm": errors[1]}
         if progress < self.config.vision_warmup:
             return scene, seen
-        entries = self.pictures.draw_positions(rows, self.config.positions_per_image, rng)
+        entries = self.data.draw_positions(rows, self.config.positions_per_image, rng)
         predicted = self._places(media, entries)
         target, known = self._targets(entries)
-        places = position_loss(predicted, target, known)
+        positions = position_loss(predicted, target, known)
         language = self._language(media, self._say(rows, rng, 1))[0]
         with torch.no_grad():
             error = _centimetres(predicted, target, "position").median()
-        return places + self.config.scene_weight * scene + self.config.language_weight * language, {
+        return positions + self.config.scene_weight * scene + self.config.language_weight * language, {
             **seen,
-            "position_loss": places.detach(),
+            "position_loss": positions.detach(),
             "language_loss": language.detach(),
             "position_cm": error,
         }
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Errors in cm and answer accuracy on the held-out pictures; fills `grounding`."""
-        names = len(self.pictures.names)
+        """Errors in cm and answer accuracy on the held-out images; fills `grounding`."""
+        names = len(self.data.names)
         plain: list[list[float]] = [[] for _ in range(names)]
-        told: list[list[float]] = [[] for _ in range(names)]
+        asked: list[list[float]] = [[] for _ in range(names)]
         gripper, losses, right, scenes = [], [], [], []
         rng = np.random.default_rng(0)  # the same texts at every evaluation
         for start in range(0, len(self.validation), self.config.batch_size):
             rows = self.validation[start : start + self.config.batch_size]
             vision, media = self._see(rows, 0.0)
             scenes.append(self._scene(rows, vision, media)[1])
-            for by_name, found in ((True, plain), (False, told)):
+            for by_name, found in ((True, plain), (False, asked)):
                 entries = self._ask(rows, by_name, rng)
                 target, _ = self._targets(entries)
                 predicted = self._places(media, entries)
@@ -177,7 +177,7 @@ class PretrainObjective:
                 # Rows are padded by repetition to one length; an entry counts once.
                 _, once = np.unique(entries.ravel(), return_index=True)
                 for index in once:
-                    found[self.pictures.places.name[entries.ravel()[index]]].append(float(errors[index]))
+                    found[self.data.positions.name[entries.ravel()[index]]].append(float(errors[index]))
                 if by_name:
                     gripper += _centimetres(predicted, target, "gripper").tolist()
             loss, correct = self._language(media, self._say(rows, rng, 2))
@@ -185,8 +185,8 @@ class PretrainObjective:
             right += correct[1::2].tolist()  # caption, answer, caption, answer, ...
         self.grounding = {
             name: {"median": float(np.median(plain[i])), "mean": float(np.mean(plain[i]))}
-            | ({"instruction": float(np.median(told[i]))} if told[i] else {})
-            for i, name in enumerate(self.pictures.names)
+            | ({"instruction": float(np.median(asked[i]))} if asked[i] else {})
+            for i, name in enumerate(self.data.names)
             if plain[i]
         }
         medians = {f"{name.replace(' ', '_')}_cm": error["median"] for name, error in self.grounding.items()}
@@ -203,17 +203,17 @@ class PretrainObjective:
         }
 
     def _see(self, rows: NDArray[np.int64], jitter: float) -> tuple[Tensor, Tensor]:
-        """Vision tokens and media tokens of pictures, encoded once for all texts about them."""
-        images = as_tensor(self.pictures.images, rows, self.policy.device)
+        """Vision tokens and media tokens of images, encoded once for all texts about them."""
+        images = as_tensor(self.data.images, rows, self.policy.device)
         pixels = jitter_colors(normalise(images, self.policy.config.image), jitter)
         vision = self.policy.vlm.encode_vision(pixels)
         return vision, self.policy.vlm.media(vision)
 
     def _scene(self, rows: NDArray[np.int64], vision: Tensor, media: Tensor) -> tuple[Tensor, tuple[float, float]]:
         """Loss of reading the scene from vision and from media tokens, and the mean errors in cm."""
-        target = torch.from_numpy(self.pictures.scene[rows]).to(media.device)  # (N, names, 5)
+        target = torch.from_numpy(self.data.scene[rows]).to(media.device)  # (N, names, 5)
         known = ~target.isnan()
-        hand = torch.from_numpy(self.pictures.hands[rows]).to(media.device)  # (N, HAND)
+        hand = torch.from_numpy(self.data.hands[rows]).to(media.device)  # (N, HAND)
         loss, errors = media.new_zeros(()), []
         for name, tokens in (("vision_scene", vision), ("media_scene", media)):
             predicted, predicted_hand = self.model[name](tokens)
@@ -225,24 +225,24 @@ class PretrainObjective:
 
     def _places(self, media: Tensor, entries: NDArray[np.int64]) -> Tensor:
         """Predicted targets (N * R, TARGET_SIZE) of entries (N, R)."""
-        texts = [self.pictures.texts[index] for index in self.pictures.places.text[entries.ravel()]]
+        texts = [self.data.texts[index] for index in self.data.positions.text[entries.ravel()]]
         tokens, mask = self.policy.tokenize(texts)
-        return self.model["places"](max_pool(self.policy.vlm.hidden(media, tokens), mask))
+        return self.model["positions"](max_pool(self.policy.vlm.hidden(media, tokens), mask))
 
     def _targets(self, entries: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        target = torch.from_numpy(self.pictures.places.target[entries.ravel()]).to(self.policy.device)
+        target = torch.from_numpy(self.data.positions.target[entries.ravel()]).to(self.policy.device)
         return target.nan_to_num(), ~target.isnan()
 
     def _ask(self, rows: NDArray[np.int64], by_name: bool, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Entries (N, R): each thing of each picture once, by its shortest text (its name) or another one."""
-        places, chosen = self.pictures.places, []
+        """Entries (N, R): each object of each image once, by its shortest text (its name) or another one."""
+        positions, chosen = self.data.positions, []
         for row in rows:
-            entries = self.pictures.entries(row)
+            entries = self.data.entries(row)
             picked = []
-            for name in np.unique(places.name[entries]):
+            for name in np.unique(positions.name[entries]):
                 same = sorted(
-                    entries[places.name[entries] == name],
-                    key=lambda i: len(self.pictures.texts[places.text[i]]),
+                    entries[positions.name[entries] == name],
+                    key=lambda i: len(self.data.texts[positions.text[i]]),
                 )
                 if by_name:
                     picked.append(same[0])
@@ -253,10 +253,10 @@ class PretrainObjective:
         return np.stack([np.resize(picked, width) for picked in chosen])
 
     def _say(self, rows: NDArray[np.int64], rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
-        """For each picture a caption and a question (count 2), or either (1), as (given, to be said)."""
+        """For each image a caption and a question (count 2), or either (1), as (given, to be said)."""
         said = []
         for row in rows:
-            captions, questions = self.pictures.captions[row], self.pictures.questions[row]
+            captions, questions = self.data.captions[row], self.data.questions[row]
             question, answer = questions[int(rng.integers(len(questions)))]
             pair = [
                 ("", captions[int(rng.integers(len(captions)))]),
@@ -292,10 +292,10 @@ class PretrainObjective:
 def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean over the first axis of what is there; NaN where nothing is."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # "mean of empty slice": things without a yaw
+        warnings.simplefilter("ignore", RuntimeWarning)  # "mean of empty slice": objects without a yaw
         return np.nanmean(values, axis=0).astype(np.float32)
 
 
 def _centimetres(predicted: Tensor, target: Tensor, what: str) -> Tensor:
-    """Distances (N,) between two sets of places."""
+    """Distances (N,) between two sets of positions."""
     return 100 * POSITION_UNIT * (predicted.float() - target)[:, TARGETS[what]].norm(dim=1)

@@ -31,7 +31,7 @@ class FakeFlamingoLayer(nn.Module):
 
 
 class FakeFlamingo(nn.Module):
-    """As `open_flamingo.src.flamingo.Flamingo`, of one picture.
+    """As `open_flamingo.src.flamingo.Flamingo`, of one image.
 
     Args:
         vision: with the tower as `visual`, which returns (pooled, patch tokens).

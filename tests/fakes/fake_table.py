@@ -23,7 +23,8 @@ class FakeExpert:
 class FakeTable(gym.Env):
     """Move along x for a drawn number of steps; one episode in four fails."""
 
-    scene, renderer = "D", "fake"
+    scene, renderer, gripper_index = "D", "fake", 6
+    noise_weights = (1, 1, 1, 0.5, 0.5, 0.5, 0)
     observation_space = gym.spaces.Dict(
         {
             "rgb_static": gym.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
@@ -33,7 +34,7 @@ class FakeTable(gym.Env):
     )
     action_space = gym.spaces.Box(-1, 1, (7,), np.float32)
 
-    def __init__(self, render_every=1, instructions="evaluation", sleep=0.0):
+    def __init__(self):
         self.task = TASKS[0]
 
     def reset(self, *, seed=None, options=None):
@@ -63,7 +64,7 @@ class FakeTable(gym.Env):
         return {
             "captions": [f"a block on the {'left' if self.x < 0.5 else 'right'}"],
             "questions": [("where is the block?", "left" if self.x < 0.5 else "right")],
-            "places": [
+            "objects": [
                 {"text": "the block", "name": "block", "position": position, "yaw": 0.3},
                 {"text": "push the block", "name": "block", "position": position, "yaw": 0.3},
                 {"text": "the lamp", "name": "lamp", "position": np.zeros(3), "yaw": None},
@@ -88,4 +89,40 @@ class FakeTable(gym.Env):
         }
 
 
+class FakeChain(FakeTable):
+    """Three tasks in a row, each from where the last one ended; one in four fails."""
+
+    def reset(self, *, seed=None, options=None):
+        self.chain = (options or {}).get("chain", 0)
+        self.subtask = 0
+        observation, info = super().reset(seed=seed, options={"task": TASKS[self.chain % 2]})
+        self.x = 0.0
+        return observation, info | self._chain_info()
+
+    def step(self, action):
+        observation, _, done, _, info = super().step(action)
+        solved, failed = done and not self.fails, done and self.fails
+        if solved:
+            self.subtask += 1
+            self.task = TASKS[(self.chain + self.subtask) % 2]
+            self.steps, self.length = 0, int(self.np_random.integers(10, 20))
+            self.fails = self.np_random.random() < 0.25
+        over = self.subtask == 3
+        return observation, float(solved), over, failed, self._info(over) | self._chain_info()
+
+    def _chain_info(self):
+        return {"chain": self.chain, "subtask": min(self.subtask, 2), "completed": self.subtask}
+
+
+class OtherTable(FakeTable):
+    scene = "E"
+
+
+class Narrow(FakeTable):
+    action_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+
+
 gym.register("FakeTable-v0", entry_point=FakeTable)
+gym.register("FakeChain-v0", entry_point=FakeChain)
+gym.register("OtherTable-v0", entry_point=OtherTable)
+gym.register("Narrow-v0", entry_point=Narrow)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rf_agent.config import HeadConfig, ImageConfig, LanguageConfig, ResamplerConfig, RoboFlamingoConfig, VisionConfig
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import CLIP_MEAN, CLIP_STD
+from rf_agent.presets import CLIP_MEAN, CLIP_STD, calvin
 from rf_agent.tokenizer import add_flamingo_tokens
 
 WIDTH, ROWS = 32, 280
@@ -121,6 +121,7 @@ def make_case(
         ),
         head=replace(HEADS[head], pool_padding=True),
         fusion=fusion,
+        **calvin(),
     )
     torch.manual_seed(seed + 1)
     base = RoboFlamingoPolicy(config, tokenizer)

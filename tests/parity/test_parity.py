@@ -34,7 +34,7 @@ class Case:
         self.inputs, self.expected = (dict(np.load(folder / f"{name}.npz")) for name in ("inputs", "expected"))
         views = (self.inputs["px_static"], self.inputs["px_gripper"])
         self.pixels = torch.from_numpy(np.stack(views, axis=1))  # (20, 2, 3, S, S)
-        self.looks = torch.from_numpy(self.inputs["window_frames"])  # (2, 12)
+        self.frames = torch.from_numpy(self.inputs["window_frames"])  # (2, 12)
         self.state = torch.from_numpy(self.inputs["robot_obs"])
 
     def text(self, which: str = "") -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,7 +44,7 @@ class Case:
 
     def rows(self) -> list[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
         """Frames and text of each training row alone."""
-        return [(self.looks[i : i + 1], self.text(which)) for i, which in enumerate(("_a", "_b"))]
+        return [(self.frames[i : i + 1], self.text(which)) for i, which in enumerate(("_a", "_b"))]
 
     def close(self, ours: torch.Tensor, name: str, row: int | None = None, tolerance: float = TOLERANCE) -> None:
         """Assert that `ours` is what the reference computed."""
@@ -88,50 +88,50 @@ def test_features(case):
     policy, (ids, mask) = case.policy, case.text()
     frames = policy.head.frames
 
-    def hidden(looks, ids, mask):  # (B, 12), (B, L) -> (B * T, L, d)
-        tokens = policy.encode_vision(case.pixels[looks.flatten()])
+    def hidden(frames, ids, mask):  # (B, 12), (B, L) -> (B * T, L, d)
+        tokens = policy.encode_vision(case.pixels[frames.flatten()])
         latents = policy.vlm.resample(tokens).unflatten(0, (-1, frames))
         repeats = len(latents) // len(ids)
         return policy.vlm.hidden(
             arrange(latents), ids.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0)
         )
 
-    out = hidden(case.looks, ids, mask)
+    out = hidden(case.frames, ids, mask)
     case.close(out.unflatten(0, (2, -1)), "lm_feature_batch")
     everything = torch.ones(out.shape[:2], dtype=torch.bool)
     case.close(policy.head.pool(out, everything).unflatten(0, (2, -1)), "pooled_batch")
-    for row, (looks, text) in enumerate(case.rows()):
-        out = hidden(looks, *text)
+    for row, (frames, text) in enumerate(case.rows()):
+        out = hidden(frames, *text)
         pooled = policy.head.pool(out, torch.ones(out.shape[:2], dtype=torch.bool))
         case.close(pooled.unflatten(0, (1, -1)), "pooled_rows", row)
 
 
 @torch.no_grad()
 def test_window(case):
-    def window(looks, ids, mask):
-        return case.policy.window(case.pixels[looks], ids, mask, case.state[looks])
+    def window(frames, ids, mask):
+        return case.policy.window(case.pixels[frames], ids, mask, case.state[frames])
 
-    out = window(case.looks, *case.text())
+    out = window(case.frames, *case.text())
     case.close(out.pose.flatten(2), "pose_batch")
     case.close(out.gripper_logits.sigmoid(), "gripper_batch")
-    for row, (looks, text) in enumerate(case.rows()):
-        out = window(looks, *text)
+    for row, (frames, text) in enumerate(case.rows()):
+        out = window(frames, *text)
         case.close(out.pose.flatten(2), "pose_rows", row)
         case.close(out.gripper_logits.sigmoid(), "gripper_rows", row)
 
 
-def gradients(case, looks, text, actions):
+def gradients(case, frames, text, actions):
     """Loss metrics and gradients by the checkpoint's names."""
     policy = case.policy
     policy.set_trainable()
     policy.zero_grad()
     batch = {
-        "pixels": case.pixels[looks],
+        "pixels": case.pixels[frames],
         "tokens": text[0],
         "token_mask": text[1],
         "actions": actions.unflatten(2, (-1, 7)) if actions.dim() == 3 else actions,
-        "mask": torch.ones(looks.shape, dtype=torch.bool),
-        "robot_obs": case.state[looks],
+        "mask": torch.ones(frames.shape, dtype=torch.bool),
+        "robot_obs": case.state[frames],
     }
     loss, _ = policy(batch)
     loss.backward()
@@ -148,11 +148,11 @@ def test_losses_and_gradients(case):
     """Of the padded batch, and of each row alone: their norms, and where there is none."""
     wanted = json.loads((case.folder / "expected_grad_norms.json").read_text())
     actions = torch.from_numpy(case.inputs["actions"])
-    loss, batch = gradients(case, case.looks, case.text(), actions)
+    loss, batch = gradients(case, case.frames, case.text(), actions)
     assert loss == pytest.approx(case.expected["loss_batch"][2], abs=TOLERANCE)
     rows = []
-    for row, (looks, text) in enumerate(case.rows()):
-        loss, grads = gradients(case, looks, text, actions[row : row + 1])
+    for row, (frames, text) in enumerate(case.rows()):
+        loss, grads = gradients(case, frames, text, actions[row : row + 1])
         assert loss == pytest.approx(case.expected["loss_rows"][row][2], abs=TOLERANCE)
         rows.append(grads)
     mean = {name: None if grad is None else (grad + rows[1][name]) / 2 for name, grad in rows[0].items()}
@@ -201,7 +201,7 @@ def test_openflamingo_alone(case):
 def test_saved_policy_is_the_same(case, tmp_path):
     loaded = RoboFlamingoPolicy.from_pretrained(case.policy.save_pretrained(tmp_path / "policy"), device="cpu")
     assert loaded.config == case.policy.config
-    inputs = case.pixels[case.looks], *case.text(), case.state[case.looks]
+    inputs = case.pixels[case.frames], *case.text(), case.state[case.frames]
     for ours, again in zip(case.policy.window(*inputs), loaded.window(*inputs), strict=True):
         assert torch.equal(ours, again)
     assert torch.equal(loaded.tokenize(case.json["instructions"])[0], case.text()[0])

@@ -147,4 +147,4 @@ def test_only_an_instruction_with_a_task_is_scored(capfd, tmp_path, words, said)
     code, out, _ = run(capfd, "rollout", *common, *words)
     assert code == 0 and said in out
     if "not scored" in said:
-        assert "none of the known wordings" in out and "success" not in out and "failure" not in out
+        assert "is no known instruction" in out and "success" not in out and "failure" not in out

@@ -43,7 +43,7 @@ def test_wrong_files_are_named(tmp_path):
         RoboFlamingoConfig.load(path)
 
 
-def test_window_must_hold_a_look():
+def test_window_must_hold_an_observation_step():
     with pytest.raises(ConfigError, match="head.window"):
         RoboFlamingoConfig(head=HeadConfig(window=0))
 

@@ -37,7 +37,7 @@ def test_batch_equals_each_alone(policy):
     np.testing.assert_allclose(np.array(batched), np.stack(alone, axis=1), atol=1e-5)
 
 
-def test_images_are_only_touched_at_a_look(policy, monkeypatch):
+def test_images_are_only_touched_at_an_observation_step(policy, monkeypatch):
     resized = []
     resize = preprocess.resize
     monkeypatch.setattr(preprocess, "resize", lambda images, *to: resized.append(len(images)) or resize(images, *to))
@@ -85,12 +85,12 @@ def test_stepping_equals_the_training_window(policy):
 
 
 def test_history_counts_and_ends(policy):
-    def second_look(first):
+    def second_step(first):
         policy.reset()
         policy.predict_action_chunk(make_observation(first))
         return policy.predict_action_chunk(make_observation(1))
 
-    assert not np.allclose(second_look(0), second_look(7), atol=1e-6)
+    assert not np.allclose(second_step(0), second_step(7), atol=1e-6)
     policy.reset()
     for t in range(6):  # W = 4: the first two observation steps are forgotten
         last = policy.predict_action_chunk(make_observation(t))

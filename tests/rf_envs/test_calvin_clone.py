@@ -202,7 +202,7 @@ def test_egl_that_does_not_work_is_an_error_with_the_reason(monkeypatch):
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", False, "the driver crashed with signal 11"),
         ("print('GL chatter'); import sys; sys.exit('no EGL display')", False, "no EGL display"),
         ("import os; os._exit(3)", False, "the process ended with code 3"),
-        ("import time; time.sleep(60)", False, "no picture within 1 s"),
+        ("import time; time.sleep(60)", False, "no image within 1 s"),
     ],
 )
 def test_a_broken_driver_only_breaks_the_process_that_tries_it(monkeypatch, script, works, detail):

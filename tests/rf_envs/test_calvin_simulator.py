@@ -112,7 +112,7 @@ def test_blocks_come_in_the_order_of_the_scene(make, scene):
         assert np.array_equal(block["current_pos"], pose[:3])
 
 
-def test_pictures_are_drawn_when_asked_for_and_at_any_size(simulator, monkeypatch):
+def test_images_are_drawn_when_asked_for_and_at_any_size(simulator, monkeypatch):
     drawn = []
     draw = pybullet.getCameraImage
     monkeypatch.setattr(pybullet, "getCameraImage", lambda *a, **k: drawn.append(a) or draw(*a, **k))
@@ -120,21 +120,21 @@ def test_pictures_are_drawn_when_asked_for_and_at_any_size(simulator, monkeypatc
     simulator.step(STAY)
     assert not drawn and simulator.renderer == "tiny"
     for camera, size in (("static", 200), ("gripper", 84), ("gripper", 50), ("static", 31), ("static", 200)):
-        picture = simulator.render(camera, size)
-        assert picture.shape == (size, size, 3) and picture.dtype == np.uint8 and picture.std() > 5
+        image = simulator.render(camera, size)
+        assert image.shape == (size, size, 3) and image.dtype == np.uint8 and image.std() > 5
     again = simulator.render("static", 200)
-    assert np.array_equal(picture, again) and not np.shares_memory(picture, again)
+    assert np.array_equal(image, again) and not np.shares_memory(image, again)
 
 
 def test_egl_draws_a_second_world_that_follows(clone, monkeypatch):
-    """Loading with EGL leaks; here TinyRenderer stands for it, so that the pictures can be compared."""
+    """Loading with EGL leaks; here TinyRenderer stands for it, so that the images can be compared."""
     monkeypatch.setattr(world, "choose_renderer", lambda asked: asked)
     loaded = []
     monkeypatch.setattr(world, "load_egl", loaded.append)
     one, other = CalvinTable("D", clone, "tiny"), CalvinTable("D", clone, "egl")
     scene_obs = one.scene_obs
     scene_obs[:6] = 0.15, 0.2, 0.0, 0.088, 1, 1
-    pictures = []
+    images = []
     for state in (None, scene_obs):
         for simulator in (one, other):
             simulator.reset(None, state)
@@ -142,10 +142,10 @@ def test_egl_draws_a_second_world_that_follows(clone, monkeypatch):
                 simulator.step(np.array([0.5, 0.5, -1.0, 0.0, 0.0, 0.3, -1.0]))
         assert np.array_equal(one.scene_obs, other.scene_obs)
         for camera in ("static", "gripper"):
-            picture, followed = one.render(camera, 100), other.render(camera, 100)
-            assert np.array_equal(picture, followed)
-            pictures.append(picture)
-    assert not np.array_equal(pictures[0], pictures[2]) and not np.array_equal(pictures[1], pictures[3])
+            image, followed = one.render(camera, 100), other.render(camera, 100)
+            assert np.array_equal(image, followed)
+            images.append(image)
+    assert not np.array_equal(images[0], images[2]) and not np.array_equal(images[1], images[3])
     assert len(loaded) == 1 and other.renderer == "egl"
     for simulator in (one, other):
         simulator.close()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import rf_envs
+from rf_envs.benchmark.chain_generator import training_chain
 from rf_envs.benchmark.chains import initial_state
 from rf_envs.chain import ChainEnv
 from rf_envs.language.instructions import EVALUATION
@@ -138,3 +139,17 @@ def test_a_state_that_rules_out_the_first_task_is_refused(chain_env):
     scene_obs[3:5] = 0  # it is off
     with pytest.raises(ValueError, match="'turn_off_lightbulb' cannot be fulfilled .* the lightbulb is off already"):
         chain_env.reset(options={"chain": 37, "scene_obs": scene_obs})
+
+
+def test_training_chains_are_others_and_start_elsewhere(make_env, simulator):
+    env = make_env(ChainEnv, chains="training")
+    (state, tasks), seed = training_chain(5)
+    _, info = env.reset(seed=0, options={"chain": 5})
+    assert info["chain"] == 5 and info["task"] == tasks[0]
+    assert np.array_equal(env.scene_obs, initial_state(state, seed=seed)[1])
+    drawn = {env.reset(seed=seed)[1]["chain"] for seed in range(5)}
+    assert len(drawn) == 5 and max(drawn) > 1000
+    with pytest.raises(ValueError, match="no training chain -1"):
+        env.reset(options={"chain": -1})
+    with pytest.raises(ValueError, match="kind of chains"):
+        make_env(ChainEnv, chains="test")

@@ -11,7 +11,7 @@ import pytest
 from conformance import KEYS, TABLES, Stir
 
 STEPS = 500
-# pictures at every step and of CALVIN's sizes take four times as long
+# images at every step and of CALVIN's sizes take four times as long
 ARGUMENTS = {"image_size": (64, 64), "render_every": 3}
 
 
@@ -39,7 +39,7 @@ def test_two_processes_agree_on_every_bit(env_id, two_processes):
     one, other = two_processes.starmap(digests, [(env_id, ARGUMENTS)] * 2, chunksize=1)
     for step, (here, there) in enumerate(zip(one, other, strict=True)):
         assert here == there, f"step {step}: {[key for key in here if here[key] != there[key]]} differ"
-    # it would be no proof if nothing had happened: the arm moved in every step, and the pictures show it
+    # it would be no proof if nothing had happened: the arm moved in every step, and the images show it
     assert len({row["robot_obs"] for row in one}) == STEPS
     assert len({row["rgb_static"] for row in one}) > STEPS / 10
     assert len({row["rgb_gripper"] for row in one}) > STEPS / 4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 ENV_ID = "rf_envs:rf/PlayTableChainD-v0"
-# pictures are drawn at the resets alone: the expert does not look at them
+# images are drawn at the resets alone: the expert does not look at them
 ARGUMENTS = {"render_every": 10_000, "image_size": (64, 48)}
 
 evaluation = pytest.importorskip("stable_baselines3.common.evaluation")

@@ -90,20 +90,20 @@ def test_a_renderer_that_hangs_is_given_up(broken_pybullet, monkeypatch):
     broken_pybullet("import time; time.sleep(60)")
     monkeypatch.setattr(diagnosis, "TRIAL_SECONDS", 2.0)
     finding = diagnosis.diagnose()[0]
-    assert finding["state"] == "broken" and "no picture within 2 s" in finding["detail"]
+    assert finding["state"] == "broken" and "no image within 2 s" in finding["detail"]
 
 
-def test_an_empty_picture_is_noticed():
-    with pytest.raises(RuntimeError, match="the picture of the static camera is empty"):
+def test_an_empty_image_is_noticed():
+    with pytest.raises(RuntimeError, match="the image of the static camera is empty"):
         diagnosis.look(FakeSimulator())
 
 
 def test_a_block_that_is_not_drawn_is_noticed():
     class WithoutBlue(PlayTable):
         def render(self, camera, size):
-            picture = super().render(camera, size)
-            picture[..., 2] = np.minimum(picture[..., 2], picture[..., 0])
-            return picture
+            image = super().render(camera, size)
+            image[..., 2] = np.minimum(image[..., 2], image[..., 0])
+            return image
 
     with pytest.raises(RuntimeError, match="no blue block"):
         diagnosis.look(WithoutBlue())

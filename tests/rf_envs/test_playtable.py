@@ -1,4 +1,4 @@
-"""The embedded simulator: CALVIN's numbers, its logic, repeatability, pictures."""
+"""The embedded simulator: CALVIN's numbers, its logic, repeatability, images."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_every_scene_is_seen_by_both_cameras(name):
         simulator.close()
 
 
-def test_pictures_follow_the_state_and_are_fresh_arrays(table):
+def test_images_follow_the_state_and_are_fresh_arrays(table):
     table.reset()
     before = table.render("static", 100)
     copy = before.copy()

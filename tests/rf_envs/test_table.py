@@ -271,7 +271,7 @@ def test_no_simulator_is_made_before_the_first_reset():
     assert not made
 
 
-def test_scatter_gives_a_picture_and_the_seed_decides_it(env):
+def test_randomize_gives_a_image_and_the_seed_decides_it(env):
     one, two, other = (env.randomize(seed) for seed in (1, 1, 2))
     assert env.observation_space.contains(one)
     assert all(np.array_equal(one[key], two[key]) for key in one)

@@ -1,4 +1,4 @@
-"""The scripted demonstrator: it solves a task from the simulator's state, to be imitated from pictures.
+"""The scripted demonstrator: it solves a task from the simulator's state, to be imitated from images.
 
 It remembers nothing. Every action is computed anew from what the cameras could also see (the measured pose
 of the gripper, the blocks, the fixtures), so that a policy without that state can learn the same function,

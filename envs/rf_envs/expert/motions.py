@@ -2,7 +2,7 @@
 
 Everything here is a continuous function of the measured state. The relative actions add up to a target that
 the arm follows with a lag; a proportional law on the *measured* pose is stable without knowing that target,
-and its label can be seen in the pictures.
+and its label can be seen in the images.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Language: wordings of the tasks, descriptions of a scene, annotation files, captions on frames."""
+"""Language: instructions of the tasks, descriptions of a scene, annotation files, captions on frames."""

@@ -1,4 +1,4 @@
-"""Wordings from CALVIN's own files.
+"""Instructions from CALVIN's own files.
 
 Three formats are known by what they hold:
 
@@ -46,7 +46,7 @@ class Annotations:
 
 
 def read_annotations(path: str | os.PathLike[str] | None, chains: bool = False) -> Annotations:
-    """Read one of CALVIN's files of wordings.
+    """Read one of CALVIN's files of instructions.
 
     Args:
         path: the file; None for none, which gives no sentences.

@@ -46,11 +46,11 @@ def _strip(text: str, height: int, width: int) -> tuple[NDArray[np.uint16], NDAr
     """256 times the light that a caption adds, (h, w, 3), and the part in 256 of the frame that it keeps."""
     lines, font = _typeset(text, height, width)
     line, margin = _spacing(font)
-    picture = Image.new("L", (width, len(lines) * line + margin if lines else 0), 0)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("L", (width, len(lines) * line + margin if lines else 0), 0)
+    draw = ImageDraw.Draw(image)
     for index, words in enumerate(lines):
         draw.text((margin, margin // 2 + index * line), words, fill=255, font=font)
-    letters = np.repeat(np.asarray(picture, dtype=np.float64).reshape(picture.height, width, 1), 3, axis=2) / 255
+    letters = np.repeat(np.asarray(image, dtype=np.float64).reshape(image.height, width, 1), 3, axis=2) / 255
     light = letters * INK + (1 - letters) * COVER * PAPER
     kept = (1 - letters) * (1 - COVER)
     return np.round(256 * light).astype(np.uint16), np.round(256 * kept).astype(np.uint16)

@@ -1,7 +1,7 @@
 """The table in words: what a vision-language model learns from before it learns to act.
 
-From a state info come captions, questions with answers, and *places*: a phrase, the thing it is about and
-where that thing is. Phrases are names ("the red block") and instructions ("push the red block to the left"),
+From a state info come captions, questions with answers, and *objects*: a phrase, the object it is about and
+where that object is. Phrases are names ("the red block") and instructions ("push the red block to the left"),
 because that is how a policy is spoken to. Only what the static camera can see is spoken of.
 """
 
@@ -20,7 +20,7 @@ from rf_envs.language.instructions import TRAINING
 from rf_envs.rotations import euler_from_quaternion, wrap_angle
 from rf_envs.scenes import BLOCK_LENGTHS, BLOCK_WIDTH, DRAWER_MAX, Scene
 
-TASK_THINGS: dict[str, str] = {
+TASK_OBJECTS: dict[str, str] = {
     **{f"{verb}_{c}_block_{s}": f"{c} block" for verb in ("rotate", "push") for c in COLORS for s in ("left", "right")},
     **{f"lift_{c}_block_{place}": f"{c} block" for c in COLORS for place in ("table", "slider", "drawer")},
     "open_drawer": "drawer handle",
@@ -32,14 +32,14 @@ TASK_THINGS: dict[str, str] = {
     "turn_on_led": "button",
     "turn_off_led": "button",
 }
-"""Task to the thing its instructions are about; the other tasks are about no one thing."""
+"""Task to the object its instructions are about; the other tasks are about no single object."""
 MAX_CAPTIONS = 6
 MAX_QUESTIONS = 10
-INSTRUCTIONS_PER_THING = 3
+INSTRUCTIONS_PER_OBJECT = 3
 
 
-class Place(TypedDict):
-    """A phrase and where its thing is."""
+class ObjectPosition(TypedDict):
+    """A phrase and where its object is."""
 
     text: str
     name: str
@@ -62,12 +62,12 @@ class Description(TypedDict):
 
     captions: list[str]
     questions: list[tuple[str, str]]
-    places: list[Place]
+    objects: list[ObjectPosition]
     gripper: Gripper
 
 
 @dataclass(frozen=True)
-class Thing:
+class VisibleBlock:
     """A visible block, as far as words need it."""
 
     color: str
@@ -83,23 +83,23 @@ def describe(info: StateInfo, scene: Scene, rng: np.random.Generator | None = No
     Args:
         info: the state info.
         scene: its scene.
-        rng: chooses the wordings; None for a choice that depends on the state alone.
+        rng: chooses the phrases; None for a choice that depends on the state alone.
 
     Returns:
-        captions, questions with answers, places and the gripper's pose.
+        captions, questions with answers, objects and the gripper's pose.
     """
     robot = info["robot_info"]
     if rng is None:
         seen = [robot["tcp_pos"], *(block["current_pos"] for block in blocks(info).values())]
         rng = np.random.default_rng(zlib.crc32(np.array(seen).tobytes()))
-    things = {thing.color: thing for thing in _visible_blocks(info, scene)}
-    facts = _facts(info, scene, things, rng)
+    visible = {block.color: block for block in _visible_blocks(info, scene)}
+    facts = _facts(info, scene, visible, rng)
     captions = [facts.captions[i] for i in rng.permutation(len(facts.captions))[: MAX_CAPTIONS - 1]]
     captions.append(phrases.join([facts.captions[i] for i in rng.permutation(len(facts.captions))[:2]]))
     return Description(
         captions=captions,
         questions=[facts.questions[i] for i in rng.permutation(len(facts.questions))[:MAX_QUESTIONS]],
-        places=_places(info, scene, things, rng),
+        objects=_objects(info, scene, visible, rng),
         gripper=Gripper(
             position=[float(x) for x in robot["tcp_pos"]],
             euler=[float(x) for x in robot["tcp_orn"]],
@@ -121,7 +121,7 @@ def block_yaw(scene: Scene, color: str, quaternion: Any) -> float | None:
     return float(yaw % np.pi)
 
 
-def _visible_blocks(info: StateInfo, scene: Scene) -> list[Thing]:
+def _visible_blocks(info: StateInfo, scene: Scene) -> list[VisibleBlock]:
     ids = {block["uid"]: name.removeprefix("block_") for name, block in blocks(info).items()}
     result = []
     for name, block in blocks(info).items():
@@ -136,7 +136,7 @@ def _visible_blocks(info: StateInfo, scene: Scene) -> list[Thing]:
             where = below[0]
         elif touched == {info["robot_info"]["uid"]}:
             where = "hand"
-        result.append(Thing(color, position, block_yaw(scene, color, block["current_orn"]), where))
+        result.append(VisibleBlock(color, position, block_yaw(scene, color, block["current_orn"]), where))
     return result
 
 
@@ -158,28 +158,28 @@ class _Facts:
         return choices[int(self._rng.integers(len(choices)))]
 
 
-def _facts(info: StateInfo, scene: Scene, things: dict[str, Thing], rng: np.random.Generator) -> _Facts:
+def _facts(info: StateInfo, scene: Scene, visible: dict[str, VisibleBlock], rng: np.random.Generator) -> _Facts:
     facts = _Facts(rng)
     _fixture_facts(info, scene, facts)
-    for thing in things.values():
-        if thing.where in COLORS:
-            facts.say("stacked", c=thing.color, below=thing.where)
-            facts.ask("what is on", f"the {thing.color} block", c=thing.where)
-            facts.ask("where", f"on the {thing.where} block", c=thing.color)
-        elif thing.where != "air":
-            place = phrases.PLACES[thing.where]
-            facts.say("block", c=thing.color, place=place)
-            facts.ask("where", place, c=thing.color)
-            if sum(other.where == thing.where for other in things.values()) == 1:
-                facts.ask("which block", thing.color, place=place)
-    held = [thing.color for thing in things.values() if thing.where == "hand"]
+    for block in visible.values():
+        if block.where in COLORS:
+            facts.say("stacked", c=block.color, below=block.where)
+            facts.ask("what is on", f"the {block.color} block", c=block.where)
+            facts.ask("where", f"on the {block.where} block", c=block.color)
+        elif block.where != "air":
+            place = phrases.PLACES[block.where]
+            facts.say("block", c=block.color, place=place)
+            facts.ask("where", place, c=block.color)
+            if sum(other.where == block.where for other in visible.values()) == 1:
+                facts.ask("which block", block.color, place=place)
+    held = [block.color for block in visible.values() if block.where == "hand"]
     facts.say("holding" if held else "empty hand", c="".join(held))
     facts.ask("hand", f"the {held[0]} block" if held else "nothing")
-    _relation_facts(things, facts)
-    on_table = [thing for thing in things.values() if thing.where == "table"]
+    _relation_facts(visible, facts)
+    on_table = [block for block in visible.values() if block.where == "table"]
     facts.ask("how many", phrases.NUMBERS[len(on_table)])
     if len(on_table) > 1:
-        names = [thing.color for thing in sorted(on_table, key=lambda thing: thing.position[0])]
+        names = [block.color for block in sorted(on_table, key=lambda block: block.position[0])]
         facts.say("order", names=phrases.join([f"the {color} block" for color in names]))
         facts.ask("leftmost", names[0])
         facts.ask("rightmost", names[-1])
@@ -203,8 +203,8 @@ def _fixture_facts(info: StateInfo, scene: Scene, facts: _Facts) -> None:
         facts.ask(key, "yes" if state == "on" else "no")
 
 
-def _relation_facts(things: dict[str, Thing], facts: _Facts) -> None:
-    flat = [thing for thing in things.values() if thing.where in ("table", "slider_left", "slider_right")]
+def _relation_facts(visible: dict[str, VisibleBlock], facts: _Facts) -> None:
+    flat = [block for block in visible.values() if block.where in ("table", "slider_left", "slider_right")]
     for one in flat:
         for other in flat:
             dx, dy = (one.position - other.position)[:2]
@@ -218,31 +218,33 @@ def _relation_facts(things: dict[str, Thing], facts: _Facts) -> None:
                 facts.say("behind" if dy > 0 else "in front", c=one.color, other=other.color)
 
 
-def _speaks_of(task: str, name: str, things: dict[str, Thing]) -> bool:
-    """Whether the task's instructions are about the thing called ``name``, and true of where it is."""
-    if TASK_THINGS[task] != name:
+def _speaks_of(task: str, name: str, visible: dict[str, VisibleBlock]) -> bool:
+    """Whether the task's instructions are about the object called ``name``, and true of where it is."""
+    if TASK_OBJECTS[task] != name:
         return False
     place = task.rsplit("_", 1)[1]
-    return not task.startswith("lift") or things[name.split()[0]].where.startswith(place)
+    return not task.startswith("lift") or visible[name.split()[0]].where.startswith(place)
 
 
-def _places(info: StateInfo, scene: Scene, things: dict[str, Thing], rng: np.random.Generator) -> list[Place]:
-    where: dict[str, tuple[np.ndarray, float | None]] = {
+def _objects(
+    info: StateInfo, scene: Scene, visible: dict[str, VisibleBlock], rng: np.random.Generator
+) -> list[ObjectPosition]:
+    known: dict[str, tuple[np.ndarray, float | None]] = {
         name: (position, None) for name, position in fixture_positions(scene, joint_positions(info)).items()
     }
-    where |= {f"{thing.color} block": (thing.position, thing.yaw) for thing in things.values()}
+    known |= {f"{block.color} block": (block.position, block.yaw) for block in visible.values()}
 
-    def place(text: str, name: str) -> Place:
-        position, yaw = where[name]
-        return Place(text=text, name=name, position=[round(float(x), 5) for x in position], yaw=yaw)
+    def position_of(text: str, name: str) -> ObjectPosition:
+        position, yaw = known[name]
+        return ObjectPosition(text=text, name=name, position=[round(float(x), 5) for x in position], yaw=yaw)
 
     result = []
-    for name in where:
+    for name in known:
         names = phrases.names_of(name)
-        result.append(place(names[0], name))
-        result.append(place(names[int(rng.integers(1, len(names)))], name))
-        sayings = [text for task in TASK_THINGS if _speaks_of(task, name, things) for text in TRAINING[task]]
+        result.append(position_of(names[0], name))
+        result.append(position_of(names[int(rng.integers(1, len(names)))], name))
+        sayings = [text for task in TASK_OBJECTS if _speaks_of(task, name, visible) for text in TRAINING[task]]
         if sayings:
-            chosen = rng.choice(len(sayings), INSTRUCTIONS_PER_THING, replace=False)
-            result += [place(sayings[int(i)], name) for i in chosen]
+            chosen = rng.choice(len(sayings), INSTRUCTIONS_PER_OBJECT, replace=False)
+            result += [position_of(sayings[int(i)], name) for i in chosen]
     return result

@@ -1,4 +1,4 @@
-"""The wordings that `describe` fills in."""
+"""The instructions that `describe` fills in."""
 
 from __future__ import annotations
 

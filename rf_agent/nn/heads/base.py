@@ -1,4 +1,4 @@
-"""What all policy heads share: pooling, proprioception, the MLPs of motion and gripper, and stepping through a window."""
+"""What all policy heads share: pooling, proprioception, the MLPs of motion and gripper, stepping through a window."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ class Proprioception(nn.Module):
     def __init__(self, dim: int, state: StateConfig) -> None:
         super().__init__()
         self.arm = nn.Linear(len(state.entries), dim)
-        self.binary = state.binary
+        # The last entry is counted from the end: the reference implementation cuts what neither of the two reads.
+        self.binary = -1 if state.binary == state.dim - 1 else state.binary
         self.gripper = nn.Embedding(2, dim) if state.binary is not None else None
         self.join = nn.Linear(dim if self.gripper is None else 2 * dim, dim)
         # They come from the configuration, so that no checkpoint needs to hold them.

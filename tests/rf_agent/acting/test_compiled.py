@@ -56,12 +56,12 @@ def test_texts_of_similar_length_share_a_graph(counted):
 
 
 def test_padding_to_a_bucket():
-    told = bucketed(
+    text = bucketed(
         TextInputs(torch.ones(2, BUCKET + 1, dtype=torch.long), torch.ones(2, BUCKET + 1, dtype=torch.bool))
     )
-    assert told.tokens.shape == told.mask.shape == (2, 2 * BUCKET)
-    assert told.mask.sum() == 2 * (BUCKET + 1) and not told.tokens[:, BUCKET + 1 :].any()
-    assert bucketed(told).tokens.shape == (2, 2 * BUCKET)
+    assert text.tokens.shape == text.mask.shape == (2, 2 * BUCKET)
+    assert text.mask.sum() == 2 * (BUCKET + 1) and not text.tokens[:, BUCKET + 1 :].any()
+    assert bucketed(text).tokens.shape == (2, 2 * BUCKET)
 
 
 def test_without_a_compiler_there_is_a_warning_and_the_same_actions():

@@ -104,7 +104,7 @@ def test_videos_of_the_first_episodes(tmp_path):
     assert [path.name for path in (tmp_path / "videos").iterdir()] == ["go_left-0.mp4"]
 
 
-def test_the_picture_in_a_video_leaves_the_words_to_the_panel_beside_it():
+def test_the_image_in_a_video_leaves_the_words_to_the_panel_beside_it():
     pytest.importorskip("pybullet")
     frames = []
     with Environments() as environments:

@@ -2,16 +2,18 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2Model
 
-from rf_agent.config import ConfigError, HeadConfig
+from rf_agent.config import ActionConfig, ConfigError, HeadConfig
 from rf_agent.nn.heads import HEADS, History, append, build_head, max_pool, mean_pool
+from rf_agent.presets import calvin
 
 CONFIG = dict(hidden=12, layers=2, heads=3, window=4, chunk_size=3, dropout=0.0, mlp=(8,))
+ACTION, STATE = ActionConfig(dim=7, gripper=6), calvin()["state"]
 WITH_HISTORY = ["gpt", "lstm"]
 
 
 def make(kind, dim=10, **changes):
     torch.manual_seed(0)
-    return build_head(dim, HeadConfig(type=kind, **CONFIG | changes), vision_dim=6).eval()
+    return build_head(dim, HeadConfig(type=kind, **CONFIG | changes), ACTION, STATE, vision_dim=6).eval()
 
 
 @pytest.fixture(params=sorted(HEADS))
@@ -100,7 +102,7 @@ def test_looks_of_the_head_without_history_do_not_mix():
 
 def test_unknown_heads_and_values_are_refused():
     with pytest.raises(ConfigError, match="fc, fc_hist, gpt, lstm"):
-        build_head(10, HeadConfig(type="mamba"))
+        build_head(10, HeadConfig(type="mamba"), ACTION)
     with pytest.raises(ConfigError, match="head.hidden is 12, which 5"):
         make("gpt", heads=5)
     with pytest.raises(ConfigError, match="frame_position.*fc_hist"):
@@ -112,10 +114,10 @@ def size(module):
 
 
 def test_sizes_of_the_papers_heads():
-    assert size(build_head(2048, HeadConfig())) == 41_194_759
-    assert size(build_head(2560, HeadConfig())) == 43_291_911
-    assert size(build_head(4096, HeadConfig())) == 49_583_367
-    gpt = build_head(2048, HeadConfig(type="gpt", hidden=768, layers=8))
+    assert size(build_head(2048, HeadConfig(), ACTION)) == 41_194_759
+    assert size(build_head(2560, HeadConfig(), ACTION)) == 43_291_911
+    assert size(build_head(4096, HeadConfig(), ACTION)) == 49_583_367
+    gpt = build_head(2048, HeadConfig(type="gpt", hidden=768, layers=8), ACTION)
     assert round(size(gpt) / 1e6, 2) == 61.18
 
 
@@ -169,7 +171,7 @@ def test_proprioception_reads_pose_and_last_gripper_action(head):
         assert torch.equal(head.feature(hidden, mask, other), feature) != matters
     assert not torch.equal(head.feature(hidden, mask, robot * torch.tensor([1.0] * 14 + [-1.0])), feature)
     torch.testing.assert_close(head.feature(hidden, mask, robot[:, [0, 1, 2, 3, 4, 5, 14]]), feature)
-    with pytest.raises(ValueError, match="robot_obs"):
+    with pytest.raises(ValueError, match="no state of the robot"):
         head.feature(hidden, mask)
 
 

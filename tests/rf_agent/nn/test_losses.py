@@ -10,11 +10,13 @@ from rf_agent.nn.losses import action_loss, next_token_loss, position_loss, toke
 def test_action_loss_by_hand():
     pose, logits = torch.zeros(1, 1, 1, 6), torch.zeros(1, 1, 1)
     actions = torch.tensor([0.5, 0, 0, 0, 0, 0, 1.0]).view(1, 1, 1, 7)
-    loss, metrics = action_loss(pose, logits, actions, torch.ones(1, 1).bool(), LossConfig(gripper_weight=0.1))
+    loss, metrics = action_loss(pose, logits, actions, torch.ones(1, 1).bool(), LossConfig(gripper_weight=0.1), 6)
     assert metrics["pose_loss"] == pytest.approx(0.5 * 0.25 / 6)
     assert metrics["gripper_loss"] == pytest.approx(0.6931, abs=1e-4)
     assert loss == pytest.approx(float(metrics["pose_loss"] + 0.1 * metrics["gripper_loss"]))
-    squared, _ = action_loss(pose, logits, actions, torch.ones(1, 1).bool(), LossConfig(pose="mse", gripper_weight=0.0))
+    squared, _ = action_loss(
+        pose, logits, actions, torch.ones(1, 1).bool(), LossConfig(pose="mse", gripper_weight=0.0), 6
+    )
     assert squared == pytest.approx(0.25 / 6)
 
 
@@ -23,14 +25,14 @@ def test_padding_contributes_nothing():
     pose, logits = torch.randn(2, 5, 3, 6).tanh(), torch.randn(2, 5, 3)
     actions, mask = torch.randn(2, 5, 3, 7).clamp(-1, 1), torch.ones(2, 5, 3, dtype=torch.bool)
     mask[:, 3:], mask[0, 2, 1:] = False, False
-    loss, _ = action_loss(pose, logits, actions, mask, LossConfig())
+    loss, _ = action_loss(pose, logits, actions, mask, LossConfig(), 6)
     actions[~mask] = 0.9
-    again, _ = action_loss(pose, logits, actions, mask, LossConfig())
+    again, _ = action_loss(pose, logits, actions, mask, LossConfig(), 6)
     assert loss == again
-    short, _ = action_loss(*(x[:, :2] for x in (pose, logits, actions)), mask[:, :2], LossConfig())
-    looks, _ = action_loss(*(x[:, :2] for x in (pose, logits, actions)), torch.ones(2, 2).bool(), LossConfig())
-    assert short == looks
-    nothing, _ = action_loss(pose, logits, actions, torch.zeros(2, 5).bool(), LossConfig())
+    short, _ = action_loss(*(x[:, :2] for x in (pose, logits, actions)), mask[:, :2], LossConfig(), 6)
+    steps, _ = action_loss(*(x[:, :2] for x in (pose, logits, actions)), torch.ones(2, 2).bool(), LossConfig(), 6)
+    assert short == steps
+    nothing, _ = action_loss(pose, logits, actions, torch.zeros(2, 5).bool(), LossConfig(), 6)
     assert nothing == 0
 
 

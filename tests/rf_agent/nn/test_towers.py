@@ -34,7 +34,7 @@ def test_tokens_of_an_image_do_not_depend_on_its_batch():
     torch.testing.assert_close(tower(pixels)[:1], tower(pixels[:1]), atol=1e-5, rtol=1e-4)
 
 
-def test_same_picture_has_other_tokens_in_another_view():
+def test_same_image_has_other_tokens_in_another_view():
     tower = VisionTower(preset("roboflamingo-test").vision, 32, views=2)
     tokens = tower(torch.randn(1, 1, 3, 32, 32).expand(1, 2, 3, 32, 32))
     assert not torch.allclose(tokens[:, 0], tokens[:, 1])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import rf_envs
-from rf_envs.benchmark.chain_generator import draw_chains, generate_chains, start_states
+from rf_envs.benchmark import chain_generator
+from rf_envs.benchmark.chain_generator import draw_chains, generate_chains, start_states, training_chain
 from rf_envs.benchmark.chains import chain, initial_state, state_seed
 from rf_envs.benchmark.tasks import TASKS
 from rf_envs.scenes import SCENES
@@ -85,3 +86,29 @@ def test_other_scenes_start_on_their_own_surfaces(name):
 def test_a_chain_out_of_range_is_refused(index):
     with pytest.raises(ValueError, match=f"no chain {index!r}; give a whole number from 0 to 999"):
         chain(index)
+
+
+def test_no_training_chain_is_an_evaluation_chain():
+    """Neither in start and tasks, nor in where the blocks stand."""
+    evaluated = {(*state.values(), *tasks) for state, tasks in rf_envs.chains()}
+    starts = {initial_state(state)[1].tobytes() for state, _ in rf_envs.chains()}
+    drawn = set()
+    for index in range(400):
+        (state, tasks), seed = training_chain(index)
+        assert (*state.values(), *tasks) not in evaluated
+        assert initial_state(state, seed=seed)[1].tobytes() not in starts
+        drawn.add((*state.values(), *tasks))
+    assert len(drawn) > 390
+    assert training_chain(7) == training_chain(7)
+
+
+def test_a_chain_that_would_equal_an_evaluation_chain_is_drawn_again(monkeypatch):
+    (state, tasks), _ = training_chain(3)
+    monkeypatch.setattr(chain_generator, "_evaluation_chains", lambda: {(*state.values(), *tasks)})
+    assert training_chain(3)[0][1] != tasks
+
+
+@pytest.mark.parametrize("index", [-1, 2**31, 1.0, True])
+def test_a_training_chain_out_of_range_is_refused(index):
+    with pytest.raises(ValueError, match="no training chain"):
+        training_chain(index)

@@ -84,7 +84,7 @@ def test_other_scenes_have_starts_for_every_task(scene):
     env.close()
 
 
-def test_scattered_scenes_are_varied_and_sound(env):
+def test_randomized_scenes_are_varied_and_sound(env):
     held = stacked = stored = 0
     tcp = []
     for seed in range(60):

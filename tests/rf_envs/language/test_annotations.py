@@ -1,4 +1,4 @@
-"""CALVIN's own files of wordings: each format is read, and each way to be wrong is told apart."""
+"""CALVIN's own files of instructions: each format is read, and each way to be wrong is told apart."""
 
 import builtins
 import json
@@ -45,7 +45,7 @@ def test_the_seed_chooses_among_several(make_env, write):
 
 def test_yaml_with_one_sentence_per_task(make_env, write):
     lines = [f'{task}: ["please “{task}”"]' for task in TASKS]
-    env = make_env(annotations=write("# wordings\n" + "\n".join(lines), "validation.yaml"))
+    env = make_env(annotations=write("# instructions\n" + "\n".join(lines), "validation.yaml"))
     observation, info = env.reset(seed=0, options={"task": "close_drawer"})
     assert info["instruction"] == "please “close_drawer”"
     assert bytes(observation["instruction"]).rstrip(b"\0").decode() == info["instruction"]
@@ -54,7 +54,7 @@ def test_yaml_with_one_sentence_per_task(make_env, write):
 def test_a_sentence_of_the_file_chooses_its_task(make_env, write):
     env = make_env(annotations=write(SENTENCES | {"stack_block": ["open the drawer"]}))
     assert env.reset(options={"instruction": "Say  turn_on_LED."})[1]["task"] == "turn_on_led"
-    # the file goes before our own wordings, which are known still
+    # the file goes before our own instructions, which are known still
     assert env.reset(options={"instruction": "open the drawer"})[1]["task"] == "stack_block"
     assert env.reset(options={"instruction": EVALUATION["close_drawer"]})[1]["task"] == "close_drawer"
 
@@ -76,7 +76,7 @@ def test_chains_take_sentences_by_task_too(make_env, write):
     assert info["instruction"] in (f"{info['task']} in words", f"say {info['task']}")
 
 
-def test_scattering_in_a_chain_environment_asks_for_what_it_drew(make_env, write):
+def test_randomizing_in_a_chain_environment_asks_for_what_it_drew(make_env, write):
     env = make_env(ChainEnv, annotations=write(CACHE))
     for seed in range(5):
         env.randomize(seed=seed)

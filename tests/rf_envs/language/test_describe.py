@@ -85,7 +85,7 @@ def test_what_cannot_be_seen_is_not_spoken_of():
     simulator.scene_obs[18:21] = 0.18, -0.1, 0.36  # in the closed drawer
     captions, answers = everything(simulator)
     assert not [text for text in (*captions, *answers) if "blue" in text or "pink" in text]
-    names = {place["name"] for place in describe(simulator.info(), D)["places"]}
+    names = {place["name"] for place in describe(simulator.info(), D)["objects"]}
     assert names == NAMES - {"blue block", "pink block"}
 
 
@@ -94,7 +94,7 @@ def test_places_have_names_and_instructions():
     simulator.scene_obs[0], simulator.scene_obs[1] = 0.1, 0.2
     description = describe(simulator.info(), D)
     by_name: dict[str, list] = {}
-    for place in description["places"]:
+    for place in description["objects"]:
         by_name.setdefault(place["name"], []).append(place)
     assert set(by_name) == NAMES
     assert by_name["red block"][0]["text"] == "the red block"
@@ -108,7 +108,7 @@ def test_places_have_names_and_instructions():
     texts = {
         place["text"]
         for seed in range(50)
-        for place in describe(simulator.info(), D, np.random.default_rng(seed))["places"]
+        for place in describe(simulator.info(), D, np.random.default_rng(seed))["objects"]
     }
     assert "lift the red block from the table" in texts
     assert not texts & set(TRAINING["lift_red_block_drawer"])
@@ -144,7 +144,7 @@ def test_places_are_where_the_simulator_has_its_links():
     env = gym.make("rf/PlayTableD-v0", image_size=(16, 16)).unwrapped
     env.reset(seed=0, options={"task": "close_drawer"})
     bodies, client = env._simulator._bodies, env._simulator._physics
-    places = {place["name"]: place["position"] for place in env.describe()["places"]}
+    places = {place["name"]: place["position"] for place in env.describe()["objects"]}
     for name, link in (
         ("drawer handle", "drawer_link"),
         ("sliding door handle", "slide_link"),

@@ -1,4 +1,4 @@
-"""Wordings: enough of them, unmistakable, and no evaluation wording seen in training."""
+"""Instructions: enough of them, unmistakable, and no evaluation instruction seen in training."""
 
 import json
 import re
@@ -18,7 +18,7 @@ THINGS = {
     "_led": {"led", "green", "button"},
     "_table": {"table", "tabletop", "surface"},
 }
-"""The end of a task's name to the words of which its enriched wordings have one."""
+"""The end of a task's name to the words of which its enriched instructions have one."""
 
 
 def words(text: str) -> set[str]:
@@ -26,10 +26,10 @@ def words(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_each_task_has_many_training_wordings_and_a_fresh_evaluation_wording(task):
+def test_each_task_has_many_training_instructions_and_a_fresh_evaluation_instruction(task):
     assert len(set(TRAINING[task])) == len(TRAINING[task]) >= 12
     assert EVALUATION[task] not in TRAINING[task]
-    # a policy that learned from the training wordings can know every word of it
+    # a policy that learned from the training instructions can know every word of it
     assert set(EVALUATION[task].split()) <= WORDS
     for text in (*TRAINING[task], EVALUATION[task]):
         assert len(text.split()) <= 12
@@ -47,14 +47,14 @@ def test_each_task_has_fifty_enriched_sentences(task):
     assert len(new_words) >= 50
 
 
-def test_every_wording_asks_for_one_task():
+def test_every_instruction_asks_for_one_task():
     everything = [text for kind in KINDS.values() for task in TASKS for text in kind[task]]
     assert len({plain(text) for text in everything}) == len(everything) >= 34 * (12 + 1 + 50)
     assert all(task_of(text) == task for kind in KINDS.values() for task in TASKS for text in kind[task])
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if any(color in task for color in COLORS)])
-def test_wordings_of_block_tasks_name_the_color(task):
+def test_instructions_of_block_tasks_name_the_color(task):
     color = next(color for color in COLORS if color in task)
     others = {name for other in COLORS if other != color for name in (other, SHADE[other])}
     assert all(color in text.split() for text in (*TRAINING[task], EVALUATION[task]))
@@ -63,7 +63,7 @@ def test_wordings_of_block_tasks_name_the_color(task):
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task.endswith(("left", "right"))])
-def test_wordings_of_directed_tasks_name_the_side(task):
+def test_instructions_of_directed_tasks_name_the_side(task):
     assert all({"left", "right"} & set(text.split()) for text in (*TRAINING[task], EVALUATION[task]))
     side = task.split("_")[-1]
     ways = {side, f"{side}ward", f"{side}wards", f"{side}-hand", CLOCK[side]}
@@ -71,19 +71,19 @@ def test_wordings_of_directed_tasks_name_the_side(task):
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task.endswith(tuple(THINGS))])
-def test_enriched_wordings_name_their_thing(task):
+def test_enriched_instructions_name_their_thing(task):
     things = next(things for end, things in THINGS.items() if task.endswith(end))
     assert [text for text in ENRICHED[task] if not things & words(text)] == []
 
 
 @pytest.mark.parametrize("kind", ["training", "enriched"])
-def test_wordings_are_varied(kind):
+def test_instructions_are_varied(kind):
     for task in TASKS:
         first_words = {text.split()[0].lower() for text in KINDS[kind][task]}
         assert len(first_words) >= (25 if kind == "enriched" else 6)
 
 
-def test_the_environment_draws_enriched_wordings_by_its_seed(make_env):
+def test_the_environment_draws_enriched_instructions_by_its_seed(make_env):
     env = make_env(instructions="enriched")
     runs = [
         [env.reset(seed=seed, options={"task": "open_drawer"})[1]["instruction"] for seed in range(30)]
@@ -95,17 +95,17 @@ def test_the_environment_draws_enriched_wordings_by_its_seed(make_env):
         make_env(instructions="enrich")
 
 
-def test_an_enriched_wording_chooses_its_task(make_env):
+def test_an_enriched_instruction_chooses_its_task(make_env):
     _, info = make_env().reset(seed=0, options={"instruction": "Take down the little tower."})
     assert info["task"] == "unstack_block"
 
 
-def test_evaluation_wordings_are_not_calvins(calvin_file):
+def test_evaluation_instructions_are_not_calvins(calvin_file):
     text = calvin_file("new_playtable_validation.yaml").read_text().lower()
-    assert not [wording for wording in EVALUATION.values() if f'"{wording}"' in text]
+    assert not [instruction for instruction in EVALUATION.values() if f'"{instruction}"' in text]
 
 
-def test_enriched_wordings_are_not_those_of_others(calvin_file):
+def test_enriched_instructions_are_not_those_of_others(calvin_file):
     enriched = json.loads(calvin_file("enrich_lang_annotations.json").read_text()).values()
     cached = json.loads(calvin_file("lang_annotation_cache.json").read_text())
     theirs = {plain(line) for texts in (*enriched, *cached) for text in texts for line in text.splitlines()}

@@ -1,6 +1,6 @@
 """What people say for each task.
 
-`TRAINING` holds many wordings per task for demonstrations, `EVALUATION` one per task that is in none of them
+`TRAINING` holds many instructions per task for demonstrations, `EVALUATION` one per task that is in none of them
 but uses only their words, and `ENRICHED` many more in freer English. All were written for this project.
 """
 
@@ -19,11 +19,11 @@ KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "training": TRAINING,
     "enriched": ENRICHED,
 }
-"""Kind of wordings to task to wordings."""
+"""Kind of instructions to task to instructions."""
 
 _TASK_OF = {plain(text): task for kind in KINDS.values() for task in TASKS for text in kind[task]}
 
 
 def task_of(instruction: str) -> str | None:
-    """The task that a known wording asks for, whatever its case, spaces and closing mark; None for other texts."""
+    """The task that a known instruction asks for, whatever its case, spaces and closing mark; None for other texts."""
     return _TASK_OF.get(plain(instruction))

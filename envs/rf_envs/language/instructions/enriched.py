@@ -1,4 +1,4 @@
-"""The enriched wordings: more than fifty paraphrases of each task, with words and turns that nobody was taught.
+"""The enriched instructions: more than fifty paraphrases of each task, with words and turns that nobody was taught.
 
 They stand in `data/enriched_instructions.txt`, as templates under the tasks that they are for.
 """
@@ -40,4 +40,4 @@ def _enriched() -> dict[str, tuple[str, ...]]:
 
 
 ENRICHED: dict[str, tuple[str, ...]] = _enriched()
-"""Task to its enriched wordings; none is a training or evaluation wording, or one of CALVIN's."""
+"""Task to its enriched instructions; none is a training or evaluation instruction, or one of CALVIN's."""

@@ -1,4 +1,4 @@
-"""The wordings of evaluations: one for each task, new to a policy but made of words that it was taught."""
+"""The instructions of evaluations: one for each task, new to a policy but made of words that it was taught."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ EVALUATION: dict[str, str] = {
     "turn_off_led": "press the button and turn off the green light",
     "push_into_drawer": "push a block over the edge into the drawer",
 }
-"""Task to the wording it is asked in where nothing else is said; never one of its training wordings."""
+"""Task to the instruction it is asked in where nothing else is said; never one of its training instructions."""

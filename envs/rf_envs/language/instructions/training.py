@@ -1,4 +1,4 @@
-"""The wordings of demonstrations: more than ten short ones for each task."""
+"""The instructions of demonstrations: more than ten short ones for each task."""
 
 from __future__ import annotations
 
@@ -280,4 +280,4 @@ def _training(task: str) -> tuple[str, ...]:
 
 
 TRAINING: dict[str, tuple[str, ...]] = {task: _training(task) for task in TASKS}
-"""Task to its wordings for demonstrations."""
+"""Task to its instructions for demonstrations."""

@@ -1,4 +1,4 @@
-"""Words that the wordings share, and when two wordings are the same."""
+"""Words that the instructions share, and when two instructions are the same."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ SHADE = {"red": "scarlet", "blue": "azure", "pink": "magenta"}
 
 
 def plain(text: str) -> str:
-    """The text as wordings are compared: in lower case, with single spaces and without a closing mark."""
+    """The text as instructions are compared: in lower case, with single spaces and without a closing mark."""
     return " ".join(text.lower().split()).rstrip(" .!?")

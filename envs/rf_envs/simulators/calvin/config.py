@@ -36,7 +36,7 @@ def read_settings(root: Path, scene: str) -> dict[str, Any]:
     }
     env = _resolve(settings["env"], settings)
     return {
-        # pictures are drawn when they are asked for, not in every step, and by the renderer that egl.py chooses
+        # images are drawn when they are asked for, not in every step, and by the renderer that egl.py chooses
         "env": {key: value for key, value in env.items() if not key.startswith("_")}
         | {"cameras": {}, "use_egl": False, "show_gui": False, "use_scene_info": True},
         "cameras": {name: _read(conf / f"cameras/cameras/{name}.yaml") for name in ("static", "gripper")},

@@ -23,7 +23,7 @@ PROBE_SECONDS = 60.0
 """How long trying EGL may take: a driver that needs longer hangs."""
 _SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swr")
 _open_client: tuple[int, weakref.ref[Any]] | None = None
-"""The process and the physics client that drew with EGL last. Several at once spoil each other's pictures."""
+"""The process and the physics client that drew with EGL last. Several at once spoil each other's images."""
 _PROBE = """
 import sys
 import pybullet as p
@@ -36,7 +36,7 @@ view = p.computeViewMatrix([4, 4, 4], [0, 0, 0], [0, 0, 1])
 pixels = p.getCameraImage(32, 32, view, p.computeProjectionMatrixFOV(60, 1, 0.1, 20))[2]
 colors = bytes(memoryview(pixels)) if not isinstance(pixels, tuple) else bytes(pixels)
 if len(set(colors)) < 3:
-    sys.exit("EGL draws an empty picture")
+    sys.exit("EGL draws an empty image")
 """
 
 
@@ -56,7 +56,7 @@ class EglProbe:
 
 @functools.cache
 def probe_egl() -> EglProbe:
-    """Draw a picture with EGL in another process. Tried once per process, in about a second."""
+    """Draw an image with EGL in another process. Tried once per process, in about a second."""
     search_path = os.pathsep.join(path for path in sys.path if path)
     try:
         answer = subprocess.run(
@@ -68,7 +68,7 @@ def probe_egl() -> EglProbe:
             timeout=PROBE_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return EglProbe(False, f"no picture within {PROBE_SECONDS:.0f} s")
+        return EglProbe(False, f"no image within {PROBE_SECONDS:.0f} s")
     except OSError as error:
         return EglProbe(False, f"Python could not be started to try it ({error})")
     if answer.returncode == 0:
@@ -122,7 +122,7 @@ def load_egl(client: Any) -> None:
         if other is not None and other._client >= 0:
             raise RuntimeError(
                 "this process already has an open CALVIN simulator that draws with EGL, and a second one would spoil "
-                "its pictures: close the first, run each in a process of its own (Gymnasium's AsyncVectorEnv, "
+                "its images: close the first, run each in a process of its own (Gymnasium's AsyncVectorEnv, "
                 "Stable-Baselines3's SubprocVecEnv), or use renderer='tiny'."
             )
     with silence():

@@ -21,7 +21,7 @@ from rf_envs.simulators.playtable.bullet import connect
 
 IK_ITERATIONS = 20
 EGL_WARM_UP = 3
-"""Pictures before EGL draws shadows, and so draws the same state alike."""
+"""Images before EGL draws shadows, and so draws the same state alike."""
 
 
 class CalvinTable:

@@ -1,7 +1,7 @@
 """The two cameras, drawn by PyBullet's TinyRenderer without drawing again what never moves.
 
 The static camera looks at a room of which only the robot and the blocks always move. Colour and depth of the rest are
-drawn once and kept, those of the table's doors, switches and lights until one of them changes; each picture then draws
+drawn once and kept, those of the table's doors, switches and lights until one of them changes; each image then draws
 the moving bodies alone and merges them by depth. Their shadows come from a small depth map seen from the light, the way
 a shadow map works. The gripper camera moves, so it draws all.
 
@@ -96,7 +96,7 @@ class View:
 
 
 class Shadows:
-    """Which of a picture's fixed points lie behind something, seen from the light."""
+    """Which of an image's fixed points lie behind something, seen from the light."""
 
     def __init__(self, light: View, points: NDArray[np.float64], shape: tuple[int, int]) -> None:
         column, row, distance = light.project(points, SHADOW_MAP)
@@ -157,12 +157,12 @@ class StaticCamera:
         self._kept_depth_map: NDArray[np.float32] | None = None
 
     def forget_fixtures(self) -> None:
-        """Draw the fixtures anew in the next picture: one of them has moved, or a light has changed."""
+        """Draw the fixtures anew in the next image: one of them has moved, or a light has changed."""
         self._kept.clear()
         self._kept_depth_map = None
 
     def render(self, size: int) -> NDArray[np.uint8]:
-        """A picture (size, size, 3) of the moving client's present state."""
+        """An image (size, size, 3) of the moving client's present state."""
         if size not in self._backgrounds:
             self._backgrounds[size] = self._draw_background(size)
         background = self._backgrounds[size]
@@ -173,11 +173,11 @@ class StaticCamera:
             self._kept_depth_map = self._light.shoot(self._fixtures, SHADOW_MAP)[1]
         color, depth = self._view.shoot(self._moving, size)
         depth_map = np.minimum(self._light.shoot(self._moving, SHADOW_MAP)[1], self._kept_depth_map)
-        picture = (background.color * background.shadows.shade(depth_map)[..., None]).astype(np.uint8)
-        picture.reshape(-1, 3)[fixtures.pixels] = fixtures.color
+        image = (background.color * background.shadows.shade(depth_map)[..., None]).astype(np.uint8)
+        image.reshape(-1, 3)[fixtures.pixels] = fixtures.color
         in_front = depth < fixtures.depth
-        picture[in_front] = color[in_front]
-        return picture
+        image[in_front] = color[in_front]
+        return image
 
     def _draw_background(self, size: int) -> _Background:
         color, depth = self._view.shoot(self._still, size)
@@ -199,7 +199,7 @@ class GripperCamera:
         self._client, self._robot, self._link = client, robot, link
 
     def render(self, size: int) -> NDArray[np.uint8]:
-        """A picture (size, size, 3) of the client's present state."""
+        """An image (size, size, 3) of the client's present state."""
         p = self._client
         position, orientation = p.getLinkState(self._robot, self._link)[:2]
         axes = np.reshape(p.getMatrixFromQuaternion(orientation), (3, 3))

@@ -1,4 +1,4 @@
-"""The simulation: bodies, CALVIN's button and switch logic, observations, pictures."""
+"""The simulation: bodies, CALVIN's button and switch logic, observations, images."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class PlayTableSimEnv(gym.Env):
         return self.get_obs(), 0, False, self.get_info()
 
     def get_obs(self):
-        return {"pictures": [camera.render() for camera in self.cameras], **self.get_state_obs()}
+        return {"images": [camera.render() for camera in self.cameras], **self.get_state_obs()}
 
     def get_state_obs(self):
         return {"robot_obs": self.robot.get_observation()[0], "scene_obs": self.scene.get_obs()}

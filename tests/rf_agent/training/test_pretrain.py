@@ -1,4 +1,4 @@
-"""Pre-training finds things in pictures."""
+"""Pre-training finds objects in images."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,14 @@ import torch
 from rf_agent.demos.grounding import SceneImageSet, position_target
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import preset
 from rf_agent.training.pretrain import PretrainConfig, pretrain
 from rf_agent.training.vl_objective import PretrainObjective
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "pictures.hdf5"
+def images(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "scene_images.hdf5"
     config = SceneImageConfig(output=path, env="fake_table:FakeTable-v0", count=192, image_size=32, workers=1)
     return collect_scene_images(config)
 
@@ -26,7 +27,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def config(pictures, output, **changes):
+def config(images, output, **changes):
     base = {
         "preset": "roboflamingo-test",
         "steps": 4,
@@ -34,32 +35,32 @@ def config(pictures, output, **changes):
         "positions_per_image": 3,
         "device": "cpu",
     }
-    return PretrainConfig(pictures=(pictures,), output=output, **base | changes)
+    return PretrainConfig(images=(images,), output=output, **base | changes)
 
 
-def test_pictures_in_memory(pictures):
-    data = SceneImageSet([pictures], 32)
+def test_images_in_memory(images):
+    data = SceneImageSet([images], preset("roboflamingo-test"))
     assert len(data) == 192 and data.images.shape[1:] == (2, 32, 32, 3)
     assert data.names == ["block", "lamp"] and "push the block" in data.corpus()
     entries = data.draw_positions([5, 7], 3, np.random.default_rng(0))
-    assert sorted(entries[0]) == list(data.entries(5)) and (data.places.picture[entries[1]] == 7).all()
+    assert sorted(entries[0]) == list(data.entries(5)) and (data.positions.image[entries[1]] == 7).all()
     often = np.concatenate([data.draw_positions([5], 1, np.random.default_rng(i))[0] for i in range(200)])
-    assert (data.places.name[often] == data.names.index("block")).mean() > 0.7  # it moves, the lamp does not
+    assert (data.positions.name[often] == data.names.index("block")).mean() > 0.7  # it moves, the lamp does not
 
 
-def test_place_target():
+def test_position_target():
     gripper = {"position": [0, 0, 0.1], "euler": [np.pi, 0, 0], "width": 0.08}
     target = position_target({"position": [0.2, 0, 0], "yaw": np.pi / 2}, gripper)
     assert target[:8] == pytest.approx([2, 0, 0, 2, 0, -1, -1, 0], abs=1e-6) and target[17] == 1
     assert np.isnan(position_target({"position": [0, 0, 0], "yaw": None}, gripper)[6:8]).all()
 
 
-def test_learns_places_and_answers(pictures, tmp_path):
+def test_learns_positions_and_answers(images, tmp_path):
     settings = {"steps": 200, "learning_rate": 1e-2, "language_weight": 0.3, "color_jitter": 0.0, "vision_warmup": 0.1}
-    report = pretrain(config(pictures, tmp_path / "run", **settings))
+    report = pretrain(config(images, tmp_path / "run", **settings))
     policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
-    data = SceneImageSet([pictures], 32)
-    spread = data.places.target[data.places.name == 0, :3].std(0)
+    data = SceneImageSet([images], preset("roboflamingo-test"))
+    spread = data.positions.target[data.positions.name == 0, :3].std(0)
     chance = 10 * np.linalg.norm(spread)
     assert report.grounding["block"]["median"] < 0.4 * chance, (report.grounding, chance)
     assert report.grounding["block"]["instruction"] < 0.4 * chance
@@ -67,20 +68,20 @@ def test_learns_places_and_answers(pictures, tmp_path):
     assert "block" in report.table() and policy.config.image.size == 32
 
 
-def test_given_text_is_not_asked_for(pictures, tmp_path):
-    data = SceneImageSet([pictures], 32)
+def test_given_text_is_not_asked_for(images, tmp_path):
+    data = SceneImageSet([images], preset("roboflamingo-test"))
     policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", data.corpus(), seed=0)
-    objective = PretrainObjective(config(pictures, tmp_path), policy, data)
+    objective = PretrainObjective(config(images, tmp_path), policy, data)
     ids, given = objective._encode("Question: where? Short answer:", "left")
     assert policy.tokenizer.decode(ids[given:]).strip().startswith("left")
     whole = policy.tokenizer("<image>Question: where? Short answer: left<|endofchunk|><|endoftext|>")["input_ids"]
     assert ids == whole
 
 
-def test_resumed_equals_uninterrupted(pictures, tmp_path):
+def test_resumed_equals_uninterrupted(images, tmp_path):
     from rf_agent.training.loop import Loop
 
-    whole = pretrain(config(pictures, tmp_path / "whole"))
+    whole = pretrain(config(images, tmp_path / "whole"))
     optimise = Loop._optimise
 
     def interrupted(self):
@@ -90,8 +91,8 @@ def test_resumed_equals_uninterrupted(pictures, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Loop, "_optimise", interrupted)
-        pretrain(config(pictures, tmp_path / "parts"))
-    parts = pretrain(config(pictures, tmp_path / "parts", resume=True))
+        pretrain(config(images, tmp_path / "parts"))
+    parts = pretrain(config(images, tmp_path / "parts", resume=True))
     first, second = (RoboFlamingoPolicy.from_pretrained(r.output, "cpu").state_dict() for r in (whole, parts))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert parts.scalars == whole.scalars

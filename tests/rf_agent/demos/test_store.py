@@ -1,14 +1,16 @@
 """The demonstration file: what is in it, what is refused."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
-from demo_files import make_demo, make_store
+from demo_files import CALVIN, make_demo, make_store
 
-from rf_agent.demos.files import DemoFileError
+from rf_agent.demos.files import DemoError
 from rf_agent.demos.store import append_demos, check_demos, create_store, demo_names, inspect, iterate_demos
 
-ARGUMENTS = {"env_id": "test", "frame_stride": 1}
+ARGUMENTS = CALVIN, {"env_id": "test"}
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -16,7 +18,7 @@ def test_what_is_written_is_read(tmp_path):
     demos = dict(iterate_demos(path))
     assert len(demos) == 4
     for demo in demos.values():
-        assert len(demo.frames["rgb_static"]) == -(-len(demo.actions) // 3)
+        assert len(demo.images["rgb_static"]) == -(-len(demo.actions) // 3)
     summary = inspect(path)
     assert summary.demos == 4 and not summary.problems
     assert summary.samples == sum(len(demo.actions) for demo in demos.values())
@@ -26,9 +28,9 @@ def test_what_is_written_is_read(tmp_path):
 def test_order_does_not_depend_on_who_finished_first(tmp_path):
     paths = tmp_path / "a.hdf5", tmp_path / "b.hdf5"
     for path, seeds in zip(paths, ([3, 1, 2], [2, 3, 1]), strict=True):
-        create_store(path, {"frame_stride": 1})
+        create_store(path, *ARGUMENTS)
         for seed in seeds:
-            append_demos(path, [make_demo(5, 1, "open_drawer", seed)])
+            append_demos(path, [make_demo(5, 1, "open_drawer", seed)], CALVIN)
     first, second = ([demo.attributes["seed"] for _, demo in iterate_demos(path)] for path in paths)
     assert first == second == [1, 2, 3]
 
@@ -38,7 +40,7 @@ def test_incomplete_demonstration_is_dropped(tmp_path):
     with h5py.File(path, "r+") as file:
         file["data/demo_1"].attrs["complete"] = False
     assert inspect(path).incomplete == 1 and inspect(path).demos == 1
-    create_store(path, {"env_id": "test", "frame_stride": 1})
+    create_store(path, *ARGUMENTS)
     with h5py.File(path) as file:
         assert list(file["data"]) == demo_names(file) == ["demo_0"]
 
@@ -46,7 +48,7 @@ def test_incomplete_demonstration_is_dropped(tmp_path):
 def test_other_settings_are_refused(tmp_path):
     path = make_store(tmp_path / "d.hdf5", demos=1)
     with pytest.raises(ValueError, match="begun with frame_stride 1, not 3.*another --output"):
-        create_store(path, {"env_id": "test", "frame_stride": 3})
+        create_store(path, replace(CALVIN, frame_stride=3), {})
 
 
 def test_truncated_file_is_refused(tmp_path):
@@ -84,8 +86,8 @@ def test_a_file_that_was_cut_off_anywhere_is_refused_by_name(tmp_path):
     path = tmp_path / "d.hdf5"
     for length in range(1, len(content), len(content) // 150):
         path.write_bytes(content[:length])
-        for function in (check_demos, inspect, lambda p: dict(iterate_demos(p)), lambda p: create_store(p, ARGUMENTS)):
-            with pytest.raises(DemoFileError, match="d.hdf5 .*again") as error:
+        for function in (check_demos, inspect, lambda p: dict(iterate_demos(p)), lambda p: create_store(p, *ARGUMENTS)):
+            with pytest.raises(DemoError, match="d.hdf5 .*again") as error:
                 function(path)
             assert "\n" not in str(error.value)
 
@@ -97,8 +99,8 @@ def test_a_damaged_demonstration_is_named_with_the_way_out(tmp_path):
     content = bytearray(path.read_bytes())
     content[place : place + 16] = bytes(16)
     path.write_bytes(content)
-    with pytest.raises(DemoFileError, match="d.hdf5: demo_1.* damaged.*delete that demonstration or collect"):
+    with pytest.raises(DemoError, match="d.hdf5: demo_1.* damaged.*delete that demonstration or collect"):
         check_demos(path)
-    with pytest.raises(DemoFileError, match="d.hdf5: demo_1 cannot be read.* damaged"):
+    with pytest.raises(DemoError, match="d.hdf5: demo_1 cannot be read.* damaged"):
         dict(iterate_demos(path))
     assert any("demo_1" in problem for problem in inspect(path).problems)

@@ -9,13 +9,13 @@ from rf_agent import preprocess
 from rf_agent.config import ConfigError
 
 
-def raw_chunks(looks):
-    """Every chunk that the micro policy predicts at these looks (T, n, K, 7), with how sure it is of the gripper."""
+def raw_chunks(observations):
+    """Every chunk that the micro policy predicts at these steps (T, n, K, 7), with how sure it is of the gripper."""
     policy = make_policy()
     views, chunks = policy.config.views, []
-    pixels = torch.stack([preprocess.pixels(o, views, policy.config.image) for o in looks], dim=1)
-    texts = policy.tokenize([looks[0]["instruction"]] * len(pixels))
-    for t in range(len(looks)):
+    pixels = torch.stack([preprocess.pixels(o, views, policy.config.image) for o in observations], dim=1)
+    texts = policy.tokenize([observations[0]["instruction"]] * len(pixels))
+    for t in range(len(observations)):
         with torch.no_grad():
             out = policy.window(pixels[:, max(0, t - 3) : t + 1], *texts)  # W = 4
         sure = 2 * out.gripper_logits[:, -1].sigmoid() - 1
@@ -26,9 +26,9 @@ def raw_chunks(looks):
 @pytest.mark.parametrize("decay", [0.0, 0.7, -0.5])
 def test_ensembling_averages_what_was_predicted_for_a_step(decay):
     policy = make_policy(0, "head.n_action_steps=1", f"head.ensemble={decay}")
-    looks = [make_observation(t, n=2) for t in range(6)]
-    chunks = raw_chunks(looks)
-    for t, observation in enumerate(looks):
+    observations = [make_observation(t, n=2) for t in range(6)]
+    chunks = raw_chunks(observations)
+    for t, observation in enumerate(observations):
         action = policy.act(observation)
         past = [chunks[s, :, t - s] for s in range(max(0, t - 2), t + 1)]  # the oldest first; K = 3
         weights = np.exp(-decay * np.arange(len(past)))

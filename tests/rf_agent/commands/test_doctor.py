@@ -55,7 +55,7 @@ def test_this_machine(capfd, tmp_path, monkeypatch):
     content = json.loads((tmp_path / "doctor.json").read_text())
     assert content["works"] is True and content["versions"]["python"]
     groups = {name: {row["name"]: row for row in rows} for name, rows in content["findings"].items()}
-    assert set(groups) == {"environments", "policies", "devices", "pictures", "packages"}
+    assert set(groups) == {"environments", "policies", "devices", "display", "packages"}
     for row in (row for group in groups.values() for row in group.values()):
         assert row["state"] in ("ok", "missing", "broken") and row["name"] in out
         # what is not ok comes with what to do about it, also for the reader
@@ -63,7 +63,7 @@ def test_this_machine(capfd, tmp_path, monkeypatch):
     assert groups["environments"]["play table"]["state"] == "ok"
     assert groups["policies"]["policy roboflamingo-tiny"]["state"] == "ok"
     assert groups["packages"]["torch"] == {"name": "torch", "state": "ok", "detail": version("torch"), "remedy": ""}
-    assert groups["pictures"]["video"]["state"] == "ok"
+    assert groups["display"]["video"]["state"] == "ok"
 
 
 def test_what_is_optional_is_no_failure(capfd, healthy, tmp_path):

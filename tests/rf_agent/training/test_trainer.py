@@ -12,8 +12,10 @@ from rf_agent.demos.windows import ChunkSampler, DemoSet, whole_sequences, windo
 from rf_agent.nn.losses import action_loss
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
+from rf_agent.presets import preset
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import EMA, parameter_groups, schedule
+from rf_agent.training.robot import check_files
 from rf_agent.training.trainer import TrainConfig, chunk_loss, train
 
 PRESET = "roboflamingo-test"
@@ -44,12 +46,17 @@ def config(demos, output, **changes):
     return TrainConfig(demos=(demos,), output=output, **base | changes)
 
 
+def dataset(path, n_action_steps):
+    changes = f"head.n_action_steps={n_action_steps}", "head.proprioception=true"
+    return DemoSet(check_files([path]), preset(PRESET).changed(changes))
+
+
 def weights(directory):
     return RoboFlamingoPolicy.from_pretrained(directory, "cpu").state_dict()
 
 
-def test_looks_and_targets(demos):
-    data = DemoSet([demos], image_size=32, n_action_steps=2, chunk_size=3)
+def test_observation_steps_and_targets(demos):
+    data = dataset(demos, 2)
     assert data.frames.shape[1:] == (2, 32, 32, 3)
     index = next(i for i, episode in enumerate(data.episodes) if len(episode.actions) == 7)
     episode = data.episodes[index]
@@ -57,7 +64,7 @@ def test_looks_and_targets(demos):
     batch = data.chunks([(index, 0, 1), (index, 1, 0)], 4, ["a", "b"])
     assert batch.valid.tolist() == [[True, True, True, False], [True, True, True, False]]
     assert (batch.frames - episode.first_frame).tolist() == [2, 4, 6, 1, 3, 5]
-    assert torch.equal(batch.robot_obs, torch.from_numpy(episode.robot_obs[[2, 4, 6, 1, 3, 5]]))
+    assert torch.equal(batch.state, torch.from_numpy(episode.state[[2, 4, 6, 1, 3, 5]]))
     assert torch.equal(batch.actions[0, 0], torch.from_numpy(episode.actions[2:5]))
     assert batch.mask[0].tolist() == [[True] * 3, [True] * 3, [True, False, False], [False] * 3]
 
@@ -65,15 +72,15 @@ def test_looks_and_targets(demos):
 def test_frame_stride_must_fit_the_policy(tmp_path):
     path = make_store(tmp_path / "d.hdf5", stride=3)
     with pytest.raises(ValueError, match="a frame at every 3 steps, but the policy observes every 2"):
-        DemoSet([path], image_size=32, n_action_steps=2, chunk_size=3)
-    assert DemoSet([path], image_size=32, n_action_steps=3, chunk_size=3).episodes[0].frame_stride == 3
+        dataset(path, 2)
+    assert dataset(path, 3).episodes[0].frame_stride == 3
 
 
-def test_every_look_is_drawn(demos):
-    data = DemoSet([demos], image_size=32, n_action_steps=2, chunk_size=3)
+def test_every_observation_step_is_drawn(demos):
+    data = dataset(demos, 2)
     training, held_out = data.split(0.3)
     assert sorted(training + held_out) == list(range(6)) and len(held_out) == 2
-    sampler = ChunkSampler(data, training, 4, balance=0.5, mix_wordings=True)
+    sampler = ChunkSampler(data, training, 4, balance=0.5, mix_instructions=True)
     rng = np.random.default_rng(0)
     drawn = {int(frame) for _ in range(200) for frame in sampler.draw(4, rng).frames}
     for index in training:
@@ -86,7 +93,7 @@ def test_every_look_is_drawn(demos):
 
 def test_shared_features_equal_windows_encoded_alone(demos):
     """Encoding each observation step of a run once changes nothing about the loss of its windows."""
-    data = DemoSet([demos], image_size=32, n_action_steps=2, chunk_size=3)
+    data = dataset(demos, 2)
     policy = RoboFlamingoPolicy.from_preset(PRESET, [e.instruction for e in data.episodes], seed=0).eval()
     index = max(range(6), key=lambda i: len(data.episodes[i].actions))  # 17 samples, 9 observation steps
     text = data.episodes[index].instruction
@@ -102,7 +109,7 @@ def test_shared_features_equal_windows_encoded_alone(demos):
             out = policy.window(images[None], *policy.tokenize([text]))
             poses.append(out.pose), logits.append(out.gripper_logits)
             actions.append(alone.actions), masks.append(alone.mask)
-        separate, _ = action_loss(*(torch.cat(x) for x in (poses, logits, actions, masks)), policy.config.loss)
+        separate, _ = action_loss(*(torch.cat(x) for x in (poses, logits, actions, masks)), policy.config.loss, 6)
     assert torch.allclose(shared, separate, atol=1e-6)
     assert window_indices(6, 4).tolist() == [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
     assert window_indices(3, 4).tolist() == [[0, 1, 2]]
@@ -120,7 +127,6 @@ def test_learns_what_is_shown(demos, tmp_path):
     assert action.shape == (7,)
     card = (report.output / "README.md").read_text()
     assert "rf-agent train --output run --steps 120" in card and "--demos demos.hdf5" in card
-    assert not list((tmp_path / "run").glob("*.cache"))
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -14,8 +14,8 @@ def test_command_names_what_is_not_the_default():
         output=Path("runs/x"),
         minutes=3.0,
         train_vision=True,
-        mix_wordings=False,
+        mix_instructions=False,
     )
     assert command("train", config) == (
-        "rf-agent train --output x --minutes 3.0 --demos a.hdf5 b.hdf5 --train-vision --no-mix-wordings"
+        "rf-agent train --output x --minutes 3.0 --demos a.hdf5 b.hdf5 --train-vision --no-mix-instructions"
     )

@@ -1,0 +1,95 @@
+"""Demonstrations of any robot: what is written is read, what does not fit is refused by name."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from rf_agent.demos import Demonstration, read_demonstrations, write_demonstrations
+from rf_agent.demos.files import DemoError
+from rf_agent.demos.store import check_demos, inspect
+
+
+def demo(steps=5, dim=4, instruction="reach the red ball", **changes):
+    rng = np.random.default_rng(steps)
+    values = {
+        "images": {"front": rng.integers(0, 256, (steps, 12, 16, 3), dtype=np.uint8)},
+        "actions": rng.normal(size=(steps, dim)),
+        "instruction": instruction,
+        "task": "reach",
+        "state": rng.normal(size=(steps, 3)),
+    }
+    return Demonstration(**values | changes)
+
+
+def test_what_is_written_is_read(tmp_path):
+    demos = [demo(5, attributes={"seed": 7, "scene": "kitchen"}), demo(6, instruction="find it", success=True)]
+    path = write_demonstrations(tmp_path / "new" / "mine.hdf5", demos, fps=20, gripper=None)
+    read = read_demonstrations(path)
+    assert len(read) == 2 and not inspect(path).problems
+    for before in demos:
+        (after,) = [one for one in read if len(one.actions) == len(before.actions)]
+        assert np.array_equal(before.images["front"], after.images["front"])
+        assert np.array_equal(before.actions, after.actions) and np.array_equal(before.state, after.state)
+        assert (before.instruction, before.task, before.success) == (after.instruction, after.task, after.success)
+        assert after.actions_executed is None and after.actions.dtype == np.float32
+    assert any(d.attributes == {"seed": 7, "scene": "kitchen"} for d in read)
+    layout = check_demos(path)
+    assert (layout.cameras, layout.action_dim, layout.gripper) == (("front",), 4, None)
+    assert (layout.state, layout.state_dim, layout.fps, layout.bounded) == ("state", 3, 20, False)
+
+
+def test_an_existing_file_is_only_replaced_when_asked(tmp_path):
+    path = write_demonstrations(tmp_path / "mine.hdf5", [demo()])
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_demonstrations(path, [demo(), demo(6)])
+    write_demonstrations(path, [demo(), demo(6)], overwrite=True)
+    assert len(read_demonstrations(path)) == 2 and [p.name for p in tmp_path.iterdir()] == ["mine.hdf5"]
+
+
+@pytest.mark.parametrize(
+    ("demos", "options", "message"),
+    [
+        ([], {}, "no demonstrations"),
+        ([demo(actions=np.zeros(5))], {}, r"actions is of shape \(5,\), expected \(T, D\)"),
+        ([demo(), demo(6, dim=3)], {}, r"demonstration 1: actions is of shape \(6, 3\), expected \(6, 4\)"),
+        ([demo(actions=np.full((5, 4), np.nan))], {}, "demonstration 0: actions has NaN"),
+        ([demo(), demo(images={"side": np.zeros((5, 8, 8, 3), np.uint8)})], {}, "demonstration 1: images of .*'front'"),
+        ([demo(images={"front": np.zeros((4, 8, 8, 3), np.uint8)})], {}, r"images\['front'\] .* \(5, H, W, 3\)"),
+        ([demo(images={"front": np.zeros((5, 8, 8, 3))})], {}, r"images\['front'\] are float64"),
+        ([demo(images={})], {}, "no images"),
+        ([demo(), demo(state=None)], {}, "demonstration 1: state is missing"),
+        ([demo(state=None), demo()], {}, "demonstration 1 has .* a state of shape"),
+        ([demo(instruction=" ")], {}, "the instruction is empty"),
+        ([demo(actions=np.zeros((0, 4)), images={"front": np.zeros((0, 8, 8, 3), np.uint8)})], {}, "demonstration 0"),
+        ([demo()], {"gripper": 4}, "gripper is 4, but an action has 4 entries"),
+        ([demo()], {"fps": 0}, "fps is 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_no_file(tmp_path, demos, options, message):
+    with pytest.raises(DemoError, match=message):
+        write_demonstrations(tmp_path / "mine.hdf5", demos, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_before_the_file_is_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(OSError, match="full.*what was collected is kept"):
+        write_demonstrations(tmp_path / "mine.hdf5", [demo()])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_robomimic_needs_no_settings_of_ours(tmp_path):
+    path = tmp_path / "robomimic.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_group("data").attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1})
+        group = file.create_group("data/demo_0")
+        group.create_dataset("actions", data=np.zeros((4, 7), np.float64))
+        group.create_dataset("obs/agentview_image", data=np.zeros((4, 8, 8, 3), np.uint8))
+        group.create_dataset("obs/eef_pos", data=np.zeros((4, 3)))
+        group.create_dataset("obs/eef_quat", data=np.zeros((4, 4)))
+        group.attrs["num_samples"], group.attrs["task"], group.attrs["instruction"] = 4, "lift", "lift the cube"
+    layout = check_demos(path)
+    assert layout.cameras == ("agentview_image",) and layout.state is None and not layout.gripper_known
+    assert read_demonstrations(path)[0].actions.dtype == np.float32

@@ -1,0 +1,143 @@
+"""Training on other robots: cameras, actions and states come from the data, and what does not fit is refused."""
+
+import numpy as np
+import pytest
+import torch
+from demo_files import make_store
+
+from rf_agent.demos import Demonstration, write_demonstrations
+from rf_agent.demos.files import DemoError
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import preset
+from rf_agent.training.robot import check_files, fitted
+from rf_agent.training.trainer import TrainConfig, train
+
+
+def make_demo(index, dim=4, cameras=("front", "wrist"), state=3, steps=8):
+    rng = np.random.default_rng(index)
+    side = index % 2
+    images = {name: rng.integers(0, 60, (steps, 24, 24, 3)).astype(np.uint8) for name in cameras}
+    images[cameras[0]][..., side] += 150
+    actions = rng.uniform(-0.02, 0.02, (steps, dim)).astype(np.float32)
+    actions[:, 0] = 30.0 if side else 10.0
+    actions[:, -1] = np.where(np.arange(steps) < steps // 2, 0.08, 0.0)
+    text = f"go {'right' if side else 'left'}"
+    return Demonstration(images, actions, text, text, rng.normal(5, 2, (steps, state)) if state else None)
+
+
+def write(path, count=6, fps=20, gripper="last", **changes):
+    demos = [make_demo(index, **changes) for index in range(count)]
+    return write_demonstrations(path, demos, fps, demos[0].actions.shape[1] - 1 if gripper == "last" else gripper)
+
+
+def config(demos, output, **changes):
+    base = {"steps": 4, "batch_size": 3, "sequence_length": 6, "validation_fraction": 0.3, "device": "cpu"}
+    demos = demos if isinstance(demos, tuple) else (demos,)
+    return TrainConfig(demos=demos, output=output, preset="roboflamingo-test", threads=1, **base | changes)
+
+
+def observation(cameras=("front", "wrist"), n=None, **others):
+    lead = () if n is None else (n,)
+    return {name: np.zeros((*lead, 24, 24, 3), np.uint8) for name in cameras} | {"instruction": "go left"} | others
+
+
+@pytest.mark.parametrize("how", ["min_max", "quantiles"])
+def test_a_policy_acts_in_the_units_of_its_robot(tmp_path, how):
+    settings = {"steps": 60, "learning_rate": 3e-3, "ema_decay": 0.9, "action_normalization": how}
+    report = train(config(write(tmp_path / "d.hdf5"), tmp_path / "run", **settings))
+    policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
+    assert policy.config.views == ("front", "wrist") and policy.config.fps == 20
+    assert (policy.config.action.dim, policy.config.action.gripper) == (4, 3)
+    assert policy.config.action.normalization == how
+    action = policy.act(observation())
+    assert action.shape == (4,) and action.dtype == np.float32
+    assert 9 < action[0] < 31 and np.abs(action[1:3]).max() < 0.03 and action[3] in (0.0, np.float32(0.08))
+    policy.reset()
+    assert policy.predict_action_chunk(observation(n=2)).shape[::2] == (2, 4)
+    assert report.scalars["gripper_accuracy"] > 0.5
+
+
+def test_no_gripper_one_camera_and_a_state(tmp_path):
+    path = write(tmp_path / "d.hdf5", cameras=("cam",), gripper=None, dim=2)
+    report = train(config(path, tmp_path / "run", override=("head.proprioception=true",)))
+    policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
+    assert policy.config.action.gripper is None and policy.head.gripper is None
+    assert policy.config.state.entries == (0, 1, 2) and 4 < policy.config.state.mean[0] < 6
+    with pytest.raises(ValueError, match="no 'state'"):
+        policy.act(observation(("cam",)))
+    action = policy.act(observation(("cam",), state=np.full(3, 5.0)))
+    assert action.shape == (2,) and not np.array_equal(action, policy_act_anew(policy, np.full(3, 9.0)))
+    pixels, (tokens, mask) = torch.zeros(1, 3, 1, 3, 32, 32), policy.tokenize(["go left"])
+    out = policy.window(pixels, tokens, mask, torch.zeros(1, 3, 3))
+    assert out.pose.shape == (1, 3, 3, 2) and out.gripper_logits is None
+    batch = {"pixels": pixels, "tokens": tokens, "token_mask": mask, "state": torch.zeros(1, 3, 3)}
+    loss, metrics = policy(batch | {"actions": torch.zeros(1, 3, 3, 2), "mask": torch.ones(1, 3).bool()})
+    assert torch.isfinite(loss) and set(metrics) == {"pose_loss", "pose_error"}
+
+
+def policy_act_anew(policy, state):
+    policy.reset()
+    return policy.act(observation(("cam",), state=state))
+
+
+def test_a_trained_policy_goes_on_with_the_same_robot_alone(tmp_path):
+    start = str(train(config(write(tmp_path / "d.hdf5"), tmp_path / "start")).output)
+    again = train(config(write(tmp_path / "e.hdf5", count=4), tmp_path / "again", init=start))
+    kept, new = (RoboFlamingoPolicy.from_pretrained(d, "cpu").config for d in (start, again.output))
+    assert kept.action == new.action and kept.views == new.views
+    for name, changes, message in (
+        ("cameras", {"cameras": ("side",)}, r"cameras.hdf5 has no camera 'front' \(it has side\)"),
+        ("dim", {"dim": 5}, r"dim.hdf5 has actions of shape \(T, 5\), but the policy acts with \(T, 4\)"),
+        (
+            "gripper",
+            {"gripper": None},
+            "gripper.hdf5 has its gripper at entry None of the actions, but the policy at 3",
+        ),
+        ("fps", {"fps": 10}, "fps.hdf5 has 10 actions a second, but the policy was trained at 20"),
+    ):
+        path = write(tmp_path / f"{name}.hdf5", **changes)
+        with pytest.raises(DemoError, match=message):
+            train(config(path, tmp_path / "refused", init=start))
+    other = train(config(tmp_path / "dim.hdf5", tmp_path / "other", init=start, init_head=False))
+    assert RoboFlamingoPolicy.from_pretrained(other.output, "cpu").config.action.dim == 5
+    renamed = write(tmp_path / "renamed.hdf5", cameras=("a", "b"))
+    views = train(config(renamed, tmp_path / "renamed", init=start, override=('views=["b","a"]',)))
+    assert RoboFlamingoPolicy.from_pretrained(views.output, "cpu").config.views == ("b", "a")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_files_of_different_robots_do_not_mix(tmp_path):
+    first = write(tmp_path / "first.hdf5")
+    for name, changes, message in (
+        ("dim", {"dim": 5}, r"dim.hdf5 has actions of shape \(T, 5\), but .*first.hdf5 has \(T, 4\)"),
+        ("gripper", {"gripper": 0}, "gripper at entry 0 .*first.hdf5 at 3"),
+        ("fps", {"fps": 30}, "fps.hdf5 has 30 actions a second, but .*first.hdf5 has 20"),
+        ("cameras", {"cameras": ("x", "y")}, "cameras"),
+    ):
+        other = write(tmp_path / f"{name}.hdf5", **changes)
+        with pytest.raises(DemoError, match=message) as error:
+            train(config((first, other), tmp_path / "run"))
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_constant_and_wide_actions(tmp_path):
+    demos = [make_demo(index) for index in range(4)]
+    for item in demos:
+        item.actions[:, 1] = 0.25
+    path = write_demonstrations(tmp_path / "constant.hdf5", demos, 20, 3)
+    with pytest.raises(DemoError, match=r"constant.hdf5: actions\[:, 1\] is 0.25 in all 32 steps"):
+        train(config(path, tmp_path / "run"))
+    wide = write(tmp_path / "wide.hdf5")
+    with pytest.raises(DemoError, match="wide.hdf5 reach 30, but without normalization"):
+        train(config(wide, tmp_path / "run", action_normalization="none"))
+    with pytest.raises(DemoError, match="--action-normalization is 'z'"):
+        train(config(wide, tmp_path / "run", action_normalization="z"))
+    with pytest.raises(DemoError, match="has no state, but the policy reads one"):
+        stateless = write(tmp_path / "stateless.hdf5", state=0)
+        train(config(stateless, tmp_path / "run", override=("head.proprioception=true",)))
+
+
+def test_calvins_robot_stays_the_presets(tmp_path):
+    config = preset("roboflamingo-tiny")
+    assert fitted(config, check_files([make_store(tmp_path / "d.hdf5")]), trained=False) == config

@@ -1,0 +1,67 @@
+"""Vision tokens are computed once, when they are first needed, and found again by the next run."""
+
+import numpy as np
+import pytest
+import torch
+from demo_files import make_store
+
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.trainer import TrainConfig, train
+from rf_agent.training.vision_cache import BLOCK, FOLDER, VisionCache, has_room, kept_tokens
+
+
+def test_each_block_is_encoded_once(tmp_path):
+    seen = []
+
+    def encode(rows):
+        seen.append(rows.tolist())
+        return rows[:, None, None, None].float().expand(-1, 2, 1, 3) / 3
+
+    cache = VisionCache(tmp_path / "c", (100, 170), (2, 1, 3), encode)
+    rows = np.array([169, 103, 168])
+    tokens = cache.get(rows)
+    assert tokens.dtype == torch.float16
+    np.testing.assert_allclose(tokens[:, 0, 0, 0], rows / 3, rtol=1e-3)
+    assert seen == [list(range(100, 100 + BLOCK)), list(range(164, 170))]
+    cache.get(rows)
+    assert len(seen) == 2 and cache.share == pytest.approx(2 / 3)
+    cache.save()
+    again = VisionCache(tmp_path / "c", (100, 170), (2, 1, 3), encode)
+    assert torch.equal(again.get(rows), tokens) and len(seen) == 2
+    other = VisionCache(tmp_path / "c", (0, 71), (2, 1, 3), encode)  # of another size: begun anew
+    assert other.share == 0
+
+
+def test_the_next_run_on_the_same_data_and_tower_encodes_nothing(tmp_path, monkeypatch):
+    demos = make_store(tmp_path / "d.hdf5")
+
+    def run(name, **changes):
+        settings = {"steps": 4, "batch_size": 3, "sequence_length": 6, "validation_fraction": 0.3, "threads": 1}
+        settings |= {"demos": (demos,)}
+        config = TrainConfig(output=tmp_path / name, preset="roboflamingo-test", device="cpu", **settings | changes)
+        return train(config)
+
+    start = str(run("start").output)  # the tower learns: nothing is kept
+    assert not (tmp_path / FOLDER).exists()
+    first = run("first", init=start, steps=30)
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    monkeypatch.setattr(RoboFlamingoPolicy, "encode_vision", lambda *_: pytest.fail("it was encoded again"))
+    second = run("second", init=start, steps=30)
+    assert first.scalars == second.scalars
+    monkeypatch.undo()
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    more = run("more", init=start, steps=30, demos=(demos, make_store(tmp_path / "e.hdf5", demos=5)))
+    assert len(list((tmp_path / FOLDER).iterdir())) == 2 and np.isfinite(more.scalars["loss"])
+
+
+def test_rows_of_several_files_come_back_in_their_order(tmp_path):
+    def encode(rows):
+        return rows[:, None].float()
+
+    caches = [VisionCache(tmp_path / name, rows, (1,), encode) for name, rows in (("a", (0, 40)), ("b", (40, 50)))]
+    rows = np.array([41, 3, 39, 49, 0])
+    assert kept_tokens(caches, rows)[:, 0].tolist() == rows.tolist()
+
+
+def test_a_disk_without_room_is_not_filled(tmp_path):
+    assert has_room(tmp_path / "not" / "there", 1000) and not has_room(tmp_path / "new", 2**60)
