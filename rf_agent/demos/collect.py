@@ -103,7 +103,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     Raises:
         ValueError: for unknown tasks or environments, impossible settings, a policy that does not fit the environment,
             or a file begun with other settings.
-        OSError: the disk is full.
+        DiskFullError: the disk is full.
         RuntimeError: if a worker process dies (run again to go on).
     """
     _check(config)

@@ -15,6 +15,10 @@ class DemoError(UserError, ValueError):
     """Demonstrations that cannot be used; the message names the file, what is wrong and the way out."""
 
 
+class DiskFullError(UserError, OSError):
+    """The disk has no room for what is to be written; nothing was."""
+
+
 @contextmanager
 def reading(path: str | Path, part: str = "") -> Iterator[None]:
     """Within the block, whatever h5py raises for a damaged file becomes a `DemoError`.

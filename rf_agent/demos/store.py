@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
-from rf_agent.demos.files import DemoError, open_hdf5, reading
+from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading
 
 SPARE_BYTES = 16 * 2**20
 """Free space that a write leaves on the disk: HDF5 damages a file that it cannot finish."""
@@ -127,11 +127,11 @@ def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> 
     the milliseconds of the write itself can damage the file: HDF5 has no journal.
 
     Raises:
-        OSError: the disk has no room for them; the file is as it was.
+        DiskFullError: the disk has no room for them; the file is as it was.
     """
     needed = sum(images.nbytes for demo in demos for images in demo.images.values())
     if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
-        raise OSError(
+        raise DiskFullError(
             f"the disk of {path} is full ({free / 2**20:.0f} MiB are free): what was collected is kept; make room and "
             "start the same command again to go on"
         )
