@@ -72,7 +72,7 @@ def overview() -> str:
         [
             f"usage: {PROGRAM} COMMAND [options]",
             "",
-            "A vision-language policy that follows spoken instructions, in Gymnasium environments.",
+            "A vision-language robot policy that follows language instructions, in Gymnasium environments.",
             "",
             "commands:",
             *lines,

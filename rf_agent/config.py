@@ -163,7 +163,7 @@ class HeadConfig:
     heads: int = 8
     """Attention heads of the GPT."""
     window: int = 12
-    """Most observation steps that an action depends on; `fc` sees one whatever this says."""
+    """Most observation steps that an action depends on; `fc` always sees one."""
     chunk_size: int = 1
     """Actions predicted at every observation step (K)."""
     n_action_steps: int = 1

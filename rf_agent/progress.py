@@ -58,7 +58,7 @@ class RichReporter:
         self._started: tuple[float, float] | None = (
             None  # (time, fraction) at the first update: a resumed job starts late
         )
-        self._spoken = 0.0
+        self._printed = 0.0
 
     def __enter__(self) -> RichReporter:
         if self._console.is_terminal:
@@ -77,8 +77,8 @@ class RichReporter:
         elapsed, gained = now - self._started[0], fraction - self._started[1]
         left = duration(elapsed * (1.0 - fraction) / gained) if gained > 0 else "?"
         self._bar.update(self._task, completed=fraction, state=text, left=left)
-        if not self._console.is_terminal and (now - self._spoken > self.interval or fraction >= 1.0):
-            self._spoken = now
+        if not self._console.is_terminal and (now - self._printed > self.interval or fraction >= 1.0):
+            self._printed = now
             self._console.print(f"{self.title} {fraction:4.0%}  {duration(elapsed)}  left {left}  {text}", markup=False)
 
     def log(self, text: str) -> None:

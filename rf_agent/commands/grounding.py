@@ -19,7 +19,7 @@ from rf_agent.progress import RichReporter
 
 @dataclass(kw_only=True)
 class Args:
-    """The same scene, told three colours: which block does the robot touch first?"""
+    """The same scene with three colour words: which block does the robot touch first?"""
 
     env: str = "rf/PlayTableD-v0"
     """Environment of single tasks."""

@@ -229,7 +229,7 @@ def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
 
 
 def demo_names(file: h5py.File) -> list[str]:
-    """Complete demonstrations by task and seed: the order in which workers finished is of no account."""
+    """Complete demonstrations, sorted by task and seed: the order in which workers finished does not matter."""
     keys = []
     with reading(file.filename):
         data = file["data"]

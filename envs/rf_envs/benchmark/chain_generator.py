@@ -2,7 +2,7 @@
 
 ``python -m rf_envs.benchmark.chain_generator`` writes them again, in half a minute. A chain is drawn by rejection
 over a symbolic model of the table: for each of the 192 start states, with that state's number as seed, five
-distinct tasks are drawn until each is feasible in its turn and no two are of one kind.
+different tasks are drawn until each is feasible when its turn comes and no two are of one kind.
 
 Source: CALVIN, Mees et al. 2022, section V; equal to its published sequences, element for element.
 """
@@ -161,7 +161,7 @@ class _Transitions:
         return self.numbers[self._key(after)]
 
     def feasible(self, draws: np.ndarray) -> np.ndarray:
-        """(n, 5) task numbers to (n,) bool: each task feasible in its turn, all of different kinds."""
+        """(n, 5) task numbers to (n,) bool: each task feasible when its turn comes, all of different kinds."""
         kinds = np.array([sorted({kind(task) for task in TASKS}).index(kind(task)) for task in TASKS])
         alive = np.arange(len(draws))
         state = np.zeros(len(draws), dtype=np.int64)
@@ -181,7 +181,7 @@ def _transitions(start: tuple[tuple[str, Any], ...]) -> _Transitions:
 
 def draw_chains(state: SymbolicState, number: int, seed: int) -> list[list[str]]:
     """The first ``number`` feasible chains from ``state`` in the random stream of ``seed``."""
-    # numpy's legacy generator is frozen for good: its choice without replacement is a permutation cut short
+    # numpy's legacy generator will never change: its choice without replacement is a permutation cut short
     random = np.random.RandomState(seed)
     transitions = _transitions(tuple(state.items()))
     found: list[list[str]] = []

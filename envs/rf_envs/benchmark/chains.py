@@ -90,7 +90,7 @@ START_PLACES = {
     "C": StartPlaces(_TABLE, _along(_LEFT, -0.04), _along(_RIGHT, 0.25)),
     "D": StartPlaces(_TABLE, _LEFT, _RIGHT),
 }
-"""CALVIN's places fit its evaluation scene D; where another scene's surfaces differ, they lie alike on those."""
+"""CALVIN's places fit its evaluation scene D. Where another scene's surfaces differ, the places move with them."""
 
 
 def state_seed(state: SymbolicState) -> int:

@@ -2,7 +2,7 @@
 
 It remembers nothing. Every action is computed anew from what the cameras could also see (the measured pose
 of the gripper, the blocks, the fixtures), so that a policy without that state can learn the same function,
-and so that the expert goes on sensibly from wherever noise, a slip or another policy has left the robot.
+and so that the expert goes on sensibly from any state in which noise, a slip or another policy leaves the robot.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 From a state info come captions, questions with answers, and *objects*: a phrase, the object it is about and
 where that object is. Phrases are names ("the red block") and instructions ("push the red block to the left"),
-because that is how a policy is spoken to. Only what the static camera can see is spoken of.
+because a policy reads both. Only what the static camera can see is described.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _relation_facts(visible: dict[str, VisibleBlock], facts: _Facts) -> None:
                 facts.say("behind" if dy > 0 else "in front", c=one.color, other=other.color)
 
 
-def _speaks_of(task: str, name: str, visible: dict[str, VisibleBlock]) -> bool:
+def _is_about(task: str, name: str, visible: dict[str, VisibleBlock]) -> bool:
     """Whether the task's instructions are about the object called ``name``, and true of where it is."""
     if TASK_OBJECTS[task] != name:
         return False
@@ -243,7 +243,7 @@ def _objects(
         names = phrases.names_of(name)
         result.append(position_of(names[0], name))
         result.append(position_of(names[int(rng.integers(1, len(names)))], name))
-        sayings = [text for task in TASK_OBJECTS if _speaks_of(task, name, visible) for text in TRAINING[task]]
+        sayings = [text for task in TASK_OBJECTS if _is_about(task, name, visible) for text in TRAINING[task]]
         if sayings:
             chosen = rng.choice(len(sayings), INSTRUCTIONS_PER_OBJECT, replace=False)
             result += [position_of(sayings[int(i)], name) for i in chosen]
