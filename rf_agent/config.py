@@ -93,8 +93,8 @@ class ActionConfig:
     gripper: int | None = None
     """The entry that opens (large) or closes (small) a gripper and is classified; None: all entries are regressed."""
     normalization: str = "none"
-    """`none`: actions are numbers in [-1, 1] already, a gripper above zero opens. Else where `low` and `high` come
-    from: `min_max` of the demonstrations, or their 1 % and 99 % `quantiles`."""
+    """`none`: actions are numbers in [-1, 1] already, and a gripper opens above zero. `min_max`: `low` and `high` are
+    the smallest and largest values in the demonstrations. `quantiles`: they are the 1 % and 99 % quantiles."""
     low: tuple[float, ...] = ()
     """With normalization: the values, in the environment's units, that -1 stands for."""
     high: tuple[float, ...] = ()
@@ -140,9 +140,10 @@ class StateConfig:
 
     def check(self) -> None:
         """Raise ConfigError for values that do not fit together."""
-        for index in (*self.entries, *(() if self.binary is None else (self.binary,))):
-            if not 0 <= index < self.dim:
-                raise ConfigError(f"state.entries names entry {index}, but a state has {self.dim} entries, from 0 on.")
+        for key, indices in (("entries", self.entries), ("binary", () if self.binary is None else (self.binary,))):
+            for index in indices:
+                if not 0 <= index < self.dim:
+                    raise ConfigError(f"state.{key} names entry {index}, but a state has {self.dim}, from 0 on.")
         if len(self.mean) != len(self.std) or len(self.mean) not in (0, len(self.entries)):
             raise ConfigError(
                 f"state.mean and state.std have {len(self.mean)} and {len(self.std)} values, but state.entries has "
@@ -251,6 +252,8 @@ class RoboFlamingoConfig:
     its own; `two_way` reads the text once for every view and joins the features."""
     tasks: tuple[str, ...] = ()
     """Names of the tasks in the demonstrations that the policy was trained on; the commands use them by default."""
+    trained: bool = False
+    """Whether the policy has learned to act, so that its robot cannot change any more."""
 
     def __post_init__(self) -> None:
         self.head.check()
@@ -275,8 +278,8 @@ class RoboFlamingoConfig:
             raise ConfigError("views is empty; name the cameras of the robot, as its demonstrations do.")
         if not self.action.regressed:
             raise ConfigError(
-                f"action.dim is {self.action.dim}, but an action has at least one entry that is no gripper; its "
-                "demonstrations say how many."
+                f"action.dim is {self.action.dim}, but an action has at least one entry that is no gripper. Training "
+                "takes it from the demonstrations; a checkpoint without it was written by an older version."
             )
         if self.head.proprioception and not (self.state.entries or self.state.binary is not None):
             raise ConfigError(

@@ -43,31 +43,36 @@ def closed_or_open(actions: NDArray[np.float32], config: ActionConfig) -> NDArra
     return actions
 
 
-def action_range(actions: Iterable[NDArray[np.float32]], how: str, gripper: int | None) -> tuple[list[float], ...]:
-    """What -1 and 1 shall stand for, by entry of the action: (low, high).
+def action_range(actions: NDArray[np.float32], how: str, gripper: int | None) -> tuple[list[float], list[float]]:
+    """What -1 and 1 stand for, by entry of the action: (low, high).
 
     Args:
-        actions: (T, D) of every demonstration.
-        how: `min_max`, or `quantiles`: what `QUANTILES` of all actions lie below, so that a few outliers do not make
-            all else small. A gripper always has its smallest and largest value.
+        actions: (N, D) of all demonstrations.
+        how: `min_max` for the smallest and largest values; `quantiles` for the values that 1 % and 99 % of the actions
+            lie below, so that a few outliers do not make all others small. A gripper always has its smallest and
+            largest value.
 
     Raises:
         UserError: an entry never changes, so that it has no range.
     """
-    every = np.concatenate(list(actions))
-    low, high = every.min(axis=0), every.max(axis=0)
+    low, high = actions.min(axis=0), actions.max(axis=0)
     if how == "quantiles":
-        quantiles = np.quantile(every, QUANTILES, axis=0).astype(np.float32)
-        for index in range(every.shape[1]):
-            if index != gripper and quantiles[0, index] < quantiles[1, index]:
+        quantiles = np.quantile(actions, QUANTILES, axis=0).astype(np.float32)
+        for index in range(actions.shape[1]):
+            if index != gripper and not _is_constant(quantiles[0, index], quantiles[1, index]):
                 low[index], high[index] = quantiles[:, index]
-    for constant in np.flatnonzero(low == high):
-        raise UserError(
-            f"actions[:, {constant}] is {low[constant]:g} in all {len(every)} steps of the demonstrations (shape "
-            f"{every.shape}), so it has no range: leave that entry out of the actions, or give --action-normalization "
-            "none if all entries lie in [-1, 1]"
-        )
+    for index in range(actions.shape[1]):
+        if _is_constant(low[index], high[index]):
+            raise UserError(
+                f"actions[:, {index}] is {low[index]:g} in all {len(actions)} steps of the demonstrations (shape "
+                f"{actions.shape}), so it has no range: leave that entry out of the actions, or give "
+                "--action-normalization none if all entries lie in [-1, 1]"
+            )
     return low.tolist(), high.tolist()
+
+
+def _is_constant(low: float, high: float) -> bool:
+    return bool(high - low <= 1e-5 * max(1e-3, abs(low), abs(high)))  # rounding is no motion
 
 
 def state_statistics(states: Iterable[NDArray[np.float32]]) -> tuple[list[float], list[float]]:

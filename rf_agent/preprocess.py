@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rf_agent.config import ImageConfig, StateConfig
-
-INSTRUCTION_BYTES = 256
-"""Most bytes of an instruction in UTF-8, as in the environments."""
+from rf_agent.demos.demonstration import INSTRUCTION_BYTES
 
 
 def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndarray:

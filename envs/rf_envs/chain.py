@@ -23,8 +23,8 @@ class ChainEnv(TableEnv):
     index, drawn if not given), ``robot_obs`` and ``scene_obs``, which replace the chain's own start.
 
     Args:
-        chains: "evaluation" (CALVIN's 1000) or "training" (2^31 others, drawn by the same rules, with other places and
-            angles of the blocks at the start): what is learned from must not be what is measured on.
+        chains: "evaluation" (CALVIN's 1000) or "training" (2^31 others, drawn by the same rules, whose blocks start in
+            other orders and at other angles): what is learned from must not be what is measured on.
         arguments: those of `TableEnv`; ``tasks`` has no effect, and ``annotations`` may also be a file with a sentence
             for each sub-task of each evaluation chain.
     """

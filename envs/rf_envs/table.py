@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
+from rf_envs.benchmark import grounding
 from rf_envs.benchmark.preconditions import obstacle, possible
 from rf_envs.benchmark.randomize import randomize
 from rf_envs.benchmark.start_states import draw_start, restore
-from rf_envs.benchmark.tasks import TASKS, StateInfo, check_task, is_done
+from rf_envs.benchmark.tasks import COLORS, TASKS, StateInfo, check_task, is_done
 from rf_envs.errors import check_choice, require_pybullet
 from rf_envs.language import instructions as texts
 from rf_envs.language.annotations import read_annotations
@@ -253,6 +254,25 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
     def describe(self) -> Description:
         """The present state in words: captions, questions with answers, and where things are."""
         return describe(self._present_state(), SCENES[self.scene])
+
+    def color_trial(self, kind: int, seed: int) -> tuple[str, dict[str, dict[str, Any]]]:
+        """The same scene with an instruction for each colour: does the word decide which block is touched?
+
+        Args:
+            kind: which of `rf_envs.benchmark.grounding.TASKS`, counted round and round.
+            seed: of the scene; the environment is reset to find it.
+
+        Returns:
+            The kind of task, with `{}` for the colour, and reset options by colour.
+        """
+        task = grounding.TASKS[kind % len(grounding.TASKS)]
+        scene = grounding.draw_scene(self, seed)
+        return task, {color: {"task": task.format(color), **scene} for color in COLORS}
+
+    @property
+    def touched_color(self) -> str | None:
+        """Colour of the block that the robot touches; None if it touches none."""
+        return grounding.touched_color(self.robot_info, self.scene_info)
 
     @staticmethod
     def diagnose(calvin_root: str | os.PathLike[str] | None = None) -> list[dict[str, str]]:

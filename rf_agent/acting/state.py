@@ -24,7 +24,7 @@ class PolicyState(NamedTuple):
     blended: np.ndarray
     """(n, K) int64, how many predictions each sum has."""
     instructions: np.ndarray
-    """(n,) of str, what each environment was told."""
+    """(n,) of str, the instruction of each environment."""
 
     @classmethod
     def empty(

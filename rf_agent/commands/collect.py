@@ -20,6 +20,8 @@ def run(args: Args) -> None:
         for task, number in lost.items():
             reporter.log(f"  {task:<28}    0 demos, {number} failed attempts left out")
         reporter.log(f"{report.output}: {sum(report.demos.values())} demonstrations, {report.samples} new steps")
+    if not report.demos:
+        raise RuntimeError("nothing was demonstrated: every attempt failed; raise --chains or --attempts")
     if report.missing:
         names = ", ".join(report.missing)
         raise RuntimeError(

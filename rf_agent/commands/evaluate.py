@@ -38,7 +38,7 @@ class Args:
     episodes_per_task: int | None = None
     """Single tasks: episodes of each task (20 if not given)."""
     tasks: tuple[str, ...] = ()
-    """Single tasks: which; if none is given those that the policy was taught, or all that the expert can do."""
+    """Single tasks: which; if none is given those that the policy was trained on, or all of the expert."""
     chains: int | None = None
     """Chains: how many of the 1000, from the first (100 if not given)."""
     workers: int = os.cpu_count() or 1

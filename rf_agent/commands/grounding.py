@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import fingerprint, pick_device
-from rf_agent.evaluation.grounding import TASKS, Trial, grounding, totals
+from rf_agent.evaluation.grounding import Trial, grounding, totals
 from rf_agent.evaluation.metrics import wilson_interval
 from rf_agent.evaluation.report import interval, percent, write_json
 from rf_agent.progress import RichReporter
@@ -73,7 +73,7 @@ def _table(trials: list[Trial]) -> Table:
     table = Table("first block touched", "count", "rate", "95 % interval")
     for column in table.columns[1:]:
         column.justify = "right"
-    for task in TASKS:
+    for task in dict.fromkeys(trial.task for trial in trials):
         some = [trial for trial in trials if trial.task == task]
         if some:
             _row(table, f"named block first: {task.format('*')}", *totals(some)["named"])

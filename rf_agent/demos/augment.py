@@ -1,4 +1,4 @@
-"""Random changes of light and colour; no shifts, which would move things away from the places that are taught."""
+"""Random changes of light and colour; no shifts, which would move objects away from the positions that are learned."""
 
 from __future__ import annotations
 

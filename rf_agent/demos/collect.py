@@ -155,6 +155,10 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
         with Environments() as environments:
             env = _environment(environments, env_id, config.frame_stride)
             _, info = env.reset(seed=config.seed)  # the simulator is made at the first reset, and names its renderer
+            lacking = [key for key in ("task", "instruction", "is_success") if key not in info]
+            if lacking or not hasattr(env.unwrapped, "expert"):
+                what = f"{lacking[0]!r} in its info" if lacking else "expert() to demonstrate"
+                raise ValueError(f"{env_id} has no {what}: give an environment such as rf/PlayTableD-v0")
             if config.policy is not None:
                 _fit(config.policy, env, env_id, config.frame_stride)
             jobs += _jobs(config, env_id, _tasks(config, env) if "chain" not in info else None)
@@ -162,10 +166,13 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
             renderer = str(getattr(env.unwrapped, "renderer", "unknown"))
     first = next(iter(layouts))
     for env_id, layout in layouts.items():
-        if layout != layouts[first]:
+        ours, theirs = layouts[first].described(), layout.described()
+        ours["action_dim"], theirs["action_dim"] = layouts[first].action_dim, layout.action_dim
+        if different := [key for key in ours if ours[key] != theirs[key]]:
+            key = different[0]
             raise ValueError(
-                f"{env_id} has {layout}, but {first} has {layouts[first]}: collect robots that differ in files of "
-                "their own"
+                f"{env_id} has {key} {theirs[key]}, but {first} has {ours[key]}: collect robots that differ in files "
+                "of their own"
             )
     origin = {
         "env_name": first,  # robomimic's names for it
@@ -217,6 +224,14 @@ def _fit(policy: str, env: Any, env_id: str, frame_stride: int) -> None:
             f"the policy {policy!r} sees the camera {lacking[0]!r}, which {env_id} does not have (it has "
             f"{', '.join(cameras)}): give a policy that was trained on these cameras"
         )
+    dim, key = env.action_space.shape[0], config.state.key
+    if config.action.dim != dim:
+        raise UserError(
+            f"the policy {policy!r} acts with {config.action.dim} numbers, but {env_id} with {dim}: give a policy of "
+            "this robot"
+        )
+    if config.head.proprioception and key not in env.observation_space.keys():
+        raise UserError(f"the policy {policy!r} reads {key!r}, which {env_id} does not have: give another policy")
     if config.head.replan_every % frame_stride:
         raise UserError(
             f"the policy {policy!r} observes every {config.head.replan_every} steps, but frames are drawn every "
@@ -254,7 +269,7 @@ def _demonstrate(environments: Environments, job: _Job) -> _Result:
     """What one job demonstrates, after as many attempts as it takes or may take."""
     failures: Counter[str] = Counter()
     for attempt in range(1 if job.task is None else job.attempts):
-        key = [job.seed, zlib.crc32((job.task or job.env).encode()), job.number, attempt]
+        key = [job.seed, zlib.crc32(f"{job.env} {job.task}".encode()), job.number, attempt]
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
         env = _environment(environments, job.env, job.settings.frame_stride)
         # Chains of other collection seeds are other chains, too.

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.files import DemoError
 
+INSTRUCTION_BYTES = 256
+"""Most bytes of an instruction in UTF-8, as in the environments."""
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The robot that demonstrations are of, and how often it was seen."""
+    """What the demonstrations of one robot have in common."""
 
     cameras: tuple[str, ...]
     """Names of its camera images in the observation."""
@@ -32,7 +35,9 @@ class Layout:
     frame_stride: int = 1
     """An image belongs to every n-th action."""
     bounded: bool = False
-    """Whether all actions lie in [-1, 1] by definition of the environment, a gripper opening above zero."""
+    """Whether the environment bounds all actions to [-1, 1], with a gripper that opens above zero."""
+    paraphrased: bool = False
+    """Whether all instructions of a task mean the same, so that training may exchange them."""
 
     def described(self) -> dict[str, Any]:
         """What a file must store to be read with this layout."""
@@ -43,6 +48,7 @@ class Layout:
             "fps": self.fps,
             "frame_stride": self.frame_stride,
             "bounded": self.bounded,
+            "paraphrased": self.paraphrased,
         }
 
 
@@ -63,7 +69,8 @@ class Demonstration:
     instruction: str
     """What the robot was asked, in words."""
     task: str = ""
-    """Name of the task, over which training is balanced; the instruction if there is none."""
+    """Name of the task, over which training is balanced; the instruction if there is none. Demonstrations of one task
+    may have different goals, such as two colours: each keeps its own instruction."""
     state: NDArray[np.float32] | None = None
     """(T, S) measured state of the robot, or None."""
     success: bool = True
@@ -75,18 +82,23 @@ class Demonstration:
 
     def __post_init__(self) -> None:
         self.actions = np.asarray(self.actions, np.float32)
+        self.images = {str(camera): np.asarray(images) for camera, images in self.images.items()}
         self.state = None if self.state is None else np.asarray(self.state, np.float32)
+        if self.actions_executed is not None:
+            self.actions_executed = np.asarray(self.actions_executed, np.float32)
         self.task = self.task or self.instruction
 
     def problems(self, layout: Layout) -> list[str]:
         """What keeps it from being stored or learned from, each naming its key; empty if nothing does."""
         frames = -(-len(self.actions) // layout.frame_stride)
-        found = [] if self.instruction.strip() else ["the instruction is empty"]
+        found = self._wrong_texts()
         shapes: list[tuple[str, Any, tuple[int, ...]]] = [
             ("actions", self.actions, (len(self.actions), layout.action_dim))
         ]
         if layout.state is not None:
             shapes.append(("state", self.state, (len(self.actions), layout.state_dim)))
+        if self.actions_executed is not None:
+            shapes.append(("actions_executed", self.actions_executed, self.actions.shape))
         for key, values, expected in shapes:
             if values is None or np.shape(values) != expected:
                 given = "missing" if values is None else f"of shape {np.shape(values)}"
@@ -105,6 +117,18 @@ class Demonstration:
             found.append("it has no action")
         return found
 
+    def _wrong_texts(self) -> list[str]:
+        """What is wrong with its texts and attributes."""
+        found = []
+        if not isinstance(self.instruction, str) or not self.instruction.strip():
+            found.append(f"the instruction is {self.instruction!r}, expected words")
+        elif len(self.instruction.encode()) > INSTRUCTION_BYTES:
+            found.append(f"the instruction has more than {INSTRUCTION_BYTES} bytes")
+        for key, value in self.attributes.items():
+            if not isinstance(value, str | int | float | np.generic):
+                found.append(f"the attribute {key!r} is {value!r}, expected a number, a text or a truth value")
+        return found
+
 
 def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None, state: str) -> Layout:
     """The layout that demonstrations have in common.
@@ -116,6 +140,7 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
         raise DemoError("no demonstrations were given: give at least one")
     if fps is not None and not fps > 0:
         raise DemoError(f"fps is {fps}: give the actions a second, or None")
+    fps, gripper = None if fps is None else float(fps), None if gripper is None else int(gripper)
     first = demos[0]
     if first.actions.ndim != 2:
         raise DemoError(f"demonstration 0: actions is of shape {first.actions.shape}, expected (T, D)")
@@ -132,6 +157,11 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
     )
     if not layout.cameras:
         raise DemoError("demonstration 0 has no images: give those of one camera or more")
+    if first.state is not None and first.state.ndim != 2:
+        raise DemoError(f"demonstration 0: state is of shape {first.state.shape}, expected (T, S)")
+    for name in (*layout.cameras, *([state] if layout.state else [])):
+        if "/" in name or name in ("", "instruction") or (name == state and name in layout.cameras):
+            raise DemoError(f"{name!r} cannot name a camera or the state: give names of their own, without '/'")
     for index, demo in enumerate(demos):
         if found := demo.problems(layout):
             raise DemoError(f"demonstration {index}: {found[0]}")
@@ -139,6 +169,13 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
             raise DemoError(
                 f"demonstration {index} has cameras {', '.join(demo.images)} and {_state(demo.state)}, but "
                 f"demonstration 0 has {', '.join(layout.cameras)} and {_state(first.state)}: give all the same"
+            )
+    if gripper is not None:
+        values = np.unique(np.concatenate([demo.actions[:, gripper] for demo in demos]))
+        if len(values) > 2:
+            raise DemoError(
+                f"entry {gripper} of the actions has {len(values)} different values, but a gripper has two (open and "
+                "closed): give another gripper=, or None to regress it"
             )
     return layout
 

@@ -34,13 +34,13 @@ class EpisodeSettings:
 def env_layout(env: Any, frame_stride: int) -> Layout:
     """What demonstrations in an environment look like, by its spaces.
 
-    Cameras are the image spaces of its observation. A single vector of floats is the state.
+    Cameras are its observation's spaces of colour images, uint8 (H, W, 3). A single vector of floats is the state.
 
     Raises:
         UserError: its observations have no camera, or its actions do not lie in [-1, 1].
     """
     spaces = dict(getattr(env.observation_space, "spaces", {}))
-    cameras = tuple(key for key, space in spaces.items() if len(space.shape or ()) == 3)
+    cameras = tuple(key for key, space in spaces.items() if space.dtype == np.uint8 and (space.shape or ())[2:] == (3,))
     if not cameras:
         raise UserError(f"the observations of {env.spec.id} hold no camera image: give an environment that has some")
     states = [key for key, space in spaces.items() if len(space.shape or ()) == 1 and space.dtype.kind == "f"]
@@ -59,6 +59,7 @@ def env_layout(env: Any, frame_stride: int) -> Layout:
         fps=env.metadata.get("render_fps"),
         frame_stride=frame_stride,
         bounded=True,
+        paraphrased=True,
     )
 
 
@@ -114,16 +115,18 @@ class Demonstrator:
             subtask = int(info.get("subtask", 0))
             noise = ActionNoise(self.settings.noise, np.random.default_rng([seed, 1 + subtask]), self.weights)
             recording = _Recording(info["task"], info["instruction"], noise)
-            reward = 0.0
-            while not over and reward == 0.0:
+            completed, success = info.get("completed"), False
+            while not over and not success:
                 action = self._act(instructed(observation, info), recording, expert)
-                observation, reward, terminated, truncated, info = env.step(action)
+                observation, _, terminated, truncated, info = env.step(action)
                 over = terminated or truncated
-            # The reward is that of the task in hand; `is_success` of a chain waits for its last one.
-            success = reward > 0 if "chain" in info else bool(info["is_success"])
+                # `is_success` of a chain waits for its last task.
+                success = bool(info["is_success"]) if completed is None else info["completed"] > completed
             if not success:
                 return demos, recording.task
             demos.append(self._demonstration(recording, {**facts, "subtask": subtask, "previous_task": previous}))
+            if completed is None:
+                break
             previous = recording.task
         return demos, None
 

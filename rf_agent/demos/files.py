@@ -51,7 +51,7 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
     if path.is_dir():
         raise DemoError(f"{path} is a directory: give the name of an HDF5 file")
     if mode in ("r", "r+") and not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give an HDF5 file that this program's collection wrote")
+        raise FileNotFoundError(f"{path} does not exist: give an HDF5 file of demonstrations or scene images")
     if mode in ("a", "w"):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -65,5 +65,5 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
         if "unable to lock" in str(error).lower():
             raise DemoError(f"{path} is being written by another process: wait for it, or stop it") from error
         raise DemoError(
-            f"{path} is truncated or not an HDF5 file: copy it again, or delete it and collect it again"
+            f"{path} is truncated or not an HDF5 file: copy it again, or delete it and write it again"
         ) from error

@@ -24,6 +24,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
 from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading
@@ -49,7 +50,7 @@ def write_demonstrations(
         demos: of the same cameras and the same sizes of actions and states.
         fps: actions a second.
         gripper: entry of an action that opens (its larger value) or closes a gripper, or None.
-        state: name of the state in the observations that a policy will see.
+        state: name of the state in the observations that a policy will get.
         overwrite: replace a file that exists.
 
     Returns:
@@ -74,7 +75,7 @@ def write_demonstrations(
 
 
 def read_demonstrations(path: str | Path) -> list[Demonstration]:
-    """All complete demonstrations of a file; `iterate_demos` reads large files one by one.
+    """All complete demonstrations of a file, sorted by task and seed; `iterate_demos` reads large files one by one.
 
     Raises:
         FileNotFoundError, DemoError: if there is no such file, or it is damaged.
@@ -105,11 +106,11 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
             file.create_group("data").attrs["env_args"] = json.dumps(env_args)
             return
         stored = read_env_args(file)
-        changed = [key for key in env_args if stored.get(key) != env_args[key]]
+        changed = [key for key in ("version", *env_args) if stored.get(key) != env_args.get(key)]
         if changed:
             key = changed[0]
             raise DemoError(
-                f"{path} was begun with {key} {stored.get(key)!r}, not {env_args[key]!r}: give the same "
+                f"{path} was begun with {key} {stored.get(key)!r}, not {env_args.get(key)!r}: give the same "
                 "settings to continue, or another --output"
             )
         with reading(path):
@@ -132,8 +133,8 @@ def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> 
     needed = sum(images.nbytes for demo in demos for images in demo.images.values())
     if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
         raise DiskFullError(
-            f"the disk of {path} is full ({free / 2**20:.0f} MiB are free): what was collected is kept; make room and "
-            "start the same command again to go on"
+            f"the disk of {path} has no room for {len(demos)} more demonstrations ({free / 2**20:.0f} MiB are free): "
+            "what was written before is kept; make room and start again"
         )
     with open_hdf5(path, "r+") as file:
         data = file["data"]
@@ -172,7 +173,8 @@ def read_env_args(file: h5py.File) -> dict[str, Any]:
         text = file["data"].attrs["env_args"] if "data" in file and "env_args" in file["data"].attrs else None
     if text is None:
         raise DemoError(
-            f"{file.filename} holds no demonstrations (no data/env_args): give a file of `rf-agent collect`"
+            f"{file.filename} holds no demonstrations (no data/env_args): give a file of `rf-agent collect` or "
+            "write_demonstrations"
         )
     with reading(file.filename):
         return dict(json.loads(text))
@@ -209,10 +211,10 @@ def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
         actions = group["actions"].shape if "actions" in group else None
     if actions is None or len(actions) != 2:
         what = "is missing" if actions is None else f"has shape {actions}, expected (T, D)"
-        raise DemoError(f"{file.filename}: {name}: actions {what}; collect the file again")
+        raise DemoError(f"{file.filename}: {name}: actions {what}; write the file again")
     cameras = said.get("cameras") or [key for key, (shape, kind) in shapes.items() if len(shape) == 4]
     if not cameras:
-        raise DemoError(f"{file.filename}: {name} has no camera images under obs: collect the file again")
+        raise DemoError(f"{file.filename}: {name} has no camera images under obs: write the file again")
     states = [key for key, (shape, kind) in shapes.items() if len(shape) == 2 and kind.kind == "f"]
     state = said["state"] if "state" in said else states[0] if len(states) == 1 else None
     return Layout(
@@ -225,6 +227,7 @@ def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
         fps=said.get("fps"),
         frame_stride=int(said.get("frame_stride", 1)),
         bounded=bool(said.get("bounded", False)),
+        paraphrased=bool(said.get("paraphrased", False)),
     )
 
 
@@ -241,8 +244,9 @@ def demo_names(file: h5py.File) -> list[str]:
             if isinstance(data[name], h5py.Group) and attributes.get("complete", True):
                 number = name.rpartition("_")[2]
                 order = int(number) if number.isdigit() else 0
-                seed, subtask = int(attributes.get("seed", order)), int(attributes.get("subtask", 0))
-                keys.append((str(attributes.get("task", "")), seed, subtask, name))
+                seed, subtask = (attributes.get(key, default) for key, default in (("seed", order), ("subtask", 0)))
+                origin = str(attributes.get("env_id", ""))
+                keys.append((str(attributes.get("task", "")), str(seed).zfill(12), origin, str(subtask), order, name))
     return [name for *_, name in sorted(keys)]
 
 
@@ -285,8 +289,6 @@ def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
             found.append("actions lie outside [-1, 1]")
     if samples == 0:
         found.append("it is empty")
-    if not group.attrs.get("success", True):
-        found.append("the oracle did not accept it")
     return found
 
 
@@ -303,6 +305,14 @@ def check_demos(path: Path) -> Layout:
             if found := problems(file, name, layout):
                 raise DemoError(f"{path}: {name}: {found[0]}; delete that demonstration or collect the file again")
     return layout
+
+
+def iterate_arrays(path: Path, key: str) -> Iterator[NDArray[np.float32]]:
+    """One array of every complete demonstration, such as its `actions`, without reading images."""
+    with open_hdf5(path) as file:
+        for name in demo_names(file):
+            with reading(path, name):
+                yield np.asarray(file["data"][name][key][:], np.float32)
 
 
 def iterate_demos(path: Path) -> Iterator[tuple[str, Demonstration]]:

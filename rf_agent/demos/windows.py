@@ -33,6 +33,7 @@ class Episode:
     state: NDArray[np.float32]  # (num_samples, S); S is 0 where the policy reads none
     first_frame: int  # row of the set's frames that holds sample 0
     frame_stride: int
+    paraphrased: bool  # another instruction of its task means the same
 
     def observation_steps(self, n_action_steps: int, phase: int = 0) -> int:
         """Observation steps in the episode: the first at frame `phase`, then one every `n_action_steps` samples."""
@@ -62,6 +63,7 @@ class DemoSet:
         frames: (F, V, S, S, 3) uint8.
         episodes: in an order that depends on their content alone.
         files: rows of `frames` that belong to each file, (first, last + 1).
+        failures: demonstrations that did not succeed, which are left out.
 
     Raises:
         DemoError: an image at fewer steps than the policy observes.
@@ -76,9 +78,13 @@ class DemoSet:
         self.frames = np.empty((total, len(views), size, size, 3), np.uint8)
         self.episodes: list[Episode] = []
         self.files: list[tuple[int, int]] = []
+        self.failures = 0
         row = 0
         for path, layout in layouts.items():
             for _, demo in iterate_demos(path):
+                if not demo.success:
+                    self.failures += 1
+                    continue
                 count = len(demo.images[views[0]])
                 for view, name in enumerate(views):
                     for index, image in enumerate(demo.images[name]):
@@ -86,10 +92,21 @@ class DemoSet:
                 state = demo.state if config.head.proprioception else None
                 known = np.zeros((len(demo.actions), 0), np.float32) if state is None else state
                 self.episodes.append(
-                    Episode(demo.task, demo.instruction, demo.actions, known, row, layout.frame_stride)
+                    Episode(
+                        demo.task,
+                        demo.instruction,
+                        demo.actions,
+                        known,
+                        row,
+                        layout.frame_stride,
+                        layout.paraphrased,
+                    )
                 )
                 row += count
             self.files.append((self.files[-1][1] if self.files else 0, row))
+        self.files = [(first, last) for first, last in self.files if first < last]
+        if not self.episodes:
+            raise DemoError(f"none of the demonstrations in {', '.join(map(str, layouts))} succeeded: record others")
 
     def split(self, validation_fraction: float) -> tuple[list[int], list[int]]:
         """Episodes for training and for validation: every n-th is held out, across all tasks."""
@@ -100,9 +117,11 @@ class DemoSet:
         return [i for i in indices if i % period != period - 1], indices[period - 1 :: period]
 
     def instructions(self, indices: Sequence[int]) -> dict[str, list[str]]:
-        """The different instructions of each task among some episodes, sorted."""
+        """The different instructions of each task among the episodes whose instructions may be exchanged, sorted."""
         found: dict[str, set[str]] = {}
         for index in indices:
+            if not self.episodes[index].paraphrased:
+                continue
             found.setdefault(self.episodes[index].task, set()).add(self.episodes[index].instruction)
         return {task: sorted(texts) for task, texts in found.items()}
 
@@ -149,7 +168,7 @@ class ChunkSampler:
         length: T, steps of a sequence.
         balance: a task is drawn in proportion to its number of steps to this power: 0 draws all tasks equally
             often, 1 all observation steps.
-        mix_instructions: give each sequence any instruction of its task instead of its own.
+        mix_instructions: give each sequence any instruction of its task instead of its own, where they mean the same.
     """
 
     def __init__(self, demos: DemoSet, indices: Sequence[int], length: int, balance: float, mix_instructions: bool):
@@ -161,7 +180,7 @@ class ChunkSampler:
         totals = {task: sum(n for n, t in zip(steps, tasks, strict=True) if t == task) for task in set(tasks)}
         weights = steps * np.array([totals[task] ** (balance - 1.0) for task in tasks])
         self._probabilities = weights / weights.sum()
-        self._instructions = demos.instructions(self.indices) if mix_instructions else None
+        self._instructions = demos.instructions(self.indices) if mix_instructions else {}
 
     def draw(self, count: int, rng: np.random.Generator) -> ChunkBatch:
         """`count` sequences; all randomness comes from `rng`."""
@@ -175,7 +194,9 @@ class ChunkSampler:
             # Drawn beyond both ends and clipped: otherwise the first and last steps would be seen the least.
             first = int(rng.integers(-(self.length // 2), last + self.length // 2 + 1))
             sequences.append((index, phase, min(max(first, 0), last)))
-            choices = self._instructions[episode.task] if self._instructions else [episode.instruction]
+            choices = [episode.instruction]
+            if episode.paraphrased:
+                choices = self._instructions.get(episode.task, choices)
             texts.append(choices[int(rng.integers(len(choices)))])
         return self.demos.chunks(sequences, self.length, texts)
 
@@ -203,4 +224,5 @@ def _count_frames(path: Path, layout: Layout, view: str, n_action_steps: int) ->
             f"collect with --frame-stride {n_action_steps} (or a divisor), or change head.n_action_steps"
         )
     with open_hdf5(path) as file, reading(path):
-        return sum(len(file["data"][name][f"obs/{view}"]) for name in demo_names(file))
+        groups = (file["data"][name] for name in demo_names(file))
+        return sum(len(group[f"obs/{view}"]) for group in groups if group.attrs.get("success", True))

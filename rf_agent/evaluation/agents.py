@@ -85,7 +85,7 @@ class Execution:
     repeat: int | None = None
     """Times that each is carried out."""
     ensemble: float | None = None
-    """Look at every step and average, see `rf_agent.config.HeadConfig`."""
+    """Observe at every step and average, see `rf_agent.config.HeadConfig`."""
     dtype: str = "float32"
     """Number format of the parameters."""
     compile: bool = False

@@ -1,4 +1,4 @@
-"""Does the colour word decide? The same scene, told three colours: which block does the robot touch first?
+"""Does the colour word decide? The same scene with three colour words: which block does the robot touch first?
 
 Success rates cannot tell: a policy that pushes whatever block is nearest also succeeds now and then.
 """
@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Agent, load_agent
@@ -19,15 +17,10 @@ from rf_agent.evaluation.episode import item_seed
 from rf_agent.evaluation.runner import make_env, one_thread
 from rf_agent.workers import run_jobs
 
-COLOURS = ("red", "blue", "pink")
-TASKS = ("lift_{}_block_table", "push_{}_block_left", "push_{}_block_right")
-SPACING = 0.10  # metres between the centres of two blocks, so that the hand fits between
-BLOCK = slice(6, 24)  # of scene_obs: three rows of position and Euler angles
-
 
 @dataclass(frozen=True)
 class Trial:
-    """One scene and one kind of task, told each colour."""
+    """One scene and one kind of task, with each colour word."""
 
     task: str
     """With `{}` for the colour."""
@@ -51,7 +44,7 @@ class _Job:
     env_id: str
     policy: str
     device: str
-    task: str
+    kind: int
     seed: int
 
 
@@ -69,10 +62,7 @@ def grounding(
 
     A trial depends on the seed and its number alone.
     """
-    jobs = [
-        _Job(env_id, policy, device, TASKS[index % len(TASKS)], item_seed(seed, f"grounding/{index}"))
-        for index in range(trials)
-    ]
+    jobs = [_Job(env_id, policy, device, index, item_seed(seed, f"grounding/{index}")) for index in range(trials)]
     results: dict[_Job, Trial] = {}
     with one_thread(policy):
         for job, trial in run_jobs(_play, jobs, min(workers, trials), Environments):
@@ -85,37 +75,10 @@ def grounding(
 def _play(environments: Environments, job: _Job) -> Trial:
     agent = load_agent(job.policy, job.device)
     env = make_env(environments, job.env_id, agent.render_every)
-    scene, robot = _scene(env, job.seed)
-    touched = {}
-    for colour in COLOURS:
-        options = {"task": job.task.format(colour), "scene_obs": scene, "robot_obs": robot}
-        touched[colour] = _first_touch(env, agent, job.seed, options)
-    return Trial(job.task, touched)
-
-
-def _scene(env: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """scene_obs (24,) with every block on the table, and robot_obs (15,).
-
-    The environment puts a block on the table when the task needs it there, so each block's place comes from a
-    reset of its own, drawn again until the three stand apart.
-    """
-    rng = np.random.default_rng(seed)
-    for _ in range(200):
-        places = {}
-        for colour in COLOURS:
-            options = {"task": f"lift_{colour}_block_table"}
-            observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
-            rows = np.array(env.unwrapped.scene_obs)[BLOCK].reshape(3, 6)
-            position = env.unwrapped.scene_info["movable_objects"][f"block_{colour}"]["current_pos"]
-            # Scenes list their blocks in different orders.
-            row = int(np.linalg.norm(rows[:, :3] - np.asarray(position), axis=1).argmin())
-            places[row] = rows[row].copy()
-        scene = np.array(env.unwrapped.scene_obs)
-        scene[BLOCK] = np.concatenate([places[row] for row in range(3)])
-        centres = [place[:2] for place in places.values()]
-        if all(np.linalg.norm(a - b) >= SPACING for a, b in itertools.combinations(centres, 2)):
-            return scene, np.array(observation["robot_obs"], np.float64)
-    raise UserError(f"{env.spec.id} never drew three blocks {SPACING} m apart on the table: it is too small for this")
+    if not hasattr(env.unwrapped, "color_trial"):
+        raise UserError(f"{job.env_id} has no scenes for colour words: give one such as rf/PlayTableD-v0")
+    task, options = env.unwrapped.color_trial(job.kind, job.seed)
+    return Trial(task, {color: _first_touch(env, agent, job.seed, chosen) for color, chosen in options.items()})
 
 
 def _first_touch(env: Any, agent: Agent, seed: int, options: dict[str, Any]) -> str | None:
@@ -125,11 +88,8 @@ def _first_touch(env: Any, agent: Agent, seed: int, options: dict[str, Any]) -> 
     while not over:
         observation, _, terminated, truncated, _ = env.step(agent.act(observation))
         over = terminated or truncated
-        blocks = env.unwrapped.scene_info["movable_objects"]
-        bodies = {contact[2] for contact in env.unwrapped.robot_info["contacts"]}  # PyBullet: [2] is the other body
-        for colour in COLOURS:
-            if blocks[f"block_{colour}"]["uid"] in bodies:
-                return colour
+        if env.unwrapped.touched_color is not None:
+            return env.unwrapped.touched_color
     return None
 
 

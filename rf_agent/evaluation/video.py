@@ -25,7 +25,7 @@ def compose(static: np.ndarray, gripper: np.ndarray, instruction: str, note: str
     Args:
         static: uint8 (H, W, 3), any size.
         gripper: uint8 (h, w, 3), any size.
-        instruction: what the robot was told.
+        instruction: what is asked of the robot.
         note: a short line under it, such as the number of the episode.
         outcome: "running", "success", "failure" or "not scored".
 

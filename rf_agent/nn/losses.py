@@ -1,4 +1,4 @@
-"""The training objectives: actions (imitation), next tokens and places (pre-training)."""
+"""The training objectives: actions (imitation), next tokens and object positions (pre-training)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def token_accuracy(logits: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
 
 
 def position_loss(predicted: Tensor, target: Tensor, known: Tensor, beta: float = 0.1) -> Tensor:
-    """Smooth L1 over the known entries of place targets.
+    """Smooth L1 over the known entries of position targets.
 
     Args:
         predicted, target: (N, D) in normalised units (demos.grounding.POSITION_UNIT metres for positions).

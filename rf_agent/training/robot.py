@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rf_agent.config import ActionConfig, RoboFlamingoConfig, StateConfig
 from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError
-from rf_agent.demos.store import check_demos, iterate_demos
+from rf_agent.demos.store import check_demos, iterate_arrays
 from rf_agent.errors import UserError
 from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistics
 
+Layouts = dict[Path, Layout]
 
-def check_files(paths: Sequence[Path]) -> dict[Path, Layout]:
+
+def check_files(paths: Sequence[Path]) -> Layouts:
     """The layouts of demonstration files of one robot; every demonstration is checked.
 
     Raises:
@@ -25,42 +28,37 @@ def check_files(paths: Sequence[Path]) -> dict[Path, Layout]:
     if not paths:
         raise DemoError("no demonstrations were given: name one or more HDF5 files with --demos")
     layouts = {Path(path): check_demos(Path(path)) for path in paths}
-    first, expected = next(iter(layouts.items()))
-    for path, layout in layouts.items():
-        if layout.action_dim != expected.action_dim:
-            raise DemoError(
-                f"{path} has actions of shape (T, {layout.action_dim}), but {first} has (T, {expected.action_dim}): "
-                "train on demonstrations of one robot"
-            )
-        if layout.gripper != expected.gripper and layout.gripper_known and expected.gripper_known:
-            raise DemoError(
-                f"{path} has its gripper at entry {layout.gripper} of the actions, but {first} at {expected.gripper}: "
-                "train on demonstrations of one robot"
-            )
-        if None not in (layout.fps, expected.fps) and layout.fps != expected.fps:
-            raise DemoError(
-                f"{path} has {layout.fps:g} actions a second, but {first} has {expected.fps:g}: train on files of one "
-                "frame rate"
-            )
+    for name, said, text in (
+        ("action_dim", lambda layout: True, "actions of shape (T, {})"),
+        ("gripper", lambda layout: layout.gripper_known, "its gripper at entry {} of the actions"),
+        ("fps", lambda layout: layout.fps is not None, "{} actions a second"),
+    ):
+        known = [(path, getattr(layout, name)) for path, layout in layouts.items() if said(layout)]
+        for path, value in known:
+            if value != known[0][1]:
+                raise DemoError(
+                    f"{path} has {text.format(value)}, but {known[0][0]} has {text.format(known[0][1])}: train on "
+                    "demonstrations of one robot at one rate"
+                )
     return layouts
 
 
 def fitted(
     config: RoboFlamingoConfig,
-    layouts: dict[Path, Layout],
+    layouts: Layouts,
     trained: bool,
     normalization: str = "auto",
     fixed_views: bool = False,
 ) -> RoboFlamingoConfig:
     """A configuration for the robot of some demonstrations.
 
-    Cameras, sizes, gripper and state that a preset names are kept where the demonstrations have the same, and else
-    taken from them; a policy that is trained already must fit.
+    Cameras, sizes, gripper and state that a preset names are kept where the demonstrations have the same. Else they are
+    taken from the demonstrations. A policy that has learned to act must fit them as it is.
 
     Args:
         config: of a preset, or of the policy that training starts from.
         layouts: see `check_files`.
-        trained: whether the policy has learned to act: then nothing about its robot may change.
+        trained: whether the policy has learned to act.
         normalization: of actions: `none`, `min_max`, `quantiles`, or `auto`: `none` where the environment bounds them
             to [-1, 1], else `min_max`.
         fixed_views: whether the cameras must be those of `config`, too.
@@ -70,43 +68,52 @@ def fitted(
     """
     if normalization not in ("auto", *NORMALIZATIONS):
         raise DemoError(f"--action-normalization is {normalization!r}: give auto, none, min_max or quantiles")
-    first, layout = next(iter(layouts.items()))
-    fps = next((other.fps for other in layouts.values() if other.fps is not None), None)
-    if trained and None not in (fps, config.fps) and fps != config.fps:
+    first = next(iter(layouts))
+    fps = next((layout.fps for layout in layouts.values() if layout.fps is not None), None)
+    if trained and fps is not None and config.fps is not None and fps != config.fps:
         raise DemoError(
             f"{first} has {fps:g} actions a second, but the policy was trained at {config.fps:g}: train a new policy "
             "(without --init, or with --no-init-head)"
         )
-    return dataclasses.replace(
-        config,
-        views=_views(config, layouts, trained or fixed_views),
-        action=_action(config.action, layouts, trained, normalization),
-        state=_state(config, first, layout, trained),
-        fps=config.fps if fps is None else fps,
+    views = _views(config, layouts, trained or fixed_views)
+    action = _action(config.action, layouts, trained, normalization)
+    if fps is None and (trained or (views, action) == (config.views, config.action)):
+        fps = config.fps  # the same robot, whose files do not say it
+    state = _state(config, layouts, trained)
+    return dataclasses.replace(config, views=views, action=action, state=state, fps=fps)
+
+
+def described(config: RoboFlamingoConfig) -> str:
+    """The robot of a configuration in a line."""
+    action, reads = config.action, config.head.proprioception
+    gripper = "no gripper" if action.gripper is None else f"gripper at entry {action.gripper}"
+    return (
+        f"robot: cameras {', '.join(config.views)}; {action.dim} action entries, {gripper}, normalization "
+        f"{action.normalization}; {f'state {config.state.key} ({config.state.dim})' if reads else 'no state is read'}"
     )
 
 
-def _views(config: RoboFlamingoConfig, layouts: dict[Path, Layout], fixed: bool) -> tuple[str, ...]:
-    for path, layout in layouts.items():
-        lacking = [view for view in config.views if view not in layout.cameras]
-        if not lacking:
-            continue
-        if not fixed and len(layouts) == 1:
-            return layout.cameras
-        cameras = ", ".join(layout.cameras)
-        if not fixed:
-            shared = [view for view in layout.cameras if all(view in other.cameras for other in layouts.values())]
-            if shared:
-                return tuple(shared)
-            raise DemoError(f"{path} has the cameras {cameras}, and no other file has one of them: train on one robot")
+def _views(config: RoboFlamingoConfig, layouts: Layouts, fixed: bool) -> tuple[str, ...]:
+    lacking = [(path, view) for path, layout in layouts.items() for view in config.views if view not in layout.cameras]
+    if not lacking:
+        return config.views
+    path, view = lacking[0]
+    cameras = layouts[path].cameras
+    if fixed:
         raise DemoError(
-            f"{path} has no camera {lacking[0]!r} (it has {cameras}), which the policy sees: give demonstrations with "
-            f"it, or name {len(config.views)} cameras to be seen in place of the policy's: --override 'views=[...]'"
+            f"{path} has no camera {view!r} (it has {', '.join(cameras)}), which the policy sees: give demonstrations "
+            f"with it, or name {len(config.views)} other cameras for the policy: --override 'views=[...]'"
         )
-    return config.views
+    for other, layout in layouts.items():
+        if set(layout.cameras) != set(cameras):
+            raise DemoError(
+                f"{other} has the cameras {', '.join(layout.cameras)}, but {path} has {', '.join(cameras)}: name those "
+                "that the policy shall see, which all files have: --override 'views=[...]'"
+            )
+    return cameras
 
 
-def _action(config: ActionConfig, layouts: dict[Path, Layout], trained: bool, normalization: str) -> ActionConfig:
+def _action(config: ActionConfig, layouts: Layouts, trained: bool, normalization: str) -> ActionConfig:
     first, layout = next(iter(layouts.items()))
     known = next((other for other in layouts.values() if other.gripper_known), None)
     if trained:
@@ -121,48 +128,62 @@ def _action(config: ActionConfig, layouts: dict[Path, Layout], trained: bool, no
                 "start from a policy of this robot, or give --no-init-head"
             )
         return config
-    if known is None and layout.action_dim == config.dim:
-        gripper = config.gripper  # the file does not say, and the preset's robot has as many entries
-    else:
-        gripper = None if known is None else known.gripper
+    presets = known is None and layout.action_dim == config.dim
+    gripper = config.gripper if presets else None if known is None else known.gripper
+    bounded = all(other.bounded for other in layouts.values())
+    every = np.zeros((0, layout.action_dim), np.float32)
+    if not bounded or normalization in ("min_max", "quantiles"):
+        every = np.concatenate([actions for path in layouts for actions in iterate_arrays(path, "actions")])
     if normalization == "auto":
-        bounded = all(other.bounded for other in layouts.values())
-        unsaid = known is None and layout.action_dim == config.dim and _widest(layouts) <= 1.0
-        normalization = "none" if bounded or unsaid else "min_max"
+        # Files of robomimic do not say it: taken for the preset's robot where nothing speaks against it.
+        is_unit = bounded or presets and bool(np.abs(every).max() <= 1.0)
+        normalization = "none" if is_unit else "min_max"
     if normalization == "none":
-        if (widest := _widest(layouts)) > 1.0 + 1e-6:
-            raise DemoError(
-                f"the actions of {first} reach {widest:g}, but without normalization they lie in [-1, 1]: give "
-                "--action-normalization min_max or quantiles"
-            )
+        _check_unit_actions(first, every, gripper)
         return ActionConfig(layout.action_dim, gripper)
-    actions = (demo.actions for path in layouts for _, demo in iterate_demos(path))
     try:
-        low, high = action_range(actions, normalization, gripper)
+        low, high = action_range(every, normalization, gripper)
     except UserError as error:
         raise DemoError(f"{first}: {error}") from error
     return ActionConfig(layout.action_dim, gripper, normalization, tuple(low), tuple(high))
 
 
-def _widest(layouts: dict[Path, Layout]) -> float:
-    return max(float(np.abs(demo.actions).max()) for path in layouts for _, demo in iterate_demos(path))
+def _check_unit_actions(path: Path, every: Any, gripper: int | None) -> None:
+    """Refuse actions that cannot be used without normalization."""
+    remedy = "give --action-normalization min_max or quantiles"
+    if every.size and (widest := float(np.abs(every).max())) > 1.0 + 1e-6:
+        raise DemoError(
+            f"the actions of {path} reach {widest:g}, but without normalization they lie in [-1, 1]: {remedy}"
+        )
+    if every.size and gripper is not None and not np.isin(every[:, gripper], (-1.0, 1.0)).all():
+        values = ", ".join(f"{value:g}" for value in np.unique(every[:, gripper])[:3])
+        raise DemoError(
+            f"the gripper's entry {gripper} of the actions of {path} has values such as {values}, but without "
+            f"normalization it is -1 or 1: {remedy}"
+        )
 
 
-def _state(config: RoboFlamingoConfig, path: Path, layout: Layout, trained: bool) -> StateConfig:
+def _state(config: RoboFlamingoConfig, layouts: Layouts, trained: bool) -> StateConfig:
     state = config.state
-    if (layout.state, layout.state_dim) == (state.key, state.dim):
-        return state
     if not config.head.proprioception:
         # Nothing reads it; it is named for those who look into the configuration.
-        return state if trained or layout.state is None else StateConfig(layout.state, layout.state_dim)
-    has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"
-    if trained or layout.state is None:
-        reads = f"{state.key!r} of shape (T, {state.dim})" if trained else "one"
-        raise DemoError(
-            f"{path} has {has}, but the policy reads {reads} (head.proprioception): give demonstrations with it, or a "
-            "policy without"
-        )
-    states = (demo.state for _, demo in iterate_demos(path) if demo.state is not None)
+        layout = next(iter(layouts.values()))
+        same = (layout.state, layout.state_dim) == (state.key, state.dim)
+        return state if trained or same or layout.state is None else StateConfig(layout.state, layout.state_dim)
+    wanted = trained or all((one.state, one.state_dim) == (state.key, state.dim) for one in layouts.values())
+    first = next(iter(layouts.values()))
+    key, dim = (state.key, state.dim) if wanted else (first.state, first.state_dim)
+    for path, layout in layouts.items():
+        if layout.state is None or (layout.state, layout.state_dim) != (key, dim):
+            has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"
+            reads = "one" if key is None else f"{key!r} of shape (T, {dim})"
+            raise DemoError(
+                f"{path} has {has}, but the policy reads {reads} (head.proprioception): give demonstrations with it, "
+                "or train a policy without"
+            )
+    assert key is not None
+    if wanted and (state.entries or state.binary is not None) and (trained or not state.mean):
+        return state  # a trained policy's, or a preset's that is read as it is
+    states: Iterable[Any] = (array for path in layouts for array in iterate_arrays(path, f"obs/{key}"))
     mean, std = state_statistics(states)
-    entries = tuple(range(layout.state_dim))
-    return StateConfig(layout.state, layout.state_dim, entries, None, tuple(mean), tuple(std))
+    return StateConfig(key, dim, tuple(range(dim)), None, tuple(mean), tuple(std))

@@ -23,7 +23,7 @@ from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
-from rf_agent.training.robot import check_files, fitted
+from rf_agent.training.robot import check_files, described, fitted
 from rf_agent.training.settings import LoopConfig, choose_device, command, prepare_output
 from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
 
@@ -70,12 +70,14 @@ class TrainConfig(LoopConfig):
     balance: float = 0.5
     """A task is drawn in proportion to its data to this power: 0 all tasks equally often, 1 all observation steps."""
     mix_instructions: bool = True
-    """Give a demonstration any instruction of its task instead of always the one it was recorded with."""
+    """Give a demonstration any instruction of its task instead of always the one it was recorded with, where the file
+    says that a task's instructions mean the same (those of `rf-agent collect` do)."""
     color_jitter: float = 0.05
     """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
     cache_vision: bool = True
-    """Encode every frame only once when the vision tower is frozen (without color jitter then). The result is kept in
-    a folder `.vision_tokens` beside the run, where the next run on the same data and tower finds it."""
+    """Encode every frame only once when the vision tower is frozen (without color jitter then). The result stays in a
+    folder `.vision_tokens` beside the run, where the next run on the same data and tower finds it; delete it when no
+    further run needs it."""
 
 
 @dataclass
@@ -104,12 +106,15 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
         shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
     shape = shape.changed(config.override)
     layouts = check_files(config.demos)
-    # A policy that names its tasks has learned to act: its robot stays what it is.
-    trained = start is not None and bool(start.config.tasks) and config.init_head
+    trained = start is not None and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
     shape = fitted(shape, layouts, trained, config.action_normalization, fixed)
     demos = DemoSet(layouts, shape)
     policy = _build(config, shape, start, demos).to(device)
+    _begin(config, shape)
+    reporter.log(described(shape))
+    if demos.failures:
+        reporter.log(f"{demos.failures} demonstrations that did not succeed are left out")
     reporter.log(policy.trainable_summary())
     vlm, head = policy.vlm.parameters(), policy.head.parameters()
     groups = [
@@ -123,9 +128,25 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
     finally:
         imitation.close()
     policy.config.tasks = tuple(sorted({episode.task for episode in demos.episodes}))
+    policy.config.trained = True
     report = TrainReport(config.output / "policy", scalars)
     policy.save_pretrained(report.output, card=_card(config, demos, scalars))
     return report
+
+
+def _begin(config: TrainConfig, shape: RoboFlamingoConfig) -> None:
+    """Keep the configuration that the run began with, or check that a resumed one has the same."""
+    path = config.output / checkpoint.CONFIG
+    if not config.resume:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape.save(path)
+    elif path.exists() and (begun := RoboFlamingoConfig.load(path)) != shape:
+        parts = begun.to_dict(), shape.to_dict()
+        key = next(key for key in parts[0] if parts[0][key] != parts[1][key])
+        raise UserError(
+            f"{config.output} began with {key} {parts[0][key]}, but now it is {parts[1][key]}: resume with the same "
+            "demonstrations and settings, or start another --output"
+        )
 
 
 def _build(
@@ -177,20 +198,22 @@ class Imitation:
         self.sampler = ChunkSampler(demos, training, config.sequence_length, config.balance, config.mix_instructions)
         self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
         self._caches: list[VisionCache] = []
+        # With a cache there is no color jitter and tokens are rounded, whether or not the disk has room for it.
+        self._encodes_once = config.cache_vision and not self._vision_learns
 
     def prepare(self, reporter: Reporter) -> None:
         """Open the cache of vision tokens, if the tower stays as it is and the disk has room for them."""
-        if not self.config.cache_vision or self._vision_learns:
+        if not self._encodes_once:
             return
         tower, folder = self.policy.vlm.vision_encoder, self.config.output.parent / FOLDER
         shape = (self.demos.frames.shape[1], tower.tokens, tower.dim)
         size = 2 * len(self.demos.frames) * int(np.prod(shape))
         if not has_room(folder, size):
             gigabytes = f"{size / 2**30:.1f} GiB"
-            reporter.log(f"the disk has no room to keep {gigabytes} of vision tokens: frames are encoded each time")
+            reporter.log(f"the disk has no room to keep {gigabytes} of vision tokens: frames are encoded at every use")
             return
         for first, last in self.demos.files:  # each by itself, so that another run may use some of these files
-            key = cache_key(self.demos.frames[first:last], tower, self.policy.config.image)
+            key = cache_key(self.demos.frames[first:last], tower, self.policy.config)
             self._caches.append(VisionCache(folder / key, (first, last), shape, lambda rows: self._encode(rows, 0.0)))
         kept = float(np.mean([cache.share for cache in self._caches]))
         found = f", {kept:.0%} of them from earlier runs" if kept else ""
@@ -223,15 +246,17 @@ class Imitation:
         return {name: value / weight for name, value in totals.items()}
 
     def close(self) -> None:
-        """Write down which vision tokens are there."""
+        """Record which vision tokens are kept."""
         for cache in self._caches:
             cache.save()
 
     def _vision(self, frames: Tensor, jitter: float) -> Tensor:
         """Vision tokens (M, V, n, dv) of frames (M,)."""
-        if not self._caches:
-            return self._encode(frames, jitter)
-        return kept_tokens(self._caches, frames.numpy()).to(self.policy.device).float()
+        if self._caches:
+            return kept_tokens(self._caches, frames.numpy()).to(self.policy.device).float()
+        if self._encodes_once:
+            return self._encode(frames, 0.0).half().float()
+        return self._encode(frames, jitter)
 
     def _encode(self, frames: Tensor, jitter: float) -> Tensor:
         images = torch.from_numpy(self.demos.frames[frames.numpy()]).to(self.policy.device)

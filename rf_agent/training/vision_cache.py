@@ -14,22 +14,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rf_agent.config import ImageConfig
+from rf_agent.config import RoboFlamingoConfig
 
-FOLDER = ".vision_tokens"
+FOLDER, TOKENS = ".vision_tokens", "tokens.float16"
+VERSION = 1
 BLOCK = 32
-"""Frames that are always encoded together: sums over other batches may round differently, and a run that is resumed
-shall not."""
+"""Frames that are always encoded together: other batches may round differently, and a resumed run must not differ from
+one that was never interrupted."""
 SAVE_EVERY = 64
-"""Blocks after which the record of what is there is written."""
+"""Blocks after which the record of encoded blocks is written."""
 DISK_SHARE = 0.5
 """Share of the free disk that the caches of a run may take."""
 
 
-def cache_key(frames: NDArray[np.uint8], tower: nn.Module, image: ImageConfig) -> str:
-    """Name of the cache of some frames, seen by a tower with these weights."""
+def cache_key(frames: NDArray[np.uint8], tower: nn.Module, config: RoboFlamingoConfig) -> str:
+    """Name of the cache of some frames, seen by a tower of this configuration with these weights."""
     digest = hashlib.blake2b(digest_size=12)
-    digest.update(json.dumps([frames.shape, vars(image)]).encode())
+    values = config.to_dict()
+    digest.update(json.dumps([VERSION, BLOCK, frames.shape, values["image"], values["vision"]]).encode())
     digest.update(np.ascontiguousarray(frames).data)
     for name, tensor in sorted(tower.state_dict().items()):
         digest.update(name.encode())
@@ -38,14 +40,15 @@ def cache_key(frames: NDArray[np.uint8], tower: nn.Module, image: ImageConfig) -
 
 
 class VisionCache:
-    """Tokens of frames in a file: memory is left to the system's file cache.
+    """Tokens of frames in a file: the system's file cache decides what stays in memory.
 
-    What is asked for and not there yet is encoded, so that training begins at once. All values, also those just
-    encoded, come back as they are stored, in float16.
+    Frames are encoded when they are first asked for, so that training begins at once. All values, also those just
+    encoded, come back as they are stored, in float16. Several runs may use one cache at the same time: they write the
+    same values.
 
     Args:
-        folder: of this cache; made if it is not there, else gone on with.
-        rows: the first of the frames that it is for, and the one after the last.
+        folder: of this cache; an existing one is continued.
+        rows: the first of its frames, and the one after the last.
         shape: of a frame's tokens (V, n, dv).
         encode: rows (m,) of the frames to their tokens (m, V, n, dv).
     """
@@ -56,12 +59,23 @@ class VisionCache:
         self.folder, self.rows, self.encode = folder, rows, encode
         folder.mkdir(parents=True, exist_ok=True)
         count = rows[1] - rows[0]
-        data, self._record = folder / "tokens.float16", folder / "blocks.npy"
         blocks, size = -(-count // BLOCK), int(2 * count * np.prod(shape))
-        known = self._record.exists() and data.exists() and data.stat().st_size == size
-        self._done = np.load(self._record) if known else np.zeros(blocks, bool)
-        self._tokens = np.memmap(data, np.float16, "r+" if known else "w+", shape=(count, *shape))
+        self._record = folder / "blocks.npy"
+        # Never cut or replaced: another run may be using it. Growing it leaves what is there.
+        with open(folder / TOKENS, "ab") as file:
+            if file.tell() < size:
+                file.truncate(size)
+        self._tokens = np.memmap(folder / TOKENS, np.float16, "r+", shape=(count, *shape))
+        self._done = self._recorded(blocks)
         self._unsaved = 0
+
+    def _recorded(self, blocks: int) -> NDArray[np.bool_]:
+        """The blocks that some run has written down as encoded."""
+        try:
+            done = np.load(self._record)
+        except (OSError, ValueError):
+            return np.zeros(blocks, bool)
+        return done if done.shape == (blocks,) else np.zeros(blocks, bool)
 
     @property
     def share(self) -> float:
@@ -70,18 +84,18 @@ class VisionCache:
 
     def get(self, rows: NDArray[np.int64]) -> Tensor:
         """Tokens (m, V, n, dv) float16 of frames (m,)."""
-        places = rows - self.rows[0]
-        for block in np.unique(places // BLOCK):
+        own = rows - self.rows[0]
+        for block in np.unique(own // BLOCK):
             if not self._done[block]:
                 self._fill(int(block))
-        return torch.from_numpy(self._tokens[places])
+        return torch.from_numpy(self._tokens[own])
 
     def save(self) -> None:
-        """Write down what is there, so that another run can use it."""
+        """Record which frames are encoded, so that another run can use them."""
         if self._unsaved:
             self._tokens.flush()
             draft = self._record.with_suffix(f".{os.getpid()}.npy")
-            np.save(draft, self._done)
+            np.save(draft, self._done | self._recorded(len(self._done)))
             os.replace(draft, self._record)
             self._unsaved = 0
 
@@ -89,7 +103,8 @@ class VisionCache:
     def _fill(self, block: int) -> None:
         first = block * BLOCK
         rows = torch.arange(first, min(first + BLOCK, len(self._tokens)))
-        tokens = self.encode(rows + self.rows[0]).cpu().to(torch.float16).numpy()
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):  # full precision is stored
+            tokens = self.encode(rows + self.rows[0]).cpu().to(torch.float16).numpy()
         self._tokens[first : first + len(rows)] = tokens
         self._done[block] = True
         self._unsaved += 1
@@ -109,6 +124,10 @@ def kept_tokens(caches: Sequence[VisionCache], rows: NDArray[np.int64]) -> Tenso
 
 
 def has_room(folder: Path, size: int) -> bool:
-    """Whether the disk has room for so many bytes: a write to a full one would end the process."""
+    """Whether the disk has room for caches of so many bytes in a folder, beside those that are there already.
+
+    A write to a full disk through a memory map would end the process.
+    """
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return size < DISK_SHARE * shutil.disk_usage(parent).free
+    held = sum(512 * file.stat().st_blocks for file in folder.glob(f"*/{TOKENS}"))
+    return size - held < DISK_SHARE * shutil.disk_usage(parent).free

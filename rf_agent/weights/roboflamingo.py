@@ -79,6 +79,7 @@ def from_roboflamingo(
         head=values,
         fusion=_fusion(fusion, inputs, backbone.language.width, source),
         **calvin() | {"views": views},
+        trained=True,
     )
     sources.append(translated_head(found, values.type))
     return assembled(config, backbone, sources, lm_feature=lm_feature)

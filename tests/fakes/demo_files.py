@@ -12,7 +12,7 @@ from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.store import append_demos, create_store
 
 TASKS = ("open_drawer", "close_drawer", "turn_on_led")
-CALVIN = Layout(("rgb_static", "rgb_gripper"), 7, 6, True, "robot_obs", 15, 30.0, 1, True)
+CALVIN = Layout(("rgb_static", "rgb_gripper"), 7, 6, True, "robot_obs", 15, 30.0, 1, True, True)
 """What demonstrations of the environments look like."""
 
 

@@ -86,11 +86,11 @@ def test_vision_and_resampler(case):
 def test_features(case):
     """Hidden states of the language model and what is pooled of them, of the padded batch and of each row alone."""
     policy, (ids, mask) = case.policy, case.text()
-    frames = policy.head.frames
+    seen = policy.head.frames  # at one observation step
 
     def hidden(frames, ids, mask):  # (B, 12), (B, L) -> (B * T, L, d)
         tokens = policy.encode_vision(case.pixels[frames.flatten()])
-        latents = policy.vlm.resample(tokens).unflatten(0, (-1, frames))
+        latents = policy.vlm.resample(tokens).unflatten(0, (-1, seen))
         repeats = len(latents) // len(ids)
         return policy.vlm.hidden(
             arrange(latents), ids.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0)

@@ -33,7 +33,7 @@ START_VALUES: dict[str, tuple[Any, ...]] = {
 
 
 NUM_TRAINING_CHAINS = 2**31
-"""More than anybody will draw; numpy's legacy generator takes no larger seeds than 32 bits."""
+"""numpy's legacy generator takes seeds of up to 32 bits."""
 
 
 class Rule:
@@ -174,7 +174,7 @@ class _Transitions:
         return result
 
 
-@functools.lru_cache(maxsize=len(START_VALUES) ** 2)
+@functools.cache
 def _transitions(start: tuple[tuple[str, Any], ...]) -> _Transitions:
     return _Transitions(dict(start))
 
@@ -216,7 +216,7 @@ def training_chain(index: int) -> tuple[Chain, int]:
         index: from 0 on; every number is another draw. All start states come in turn.
 
     Returns:
-        The chain, and the seed of where its blocks stand: those of the evaluation chains are not used.
+        The chain, and the seed of where its blocks stand.
 
     Raises:
         ValueError: ``index`` is no whole number from 0 to `NUM_TRAINING_CHAINS` - 1.
@@ -226,7 +226,7 @@ def training_chain(index: int) -> tuple[Chain, int]:
             f"There is no training chain {index!r}; give a whole number from 0 to {NUM_TRAINING_CHAINS - 1}."
         )
     states = start_states()
-    state, seed = states[index % len(states)], len(states) + int(index)  # below are the seeds of the evaluation chains
+    state, seed = states[index % len(states)], len(states) + int(index)  # smaller seeds draw the evaluation chains
     for number in itertools.count(1):
         tasks = draw_chains(state, number, seed)[-1]
         if (*state.values(), *tasks) not in _evaluation_chains():

@@ -60,7 +60,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """GPT-2 without its vocabulary: learned places 0..W-1, blocks, a last norm."""
+    """GPT-2 without its vocabulary: learned positions 0..W-1, blocks, a last norm."""
 
     def __init__(self, dim: int, layers: int, heads: int, window: int, dropout: float) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Trunk(nn.Module):
 
 @register("gpt")
 class GPTHead(PolicyHead):
-    """A GPT-2 over the window; acting keeps the last W features and runs it again, as places shift at every step."""
+    """A GPT-2 over the window; acting keeps the last W features and runs it again, as positions shift at every step."""
 
     def __init__(self, dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig) -> None:
         super().__init__(dim, config, action, state)

@@ -61,7 +61,15 @@ def test_an_existing_file_is_only_replaced_when_asked(tmp_path):
         ([demo(images={})], {}, "no images"),
         ([demo(), demo(state=None)], {}, "demonstration 1: state is missing"),
         ([demo(state=None), demo()], {}, "demonstration 1 has .* a state of shape"),
-        ([demo(instruction=" ")], {}, "the instruction is empty"),
+        ([demo(instruction=" ")], {}, "the instruction is ' '"),
+        ([demo(instruction=None)], {}, "the instruction is None"),
+        ([demo(instruction="x" * 257)], {}, "more than 256 bytes"),
+        ([demo(attributes={"who": None})], {}, "the attribute 'who' is None"),
+        ([demo(actions_executed=np.zeros((4, 4)))], {}, r"actions_executed is of shape \(4, 4\), expected \(5, 4\)"),
+        ([demo(state=np.zeros(5))], {}, r"state is of shape \(5,\), expected \(T, S\)"),
+        ([demo(images={"a/b": np.zeros((5, 8, 8, 3), np.uint8)})], {}, "'a/b' cannot name a camera"),
+        ([demo()], {"state": "front"}, "'front' cannot name a camera or the state"),
+        ([demo()], {"gripper": 0}, "entry 0 of the actions has 5 different values, but a gripper has two"),
         ([demo(actions=np.zeros((0, 4)), images={"front": np.zeros((0, 8, 8, 3), np.uint8)})], {}, "demonstration 0"),
         ([demo()], {"gripper": 4}, "gripper is 4, but an action has 4 entries"),
         ([demo()], {"fps": 0}, "fps is 0"),
@@ -75,7 +83,7 @@ def test_what_does_not_fit_is_refused_and_leaves_no_file(tmp_path, demos, option
 
 def test_a_full_disk_is_said_before_the_file_is_touched(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(OSError, match="full.*what was collected is kept"):
+    with pytest.raises(OSError, match="no room for 1 more demonstrations.*what was written before is kept"):
         write_demonstrations(tmp_path / "mine.hdf5", [demo()])
     assert not list(tmp_path.iterdir())
 
@@ -93,3 +101,14 @@ def test_a_file_of_robomimic_needs_no_settings_of_ours(tmp_path):
     layout = check_demos(path)
     assert layout.cameras == ("agentview_image",) and layout.state is None and not layout.gripper_known
     assert read_demonstrations(path)[0].actions.dtype == np.float32
+
+
+def test_numbers_of_numpy_and_lists_of_images_will_do(tmp_path):
+    values = demo(actions=np.tile([0.0, 0.5, 0.1, 1.0], (5, 1)), attributes={"seed": np.int64(3), "who": "x1"})
+    values.images = {"front": list(values.images["front"])}
+    fixed = Demonstration(**vars(values))
+    path = write_demonstrations(tmp_path / "mine.hdf5", [fixed], fps=np.float32(3), gripper=np.int64(3))
+    layout = check_demos(path)
+    assert (layout.fps, layout.gripper) == (3.0, 3)
+    named = demo(attributes={"seed": "a word"})
+    assert len(read_demonstrations(write_demonstrations(tmp_path / "named.hdf5", [named, demo(6)]))) == 2

@@ -7,6 +7,8 @@ from demo_files import make_store
 
 from rf_agent.demos import Demonstration, write_demonstrations
 from rf_agent.demos.files import DemoError
+from rf_agent.demos.windows import ChunkSampler, DemoSet
+from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.training.robot import check_files, fitted
@@ -112,7 +114,7 @@ def test_files_of_different_robots_do_not_mix(tmp_path):
         ("dim", {"dim": 5}, r"dim.hdf5 has actions of shape \(T, 5\), but .*first.hdf5 has \(T, 4\)"),
         ("gripper", {"gripper": 0}, "gripper at entry 0 .*first.hdf5 at 3"),
         ("fps", {"fps": 30}, "fps.hdf5 has 30 actions a second, but .*first.hdf5 has 20"),
-        ("cameras", {"cameras": ("x", "y")}, "cameras"),
+        ("cameras", {"cameras": ("x", "y")}, "cameras.hdf5 has the cameras x, y, but .*first.hdf5 has front, wrist"),
     ):
         other = write(tmp_path / f"{name}.hdf5", **changes)
         with pytest.raises(DemoError, match=message) as error:
@@ -141,3 +143,75 @@ def test_constant_and_wide_actions(tmp_path):
 def test_calvins_robot_stays_the_presets(tmp_path):
     config = preset("roboflamingo-tiny")
     assert fitted(config, check_files([make_store(tmp_path / "d.hdf5")]), trained=False) == config
+
+
+def test_the_state_is_that_of_all_files(tmp_path):
+    override = ("head.proprioception=true",)
+    first, second = write(tmp_path / "first.hdf5"), tmp_path / "second.hdf5"
+    demos = [make_demo(index) for index in range(6)]
+    for item in demos:
+        item.state += 100
+    write_demonstrations(second, demos, 20, 3)
+    report = train(config((first, second), tmp_path / "run", override=override))
+    assert 50 < RoboFlamingoPolicy.from_pretrained(report.output, "cpu").config.state.mean[0] < 60
+    stateless = write(tmp_path / "stateless.hdf5", state=0)
+    with pytest.raises(DemoError, match=r"stateless.hdf5 has no state, but the policy reads 'state' of shape \(T, 3\)"):
+        train(config((first, stateless), tmp_path / "refused", override=override))
+    # one that was trained without a state may learn to read one
+    start = str(train(config(first, tmp_path / "start")).output)
+    again = train(config(first, tmp_path / "again", init=start, init_head=False, override=override))
+    assert RoboFlamingoPolicy.from_pretrained(again.output, "cpu").config.state.entries == (0, 1, 2)
+
+
+def test_files_that_do_not_say_their_rate_are_of_no_rate(tmp_path):
+    report = train(config(write(tmp_path / "d.hdf5", fps=None), tmp_path / "run"))
+    assert RoboFlamingoPolicy.from_pretrained(report.output, "cpu").config.fps is None
+
+
+def test_a_run_is_resumed_with_the_same_range_of_actions_alone(tmp_path, monkeypatch):
+    path = write(tmp_path / "d.hdf5")
+    train(config(path, tmp_path / "run", steps=2))
+    demos = [make_demo(index) for index in range(6)]
+    demos[0].actions[0, 1] = 5.0
+    write_demonstrations(path, demos, 20, 3, overwrite=True)
+    with pytest.raises(UserError, match="began with action .*resume with the same demonstrations"):
+        train(config(path, tmp_path / "run", steps=4, resume=True))
+
+
+def test_failures_are_left_out(tmp_path):
+    demos = [make_demo(index) for index in range(6)]
+    demos[2].success = demos[3].success = False
+    path = write_demonstrations(tmp_path / "d.hdf5", demos, 20, 3)
+    layouts = check_files([path])
+    shape = fitted(preset("roboflamingo-test"), layouts, trained=False)
+    data = DemoSet(layouts, shape)
+    assert len(data.episodes) == 4 and data.failures == 2 and len(data.frames) == 4 * 8
+    for item in demos:
+        item.success = False
+    with pytest.raises(DemoError, match="none of the demonstrations in .* succeeded"):
+        DemoSet(check_files([write_demonstrations(tmp_path / "none.hdf5", demos, 20, 3)]), shape)
+
+
+def test_instructions_are_mixed_only_where_they_mean_the_same(tmp_path):
+    demos = [make_demo(index) for index in range(6)]
+    for item in demos:
+        item.task = "go"
+    layouts = check_files([write_demonstrations(tmp_path / "d.hdf5", demos, 20, 3)])
+    data = DemoSet(layouts, fitted(preset("roboflamingo-test"), layouts, trained=False))
+    batch = ChunkSampler(data, range(6), 4, 0.5, mix_instructions=True).draw(40, np.random.default_rng(0))
+    rows = batch.frames[np.cumsum(batch.valid.sum(1)) - 1]
+    for row, text in zip(rows.tolist(), batch.instructions, strict=True):
+        red, green = data.frames[row, 0, ..., 0].mean(), data.frames[row, 0, ..., 1].mean()
+        assert text == ("go right" if green > red else "go left")
+    ours = check_files([make_store(tmp_path / "ours.hdf5")])
+    data = DemoSet(ours, preset("roboflamingo-test"))
+    assert all(len(texts) == 2 for texts in data.instructions(range(6)).values())
+
+
+def test_a_gripper_of_other_values_needs_normalization(tmp_path):
+    demos = [make_demo(index) for index in range(4)]
+    for item in demos:
+        item.actions[:, :3] /= 40
+    path = write_demonstrations(tmp_path / "d.hdf5", demos, 20, 3)
+    with pytest.raises(DemoError, match="the gripper's entry 3 .* values such as 0, 0.08"):
+        train(config(path, tmp_path / "run", action_normalization="none"))

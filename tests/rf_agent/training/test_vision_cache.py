@@ -7,7 +7,7 @@ from demo_files import make_store
 
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.trainer import TrainConfig, train
-from rf_agent.training.vision_cache import BLOCK, FOLDER, VisionCache, has_room, kept_tokens
+from rf_agent.training.vision_cache import BLOCK, FOLDER, VisionCache, cache_key, has_room, kept_tokens
 
 
 def test_each_block_is_encoded_once(tmp_path):
@@ -28,8 +28,6 @@ def test_each_block_is_encoded_once(tmp_path):
     cache.save()
     again = VisionCache(tmp_path / "c", (100, 170), (2, 1, 3), encode)
     assert torch.equal(again.get(rows), tokens) and len(seen) == 2
-    other = VisionCache(tmp_path / "c", (0, 71), (2, 1, 3), encode)  # of another size: begun anew
-    assert other.share == 0
 
 
 def test_the_next_run_on_the_same_data_and_tower_encodes_nothing(tmp_path, monkeypatch):
@@ -65,3 +63,34 @@ def test_rows_of_several_files_come_back_in_their_order(tmp_path):
 
 def test_a_disk_without_room_is_not_filled(tmp_path):
     assert has_room(tmp_path / "not" / "there", 1000) and not has_room(tmp_path / "new", 2**60)
+
+
+def test_two_runs_may_share_a_cache(tmp_path):
+    def encode(rows):
+        return rows[:, None].float()
+
+    first, second = (VisionCache(tmp_path, (0, 2 * BLOCK), (1,), encode) for _ in range(2))
+    first.get(np.array([1]))
+    second.get(np.array([BLOCK + 1]))
+    third = VisionCache(tmp_path, (0, 2 * BLOCK), (1,), encode)  # neither of them has recorded anything yet
+    assert third.share == 0 and first.get(np.array([1])).item() == 1
+    first.save(), second.save()
+    last = VisionCache(tmp_path, (0, 2 * BLOCK), (1,), lambda rows: pytest.fail("it was encoded again"))
+    assert last.share == 1 and last.get(np.array([1, BLOCK + 1]))[:, 0].tolist() == [1, BLOCK + 1]
+
+
+def test_the_name_of_a_cache_tells_data_and_towers_apart():
+    frames = np.zeros((2, 2, 32, 32, 3), np.uint8)
+    base = RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0)
+
+    def key(policy, images=frames):
+        return cache_key(images, policy.vlm.vision_encoder, policy.config)
+
+    others = [
+        key(base, frames + np.uint8(1)),
+        key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=1)),
+        key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0, changes=["vision.model.num_groups=2"])),
+        key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0, changes=["image.mean=[0,0,0]"])),
+    ]
+    assert key(base) == key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0))
+    assert len({key(base), *others}) == 5

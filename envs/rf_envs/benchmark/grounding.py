@@ -1,0 +1,57 @@
+"""Scenes that ask whether the colour word decides: the same one with an instruction for each colour."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from rf_envs.benchmark.tasks import COLORS
+
+TASKS = ("lift_{}_block_table", "push_{}_block_left", "push_{}_block_right")
+"""The kinds of task, with `{}` for the colour."""
+SPACING = 0.10
+"""Metres between the centres of two blocks, so that the hand fits between."""
+BLOCKS = slice(6, 24)
+"""Of scene_obs: three rows of position and Euler angles."""
+ATTEMPTS = 200
+
+
+def draw_scene(env: Any, seed: int) -> dict[str, np.ndarray]:
+    """Reset options of a scene with every block on the table: scene_obs (24,) and robot_obs (15,).
+
+    The environment puts a block on the table when the task needs it there, so each block's place comes from a
+    reset of its own, drawn again until the three stand apart.
+
+    Args:
+        env: an environment of single tasks; it is reset.
+        seed: of the scene.
+
+    Raises:
+        RuntimeError: the blocks never stood apart.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(ATTEMPTS):
+        places = {}
+        for color in COLORS:
+            options = {"task": f"lift_{color}_block_table"}
+            observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
+            rows = np.array(env.scene_obs)[BLOCKS].reshape(3, 6)
+            position = env.scene_info["movable_objects"][f"block_{color}"]["current_pos"]
+            # Scenes list their blocks in different orders.
+            row = int(np.linalg.norm(rows[:, :3] - np.asarray(position), axis=1).argmin())
+            places[row] = rows[row].copy()
+        scene = np.array(env.scene_obs)
+        scene[BLOCKS] = np.concatenate([places[row] for row in range(3)])
+        centres = [place[:2] for place in places.values()]
+        if all(np.linalg.norm(a - b) >= SPACING for a, b in itertools.combinations(centres, 2)):
+            return {"scene_obs": scene, "robot_obs": np.array(observation["robot_obs"], np.float64)}
+    raise RuntimeError(f"In {ATTEMPTS} draws no three blocks stood {SPACING} m apart on the table.")
+
+
+def touched_color(robot_info: dict[str, Any], scene_info: dict[str, Any]) -> str | None:
+    """Colour of the block that the robot touches; None if it touches none."""
+    bodies = {contact[2] for contact in robot_info["contacts"]}  # PyBullet: [2] is the other body
+    blocks = scene_info["movable_objects"]
+    return next((color for color in COLORS if blocks[f"block_{color}"]["uid"] in bodies), None)
