@@ -122,6 +122,7 @@ def make_case(
         head=replace(HEADS[head], pool_padding=True),
         fusion=fusion,
         **calvin(),
+        trained=True,
     )
     torch.manual_seed(seed + 1)
     base = RoboFlamingoPolicy(config, tokenizer)
