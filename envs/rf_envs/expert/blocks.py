@@ -35,6 +35,8 @@ DRAWER_REACH = 0.14
 """How far (m) beside the drawer's middle a block still falls into it."""
 OPEN_ENOUGH = 0.11
 """From this joint position (m) on, a block fits into the drawer."""
+DOOR_ROOM = 0.05
+"""Distance (m) of a block on the shelf from door and wall, so that the fingers beside it can open."""
 
 
 def lift(view: View, color: str) -> Command:
@@ -120,7 +122,7 @@ def place_in_slider(view: View) -> Command:
     """Let the held block down onto the shelf, beside the sliding door."""
     block = _carried(view)
     low, high = max(shelf_openings(view), key=lambda gap: gap[1] - gap[0])
-    slack = max((high - low) / 2 - 0.04, 0.0)
+    slack = max((high - low) / 2 - DOOR_ROOM, 0.0)
     spots = [np.array([x, 0.075, TABLE_TOP]) for x in (low + high) / 2 + slack * np.linspace(-1, 1, 9)]
     spot = _free_spot(view, block, spots) + [0, 0, block.half_extent(UP)]
     return _put(view, block, spot, SHELF_CLEARANCE, 0.02, np.array([0.0, SHELF_LEAN]), DOWN[2])
