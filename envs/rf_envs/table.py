@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from rf_envs.benchmark import grounding
 from rf_envs.benchmark.preconditions import obstacle, possible
 from rf_envs.benchmark.randomize import randomize
 from rf_envs.benchmark.start_states import draw_start, restore
-from rf_envs.benchmark.tasks import COLORS, TASKS, StateInfo, check_task, is_done
+from rf_envs.benchmark.tasks import TASKS, StateInfo, check_task, is_done
 from rf_envs.errors import check_choice, require_pybullet
 from rf_envs.language import instructions as texts
 from rf_envs.language.annotations import read_annotations
 from rf_envs.language.caption import captioned
-from rf_envs.language.describe import Description, describe
+from rf_envs.privileged import PrivilegedState
 from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import CONTROL_FREQUENCY, Simulator
 from rf_envs.spaces import (
@@ -32,7 +31,7 @@ from rf_envs.spaces import (
 from rf_envs.window import Window
 
 if TYPE_CHECKING:
-    from rf_envs.expert import Expert
+    pass
 
 Observation = dict[str, Any]
 """What `rf_envs.spaces.observation_space` holds."""
@@ -47,7 +46,7 @@ def _embedded(scene: str) -> Simulator:
     return PlayTable(scene=scene)
 
 
-class TableEnv(gym.Env[Observation, np.ndarray]):
+class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
     """A Franka Panda at CALVIN's play table, asked in words to do one of 34 tasks.
 
     Observation: ``rgb_static`` and ``rgb_gripper``, uint8 images; ``robot_obs`` float32 (15,), in CALVIN's layout
@@ -199,87 +198,10 @@ class TableEnv(gym.Env[Observation, np.ndarray]):
             self._window.close()
         self._simulator = self._window = self._state = None
 
-    # What the table knows
-
-    @property
-    def task(self) -> str:
-        """Name of the present task."""
-        return self._task
-
-    @property
-    def task_description(self) -> str:
-        """The present instruction."""
-        return self._instruction
-
-    @property
-    def robot_obs(self) -> np.ndarray:
-        """(15,) float64, in CALVIN's layout."""
-        return self._running().robot_obs
-
-    @property
-    def scene_obs(self) -> np.ndarray:
-        """(24,) float64, in CALVIN's layout."""
-        return self._running().scene_obs
-
-    @property
-    def robot_info(self) -> dict[str, Any]:
-        """CALVIN's ``robot_info``."""
-        return self._present_state()["robot_info"]
-
-    @property
-    def scene_info(self) -> dict[str, Any]:
-        """CALVIN's ``scene_info``."""
-        return self._present_state()["scene_info"]
-
-    @property
-    def renderer(self) -> str:
-        """Name of the renderer that draws the images."""
-        return self._running().renderer
-
     @property
     def _max_episode_steps(self) -> int:
         """The name under which LeRobot looks for an episode's longest length."""
         return self._max_steps
-
-    def task_of(self, instruction: str) -> str | None:
-        """The task that a known instruction asks for; None for free text, whose task a reset draws by chance."""
-        return self._annotations.task_of(instruction) or texts.task_of(instruction)
-
-    def expert(self) -> Expert:
-        """A scripted demonstrator of this environment's present task."""
-        from rf_envs.expert import Expert
-
-        return Expert(self)
-
-    def describe(self) -> Description:
-        """The present state in words: captions, questions with answers, and where things are."""
-        return describe(self._present_state(), SCENES[self.scene])
-
-    def color_trial(self, kind: int, seed: int) -> tuple[str, dict[str, dict[str, Any]]]:
-        """The same scene with an instruction for each colour: does the word decide which block is touched?
-
-        Args:
-            kind: which of `rf_envs.benchmark.grounding.TASKS`, counted round and round.
-            seed: of the scene; the environment is reset to find it.
-
-        Returns:
-            The kind of task, with `{}` for the colour, and reset options by colour.
-        """
-        task = grounding.TASKS[kind % len(grounding.TASKS)]
-        scene = grounding.draw_scene(self, seed)
-        return task, {color: {"task": task.format(color), **scene} for color in COLORS}
-
-    @property
-    def touched_color(self) -> str | None:
-        """Colour of the block that the robot touches; None if it touches none."""
-        return grounding.touched_color(self.robot_info, self.scene_info)
-
-    @staticmethod
-    def diagnose(calvin_root: str | os.PathLike[str] | None = None) -> list[dict[str, str]]:
-        """What of this package works on this machine, see `rf_envs.diagnosis`; needs no reset."""
-        from rf_envs.diagnosis import diagnose
-
-        return diagnose(calvin_root)
 
     def randomize(self, seed: int | None = None) -> Observation:
         """Put everything somewhere at random and return the observation: an image to learn to see from.

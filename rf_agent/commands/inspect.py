@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rf_agent.demos.store import inspect
+from rf_agent.demos.checks import inspect
 from rf_agent.errors import UserError
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from rf_agent.config import ActionConfig, RoboFlamingoConfig, StateConfig
+from rf_agent.demos.checks import check_demos
 from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError
-from rf_agent.demos.store import check_demos, iterate_arrays
+from rf_agent.demos.store import iterate_arrays
 from rf_agent.errors import UserError
 from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistics
 

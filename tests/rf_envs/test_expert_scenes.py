@@ -2,11 +2,9 @@
 
 import pytest
 
-pytest.importorskip("pybullet")
-
-from rf_envs.benchmark.tasks import TASKS  # noqa: E402
-from rf_envs.chain import ChainEnv  # noqa: E402
-from rf_envs.table import TableEnv  # noqa: E402
+from rf_envs.benchmark.tasks import TASKS
+from rf_envs.chain import ChainEnv
+from rf_envs.table import TableEnv
 
 BLIND = {"image_size": (8, 8), "render_every": 10**6}
 

@@ -12,10 +12,11 @@ import pytest
 from fake_table import TASKS
 from policy_cases import make_policy
 
+from rf_agent.demos.checks import inspect
 from rf_agent.demos.collect import CollectConfig, collect
 from rf_agent.demos.noise import ActionNoise
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, read_scene_images
-from rf_agent.demos.store import inspect, iterate_demos
+from rf_agent.demos.store import iterate_demos
 from rf_agent.errors import UserError
 
 ENV = "fake_table:FakeTable-v0"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rf_agent.demos import Demonstration, read_demonstrations, write_demonstrations
+from rf_agent.demos.checks import check_demos, inspect
 from rf_agent.demos.files import DemoError
-from rf_agent.demos.store import check_demos, inspect
 
 
 def demo(steps=5, dim=4, instruction="reach the red ball", **changes):

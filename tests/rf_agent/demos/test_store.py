@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from demo_files import CALVIN, make_demo, make_store
 
+from rf_agent.demos.checks import check_demos, inspect
 from rf_agent.demos.files import DemoError
-from rf_agent.demos.store import append_demos, check_demos, create_store, demo_names, inspect, iterate_demos
+from rf_agent.demos.store import append_demos, create_store, demo_names, iterate_demos
 
 ARGUMENTS = CALVIN, {"env_id": "test"}
 

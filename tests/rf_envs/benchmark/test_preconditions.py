@@ -14,7 +14,6 @@ D = SCENES["D"]
 
 @pytest.fixture(scope="module")
 def env():
-    pytest.importorskip("pybullet")
     table = TableEnv(image_size=(8, 8))
     yield table
     table.close()
