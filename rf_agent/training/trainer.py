@@ -111,7 +111,6 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
     shape = fitted(shape, layouts, trained, config.action_normalization, fixed)
     demos = DemoSet(layouts, shape)
     policy = _build(config, shape, start, demos).to(device)
-    _begin(config, shape)
     reporter.log(described(shape))
     if demos.failures:
         reporter.log(f"{demos.failures} demonstrations that did not succeed are left out")
@@ -122,6 +121,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
         *parameter_groups(head, config.learning_rate, config.weight_decay),
     ]
     imitation = Imitation(config, policy, demos)
+    _begin(config, shape)  # everything that can be refused has been
     try:
         imitation.prepare(reporter)
         scalars = Loop(config, policy, imitation.loss, imitation.evaluate, reporter, groups).run()

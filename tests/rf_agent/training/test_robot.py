@@ -112,7 +112,11 @@ def test_files_of_different_robots_do_not_mix(tmp_path):
     first = write(tmp_path / "first.hdf5")
     for name, changes, message in (
         ("dim", {"dim": 5}, r"dim.hdf5 has actions of shape \(T, 5\), but .*first.hdf5 has actions of shape \(T, 4\)"),
-        ("gripper", {"gripper": 0}, "gripper.hdf5 has its gripper at entry 0 of the actions, but .*first.hdf5 has its gripper at entry 3"),
+        (
+            "gripper",
+            {"gripper": 0},
+            "gripper.hdf5 has its gripper at entry 0 of the actions, but .*first.hdf5 has its gripper at entry 3",
+        ),
         ("fps", {"fps": 30}, "fps.hdf5 has 30.0 actions a second, but .*first.hdf5 has 20.0"),
         ("cameras", {"cameras": ("x", "y")}, "cameras.hdf5 has the cameras x, y, but .*first.hdf5 has front, wrist"),
     ):
