@@ -115,7 +115,7 @@ def test_files_of_different_robots_do_not_mix(tmp_path):
         (
             "gripper",
             {"gripper": 0},
-            "gripper.hdf5 has its gripper at entry 0 of the actions, but .*first.hdf5 has its gripper at entry 3",
+            "gripper.hdf5 has its gripper at entry 0 .*first.hdf5 has its gripper at entry 3",
         ),
         ("fps", {"fps": 30}, "fps.hdf5 has 30.0 actions a second, but .*first.hdf5 has 20.0"),
         ("cameras", {"cameras": ("x", "y")}, "cameras.hdf5 has the cameras x, y, but .*first.hdf5 has front, wrist"),

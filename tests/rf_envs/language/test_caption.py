@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fake_simulator import FakeSimulator
 
-from rf_envs.language import caption
+from rf_envs.language import caption as caption_module
 from rf_envs.language.caption import _typeset, captioned
 from rf_envs.table import TableEnv
 
@@ -75,8 +75,8 @@ def test_frames_too_small_for_letters_stay_as_they_are():
 
 def test_an_unchanged_text_is_set_once(monkeypatch):
     set_texts = []
-    monkeypatch.setattr(caption, "_typeset", lambda text, *size: set_texts.append(text) or _typeset(text, *size))
-    caption._strip.cache_clear()
+    monkeypatch.setattr(caption_module, "_typeset", lambda text, *size: set_texts.append(text) or _typeset(text, *size))
+    caption_module._strip.cache_clear()
     for _ in range(50):
         captioned(grey(480), LONG)
     assert set_texts == [LONG]
