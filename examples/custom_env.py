@@ -3,7 +3,9 @@
     python examples/custom_env.py [--output runs/reach]
 
 The environment below is none of this project's: two cameras of other names, actions of two numbers in metres a second,
-no gripper. A policy learns to move to the disc that the instruction names.
+no gripper. A policy learns to move to the disc that the instruction names. The commands know such environments too:
+
+    PYTHONPATH=examples rf-agent rollout --env custom_env:Reach-v0 --policy runs/reach/run/policy
 """
 
 from __future__ import annotations
