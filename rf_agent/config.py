@@ -13,6 +13,9 @@ from typing import Any
 
 from rf_agent.errors import UserError
 
+INSTRUCTION_BYTES = 256
+"""Most bytes of an instruction in UTF-8, as in the environments."""
+
 
 class ConfigError(UserError, ValueError):
     """A configuration that cannot be used; the message names the key and what it should be."""

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from rf_agent.config import ImageConfig, StateConfig
-from rf_agent.demos.demonstration import INSTRUCTION_BYTES
+from rf_agent.config import INSTRUCTION_BYTES, ImageConfig, StateConfig
 
 
 def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndarray:

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_agent.config import INSTRUCTION_BYTES
 from rf_agent.demos.files import DemoError
-
-INSTRUCTION_BYTES = 256
-"""Most bytes of an instruction in UTF-8, as in the environments."""
 
 
 @dataclass(frozen=True)
