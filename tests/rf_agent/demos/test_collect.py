@@ -70,6 +70,8 @@ def test_extending_gives_the_same_demonstrations(tmp_path):
 def test_interrupted_collection_resumes_with_workers(tmp_path):
     path = tmp_path / "d.hdf5"
     code = (
+        # a parent in the background, such as nohup, leaves Ctrl-C ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from rf_agent.demos.collect import CollectConfig, collect\n"
         "from pathlib import Path\n"
         f"collect(CollectConfig(output=Path({str(path)!r}), env=({ENV!r},), episodes_per_task=999, workers=1))\n"
