@@ -50,16 +50,18 @@ class ExpertAgent:
 
 
 class RandomAgent:
-    """Uniform actions, seeded by the episode: the floor that a policy should beat."""
+    """Uniform actions within the bounds of the environment, seeded by the episode: the floor that a policy should beat."""
 
     render_every = NEVER
 
     def reset(self, env: Any, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._space = env.action_space
+        low, high = env.action_space.low, env.action_space.high
+        # a space without bounds says nothing about what is usual
+        self._bounds = np.where(np.isfinite(low), low, -1.0), np.where(np.isfinite(high), high, 1.0)
 
     def act(self, observation: Observation) -> np.ndarray:
-        return self._rng.uniform(self._space.low, self._space.high).astype(np.float32)
+        return self._rng.uniform(*self._bounds).astype(np.float32)
 
 
 class PolicyAgent:
