@@ -50,7 +50,7 @@ class ExpertAgent:
 
 
 class RandomAgent:
-    """Uniform actions within the bounds of the environment, seeded by the episode: the floor that a policy should beat."""
+    """Uniform actions in the environment's bounds, seeded by the episode: the floor that a policy should beat."""
 
     render_every = NEVER
 

@@ -1,12 +1,15 @@
 """How a policy acts: what the flags choose, and what belongs to the results."""
 
 import json
+from types import SimpleNamespace
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from rf_agent.commands import evaluate
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import Execution, load_policy
+from rf_agent.evaluation.agents import Execution, RandomAgent, load_policy
 
 TINY = "roboflamingo-tiny"
 
@@ -54,3 +57,14 @@ def test_execution_belongs_to_the_results(tmp_path):
         with pytest.raises(UserError, match="give another --output"):
             evaluate.run(args(**changes))
     evaluate.run(args(n_action_steps=1, repeat=20))
+
+
+def test_random_actions_keep_to_the_bounds_and_follow_the_seed():
+    space = gym.spaces.Box(np.array([-0.5, 0, -np.inf], np.float32), np.array([0.5, 2, np.inf], np.float32))
+    env = SimpleNamespace(action_space=space)
+    agent = RandomAgent()
+    agent.reset(env, seed=3)
+    actions = np.stack([agent.act({}) for _ in range(200)])
+    assert (actions >= [-0.5, 0, -1]).all() and (actions <= [0.5, 2, 1]).all() and actions[:, 1].max() > 1.5
+    agent.reset(env, seed=3)
+    assert np.array_equal(agent.act({}), actions[0])
