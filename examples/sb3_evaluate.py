@@ -28,12 +28,12 @@ def main() -> None:
     env.reset(seed=0)
     successes = []
 
-    def note(local: dict, _: dict) -> None:
+    def record(local: dict, _: dict) -> None:
         if local["done"]:
             successes.append(local["info"]["is_success"])
             print(f"{local['info']['task']}: {'success' if successes[-1] else 'failure'}")
 
-    mean, deviation = evaluate_policy(policy, env, n_eval_episodes=args.episodes, callback=note)
+    mean, deviation = evaluate_policy(policy, env, n_eval_episodes=args.episodes, callback=record)
     print(f"mean reward {mean:.2f} +- {deviation:.2f}, success {sum(successes)}/{len(successes)}")
 
 

@@ -33,7 +33,7 @@ def is_checkpoint(directory: str | Path) -> bool:
     return all((Path(directory) / name).is_file() for name in (CONFIG, WEIGHTS))
 
 
-def claim(directory: str | Path) -> Path:
+def check_target(directory: str | Path) -> Path:
     """`directory` as a path: it is free or holds a checkpoint. Raises CheckpointError when it holds something else."""
     directory = Path(directory)
     if directory.exists() and not is_checkpoint(directory) and (directory.is_file() or any(directory.iterdir())):
@@ -59,7 +59,7 @@ def write(
     Raises:
         CheckpointError: `directory` holds something that is no checkpoint.
     """
-    directory = claim(directory)
+    directory = check_target(directory)
     with replaced_directory(directory) as draft:
         config.save(draft / CONFIG)
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, draft / WEIGHTS)

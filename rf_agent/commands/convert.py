@@ -11,7 +11,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from rf_agent.checkpoint import claim
+from rf_agent.checkpoint import check_target
 from rf_agent.config import HeadConfig
 from rf_agent.presets import CALVIN_VIEWS
 from rf_agent.weights import from_openflamingo, from_roboflamingo
@@ -85,7 +85,7 @@ Args = (
 
 def run(args: OpenFlamingo | RoboFlamingo) -> None:
     """Convert, write the checkpoint directory, and print what became of the tensors."""
-    claim(args.output)  # what can be refused is refused before the work
+    check_target(args.output)  # what can be refused is refused before the work
     options = {name: value for name, value in vars(args).items() if name not in ("output", "dtype")}
     convert: Callable[..., Any] = from_openflamingo if isinstance(args, OpenFlamingo) else from_roboflamingo
     policy, report = convert(**options)

@@ -52,7 +52,7 @@ def chain_items(chains: int, seed: int) -> list[Item]:
     ]
 
 
-def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, note: str = "") -> Episode:
+def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, caption: str = "") -> Episode:
     """Play `item` to its end.
 
     A positive reward means that the task in hand was solved; where the episode goes on, `info["task"]` names
@@ -60,7 +60,7 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, n
 
     Args:
         env: a Gymnasium environment whose `info` has `task` and `instruction`.
-        recorder: sees every step; `note` is written into its frames.
+        recorder: sees every step; `caption` is written into its frames.
     """
     begun = time.perf_counter()
     observation, info = env.reset(seed=item.seed, options=dict(item.options))
@@ -69,7 +69,7 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, n
     steps, over = 0, False
     while not over:
         if recorder:
-            recorder.add(observation, info["instruction"], note)
+            recorder.add(observation, info["instruction"], caption)
         task, instruction = info["task"], info["instruction"]
         observation, reward, terminated, truncated, info = env.step(agent.act(instructed(observation, info)))
         steps += 1
@@ -78,6 +78,6 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, n
             attempts.append(Attempt(task, bool(reward > 0)))
     if recorder:
         outcome = "success" if attempts[-1].success else "failure"
-        recorder.add(observation, instruction, note, outcome if item.scored else "not scored")
+        recorder.add(observation, instruction, caption, outcome if item.scored else "not scored")
     seconds = round(time.perf_counter() - begun, 3)
     return Episode(item.key, tuple(attempts), steps, seconds, item.seed, item.chain)

@@ -19,14 +19,14 @@ COLOURS = {"running": GREY, "not scored": GREY, "success": (90, 200, 110), "fail
 GIF_EVERY = 3  # a GIF keeps every third frame: 10 of 30 a second
 
 
-def compose(static: np.ndarray, gripper: np.ndarray, instruction: str, note: str, outcome: str) -> np.ndarray:
+def compose(static: np.ndarray, gripper: np.ndarray, instruction: str, caption: str, outcome: str) -> np.ndarray:
     """One frame: the static view, and beside it the gripper's view over the instruction.
 
     Args:
         static: uint8 (H, W, 3), any size.
         gripper: uint8 (h, w, 3), any size.
         instruction: what is asked of the robot.
-        note: a short line under it, such as the number of the episode.
+        caption: a short line under it, such as the number of the episode.
         outcome: "running", "success", "failure" or "not scored".
 
     Returns:
@@ -39,7 +39,7 @@ def compose(static: np.ndarray, gripper: np.ndarray, instruction: str, note: str
     left, top = STATIC + 16, GRIPPER + 18
     lines = textwrap.wrap(instruction, width=19)[:5]
     draw.multiline_text((left, top), "\n".join(lines), fill=INK, font=ImageFont.load_default(20), spacing=6)
-    draw.text((left, STATIC - 56), note, fill=GREY, font=ImageFont.load_default(14))
+    draw.text((left, STATIC - 56), caption, fill=GREY, font=ImageFont.load_default(14))
     draw.text((left, STATIC - 34), outcome, fill=COLOURS[outcome], font=ImageFont.load_default(16))
     return np.asarray(frame)
 
@@ -147,12 +147,12 @@ class Recorder:
     def __init__(self, env: Any, screens: list[Screen], hold: int = 24) -> None:
         self._env, self._screens, self._hold = env, screens, hold
 
-    def add(self, observation: dict[str, np.ndarray], instruction: str, note: str, outcome: str = "running") -> None:
+    def add(self, observation: dict[str, np.ndarray], instruction: str, caption: str, outcome: str = "running") -> None:
         """One more step. An outcome other than "running" ends the episode."""
         static = self._env.render()
         cameras = [value for value in observation.values() if np.ndim(value) == 3]
         # The first camera mostly sees what is rendered anyway; the last one is that at the gripper, if there is any.
-        frame = compose(static, cameras[-1] if cameras else static, instruction, note, outcome)
+        frame = compose(static, cameras[-1] if cameras else static, instruction, caption, outcome)
         for _ in range(1 if outcome == "running" else self._hold):
             for screen in self._screens:
                 screen.add(frame)

@@ -148,10 +148,10 @@ class _Facts:
         self.captions: list[str] = []
         self.questions: list[tuple[str, str]] = []
 
-    def say(self, key: str, **words: str) -> None:
+    def add_caption(self, key: str, **words: str) -> None:
         self.captions.append(self._pick(phrases.CAPTIONS[key]).format(**words))
 
-    def ask(self, key: str, answer: str, **words: str) -> None:
+    def add_question(self, key: str, answer: str, **words: str) -> None:
         self.questions.append((self._pick(phrases.QUESTIONS[key]).format(**words), answer))
 
     def _pick(self, choices: tuple[str, ...]) -> str:
@@ -163,26 +163,26 @@ def _facts(info: StateInfo, scene: Scene, visible: dict[str, VisibleBlock], rng:
     _fixture_facts(info, scene, facts)
     for block in visible.values():
         if block.where in COLORS:
-            facts.say("stacked", c=block.color, below=block.where)
-            facts.ask("what is on", f"the {block.color} block", c=block.where)
-            facts.ask("where", f"on the {block.where} block", c=block.color)
+            facts.add_caption("stacked", c=block.color, below=block.where)
+            facts.add_question("what is on", f"the {block.color} block", c=block.where)
+            facts.add_question("where", f"on the {block.where} block", c=block.color)
         elif block.where != "air":
             place = phrases.PLACES[block.where]
-            facts.say("block", c=block.color, place=place)
-            facts.ask("where", place, c=block.color)
+            facts.add_caption("block", c=block.color, place=place)
+            facts.add_question("where", place, c=block.color)
             if sum(other.where == block.where for other in visible.values()) == 1:
-                facts.ask("which block", block.color, place=place)
+                facts.add_question("which block", block.color, place=place)
     held = [block.color for block in visible.values() if block.where == "hand"]
-    facts.say("holding" if held else "empty hand", c="".join(held))
-    facts.ask("hand", f"the {held[0]} block" if held else "nothing")
+    facts.add_caption("holding" if held else "empty hand", c="".join(held))
+    facts.add_question("hand", f"the {held[0]} block" if held else "nothing")
     _relation_facts(visible, facts)
     on_table = [block for block in visible.values() if block.where == "table"]
-    facts.ask("how many", phrases.NUMBERS[len(on_table)])
+    facts.add_question("how many", phrases.NUMBERS[len(on_table)])
     if len(on_table) > 1:
         names = [block.color for block in sorted(on_table, key=lambda block: block.position[0])]
-        facts.say("order", names=phrases.join([f"the {color} block" for color in names]))
-        facts.ask("leftmost", names[0])
-        facts.ask("rightmost", names[-1])
+        facts.add_caption("order", names=phrases.join([f"the {color} block" for color in names]))
+        facts.add_question("leftmost", names[0])
+        facts.add_question("rightmost", names[-1])
     return facts
 
 
@@ -190,17 +190,17 @@ def _fixture_facts(info: StateInfo, scene: Scene, facts: _Facts) -> None:
     slider, drawer, *_ = joint_positions(info)
     opening = drawer / DRAWER_MAX
     state = "closed" if opening < 0.1 else "open" if opening > 0.8 else "partly open"
-    facts.say("drawer", state=state)
-    facts.ask("drawer", state)
+    facts.add_caption("drawer", state=state)
+    facts.add_question("drawer", state)
     side = slider / scene.slide_max
     state = "on the right" if side < 0.2 else "on the left" if side > 0.8 else "in the middle"
-    facts.say("door", state=state)
-    facts.ask("door", state)
+    facts.add_caption("door", state=state)
+    facts.add_question("door", state)
     lights = info["scene_info"]["lights"]
     for key in ("lightbulb", "led"):
         state = "on" if lights[key]["logical_state"] else "off"
-        facts.say(key, state=state)
-        facts.ask(key, "yes" if state == "on" else "no")
+        facts.add_caption(key, state=state)
+        facts.add_question(key, "yes" if state == "on" else "no")
 
 
 def _relation_facts(visible: dict[str, VisibleBlock], facts: _Facts) -> None:
@@ -212,10 +212,10 @@ def _relation_facts(visible: dict[str, VisibleBlock], facts: _Facts) -> None:
                 continue
             if abs(dx) > 0.05:
                 side = "right" if dx > 0 else "left"
-                facts.say("side", c=one.color, s=side, other=other.color)
-                facts.ask("side", side, c=one.color, other=other.color)
+                facts.add_caption("side", c=one.color, s=side, other=other.color)
+                facts.add_question("side", side, c=one.color, other=other.color)
             if one.where == other.where == "table" and abs(dy) > 0.05:
-                facts.say("behind" if dy > 0 else "in front", c=one.color, other=other.color)
+                facts.add_caption("behind" if dy > 0 else "in front", c=one.color, other=other.color)
 
 
 def _is_about(task: str, name: str, visible: dict[str, VisibleBlock]) -> bool:
@@ -243,8 +243,8 @@ def _objects(
         names = phrases.names_of(name)
         result.append(position_of(names[0], name))
         result.append(position_of(names[int(rng.integers(1, len(names)))], name))
-        sayings = [text for task in TASK_OBJECTS if _is_about(task, name, visible) for text in TRAINING[task]]
-        if sayings:
-            chosen = rng.choice(len(sayings), INSTRUCTIONS_PER_OBJECT, replace=False)
-            result += [position_of(sayings[int(i)], name) for i in chosen]
+        sentences = [text for task in TASK_OBJECTS if _is_about(task, name, visible) for text in TRAINING[task]]
+        if sentences:
+            chosen = rng.choice(len(sentences), INSTRUCTIONS_PER_OBJECT, replace=False)
+            result += [position_of(sentences[int(i)], name) for i in chosen]
     return result
