@@ -69,6 +69,9 @@ def from_live_openflamingo(
     tokenizer.padding_side = "right"
     config = model.lang_encoder.config.to_diff_dict()
     values = {key: value for key, value in config.items() if key not in NOT_OF_THE_MODEL}
+    rotated = (values.get("rope_parameters") or {}).get("partial_rotary_factor")
+    if values["model_type"] == "gpt_neox" and rotated is not None:
+        values["rotary_pct"] = rotated  # transformers 5.4 reads this one alone, and writes the other
     values = with_vocabulary(values, len(model.lang_encoder.get_input_embeddings().weight))
     if values["model_type"] in OWN_MODELS:
         values = mosaic_gpt_values(values, MODEL)

@@ -225,7 +225,7 @@ def _write_language_model(folder: Path, base: RoboFlamingoPolicy, language: str)
     (folder / "config.json").write_text(json.dumps(LANGUAGES[language] | {"vocab_size": ROWS, "architectures": ["X"]}))
     tensors = {}
     for name, tensor in base.vlm.lang_encoder.state_dict().items():
-        if re.search(r"(wte|embed_in|embed_tokens|lm_head)\.weight$", name):
+        if re.search(r"(wte|embed_in|embed_tokens|lm_head|embed_out)\.weight$", name):
             if name == "lm_head.weight" and LANGUAGES[language].get("tie_word_embeddings", True):
                 continue
             tensor = torch.cat((tensor, torch.zeros(ROWS - len(tensor), WIDTH)))

@@ -27,7 +27,7 @@ def test_only_the_head_is_to_be_trained(folder):
     assert policy.config.language.cross_attention_every == 2 and policy.config.language.max_tokens == 32
     assert report.lines()[-1].startswith("in no file, thus random and to be trained: head.")
     tensors = torch.load(folder / "openflamingo.pt")
-    assert torch.equal(policy.vlm.lang_encoder.lm_head.weight, tensors["lang_encoder.embed_out.weight"])
+    assert torch.equal(policy.vlm.lang_encoder.get_output_embeddings().weight, tensors["lang_encoder.embed_out.weight"])
     gate = tensors["lang_encoder.gpt_neox.layers.3.gated_cross_attn_layer.attn_gate"]
     assert torch.equal(policy.vlm.gated_cross_attn_layers["3"].attn_gate, gate)
 
