@@ -11,7 +11,7 @@ INSTALL_PYBULLET = (
     "pip install pybullet"
     if sys.version_info < (3, 12)
     else "PyBullet has no wheel for this Python: use Python 3.11, or compile it with "
-    "`pip install 'roboflamingo-agent[pybullet]'` (it takes 16 minutes of one core, shared by all cores, and a C++ compiler)"
+    "`pip install 'roboflamingo-agent[pybullet]'` (with a C++ compiler: 16 minutes of one core, shared by all)"
 )
 
 
