@@ -19,14 +19,6 @@ def images(tmp_path_factory):
     return collect_scene_images(config)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def config(images, output, **changes):
     base = {
         "preset": "roboflamingo-test",

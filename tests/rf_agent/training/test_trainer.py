@@ -21,14 +21,6 @@ from rf_agent.training.trainer import TrainConfig, chunk_loss, train
 PRESET = "roboflamingo-test"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def demos(tmp_path):
     return make_store(tmp_path / "demos.hdf5", demos=6)
