@@ -1,0 +1,90 @@
+"""What every format of demonstrations offers to training, `convert` and `inspect`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rf_agent.demos.demonstration import Demonstration, Layout
+
+
+@dataclass(frozen=True)
+class Record:
+    """A demonstration without its images: what fits in memory, however many there are."""
+
+    name: str
+    """What the source calls it, for messages."""
+    task: str
+    instruction: str
+    actions: NDArray[np.float32]
+    """(T, D) in the environment's own units."""
+    first_frame: int
+    """Row of the reader's frames that holds the images of its first step; the others follow."""
+    state: NDArray[np.float32] | None = None
+    """(T, S), or None."""
+    success: bool = True
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Whatever else the source says of it: numbers, texts and truth values."""
+
+
+class DemoReader(ABC):
+    """Demonstrations of one robot, wherever they are stored. Images are read when they are asked for.
+
+    A reader may be pickled and sent to another process: what it has opened is opened there again.
+
+    Attributes:
+        path: what it reads.
+        layout: what its demonstrations have in common.
+        records: all demonstrations, in an order that depends on the data alone. Those that share frames (CALVIN's
+            windows overlap) share rows.
+        frame_count: rows of its frames.
+        skipped: what was left out, as reason -> count. Never silently wrong numbers: a demonstration that cannot be
+            used is refused (`problems`) or left out and counted here.
+    """
+
+    path: Path
+    layout: Layout
+    records: Sequence[Record]
+    frame_count: int
+    skipped: dict[str, int]
+
+    @abstractmethod
+    def images(self, camera: str, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """Images (H, W, 3) uint8 of a camera at these rows of the reader's frames, in their order.
+
+        Raises:
+            DemoError: an image cannot be read, or is not an image of such a shape; names file and frame.
+        """
+
+    @abstractmethod
+    def problems(self) -> Iterator[str]:
+        """What stands in the way of training, each text beginning with the name of its demonstration.
+
+        May read everything there is, images excepted.
+        """
+
+    def close(self) -> None:  # noqa: B027 (readers that keep nothing open need not define it)
+        """Close what was opened; the reader opens it again if it is used after that."""
+
+    def frame_rows(self, record: Record) -> NDArray[np.int64]:
+        """The rows of a demonstration's frames: one for every `layout.frame_stride` actions."""
+        return record.first_frame + np.arange(-(-len(record.actions) // self.layout.frame_stride))
+
+    def demonstration(self, record: Record) -> Demonstration:
+        """A record with its images."""
+        rows = self.frame_rows(record)
+        return Demonstration(
+            images={camera: np.stack(self.images(camera, rows)) for camera in self.layout.cameras},
+            actions=record.actions,
+            instruction=record.instruction,
+            task=record.task,
+            state=record.state,
+            success=record.success,
+            attributes=dict(record.attributes),
+        )
