@@ -1,4 +1,4 @@
-"""Demonstrations in memory, cut into chunks of observation steps of which every frame is encoded once.
+"""Demonstrations, cut into chunks of observation steps of which every frame is encoded once.
 
 At an *observation step* the policy sees the cameras. It happens every `n_action_steps` environment steps and
 predicts a chunk of K actions. The policy's head reads windows of W steps. Neighbouring windows share all but
@@ -8,9 +8,8 @@ windows in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rf_agent.config import RoboFlamingoConfig
-from rf_agent.demos.demonstration import Layout
-from rf_agent.demos.files import DemoError, open_hdf5, reading
-from rf_agent.demos.store import demo_names, iterate_demos
+from rf_agent.demos.files import DemoError
+from rf_agent.demos.frames import Frames
+from rf_agent.demos.readers import DemoReader
 
 
 @dataclass(frozen=True)
@@ -51,62 +50,66 @@ class ChunkBatch:
     mask: Tensor  # (B, T, K) bool: the action lies within the episode
     instructions: list[str]  # B
 
+    def part(self, rows: slice) -> ChunkBatch:
+        """Some of its sequences."""
+        ends = self.valid.sum(dim=1).cumsum(0)
+        first = int(ends[rows.start - 1]) if rows.start else 0
+        steps = slice(first, int(ends[rows.stop - 1]))
+        return ChunkBatch(
+            self.frames[steps],
+            self.state[steps],
+            self.valid[rows],
+            self.actions[rows],
+            self.mask[rows],
+            self.instructions[rows],
+        )
+
 
 class DemoSet:
-    """All demonstrations of some files, their frames resized once to the policy's resolution.
+    """The demonstrations of some readers that succeeded, seen by a policy. Images stay where they are stored.
 
     Args:
-        layouts: HDF5 stores that were checked, with their layouts (`rf_agent.training.robot.check_files`).
+        readers: of files or folders that were checked (`rf_agent.training.robot.open_all`).
         config: of the policy that sees them: its cameras, image size, state, and observation steps.
 
     Attributes:
-        frames: (F, V, S, S, 3) uint8.
-        episodes: in an order that depends on their content alone.
-        files: rows of `frames` that belong to each file, (first, last + 1).
+        frames: the images at the policy's resolution.
+        episodes: in an order that depends on the data alone.
         failures: demonstrations that did not succeed, which are left out.
 
     Raises:
-        DemoError: an image at fewer steps than the policy observes.
+        DemoError: an image at fewer steps than the policy observes, or no demonstration that succeeded.
     """
 
-    def __init__(self, layouts: Mapping[Path, Layout], config: RoboFlamingoConfig):
-        from rf_agent.preprocess import resize
-
-        views, size = config.views, config.image.size
+    def __init__(self, readers: Sequence[DemoReader], config: RoboFlamingoConfig):
         self.n_action_steps, self.chunk_size = config.head.n_action_steps, config.head.chunk_size
-        total = sum(_count_frames(path, layout, views[0], self.n_action_steps) for path, layout in layouts.items())
-        self.frames = np.empty((total, len(views), size, size, 3), np.uint8)
+        for reader in readers:
+            _check_stride(reader, self.n_action_steps)
+        self.frames = Frames(readers, config.views, config.image)
         self.episodes: list[Episode] = []
-        self.files: list[tuple[int, int]] = []
         self.failures = 0
-        row = 0
-        for path, layout in layouts.items():
-            for _, demo in iterate_demos(path):
-                if not demo.success:
+        for reader, (first, _) in zip(readers, self.frames.files(), strict=True):
+            for record in reader.records:
+                if not record.success:
                     self.failures += 1
                     continue
-                count = len(demo.images[views[0]])
-                for view, name in enumerate(views):
-                    for index, image in enumerate(demo.images[name]):
-                        self.frames[row + index, view] = resize(image, size, config.image.resample)
-                state = demo.state if config.head.proprioception else None
-                known = np.zeros((len(demo.actions), 0), np.float32) if state is None else state
+                state = record.state if config.head.proprioception else None
                 self.episodes.append(
                     Episode(
-                        demo.task,
-                        demo.instruction,
-                        demo.actions,
-                        known,
-                        row,
-                        layout.frame_stride,
-                        layout.paraphrased,
+                        record.task,
+                        record.instruction,
+                        record.actions,
+                        np.zeros((len(record.actions), 0), np.float32) if state is None else state,
+                        first + record.first_frame,
+                        reader.layout.frame_stride,
+                        reader.layout.paraphrased,
                     )
                 )
-                row += count
-            self.files.append((self.files[-1][1] if self.files else 0, row))
-        self.files = [(first, last) for first, last in self.files if first < last]
         if not self.episodes:
-            raise DemoError(f"none of the demonstrations in {', '.join(map(str, layouts))} succeeded: record others")
+            raise DemoError(
+                f"none of the demonstrations in {', '.join(str(reader.path) for reader in readers)} succeeded: record "
+                "others"
+            )
 
     def split(self, validation_fraction: float) -> tuple[list[int], list[int]]:
         """Episodes for training and for validation: every n-th is held out, across all tasks."""
@@ -216,13 +219,9 @@ def window_indices(length: int, window: int) -> Tensor:
     return torch.arange(length - width + 1)[:, None] + torch.arange(width)
 
 
-def _count_frames(path: Path, layout: Layout, view: str, n_action_steps: int) -> int:
-    stride = layout.frame_stride
-    if n_action_steps % stride:
+def _check_stride(reader: DemoReader, n_action_steps: int) -> None:
+    if n_action_steps % (stride := reader.layout.frame_stride):
         raise DemoError(
-            f"{path} holds a frame at every {stride} steps, but the policy observes every {n_action_steps}: "
+            f"{reader.path} holds a frame at every {stride} steps, but the policy observes every {n_action_steps}: "
             f"collect with --frame-stride {n_action_steps} (or a divisor), or change head.n_action_steps"
         )
-    with open_hdf5(path) as file, reading(path):
-        groups = (file["data"][name] for name in demo_names(file))
-        return sum(len(group[f"obs/{view}"]) for group in groups if group.attrs.get("success", True))

@@ -137,3 +137,12 @@ class Flamingo(nn.Module):
             return early.args[0]
         finally:
             now.media, now.sees, now.early_exit = None, None, False
+
+
+def fsdp_blocks(flamingo: Flamingo) -> list[nn.Module]:
+    """The parts that FSDP gathers one at a time: decoder layers and cross-attention blocks.
+
+    A last layer that early exits end in is left to the whole: its forward pass never returns.
+    """
+    layers = list(decoder_layers(flamingo.lang_encoder))
+    return [*flamingo.gated_cross_attn_layers.values(), *(layers[:-1] if flamingo.exits_early else layers)]

@@ -3,11 +3,12 @@ resuming."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -17,58 +18,79 @@ from torch import Tensor, nn
 
 from rf_agent.errors import UserError
 from rf_agent.progress import Reporter
+from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import Curves
+from rf_agent.training.engine import divided, gathered
 from rf_agent.training.optim import EMA, parameter_groups, schedule, set_learning_rate
 from rf_agent.training.settings import CHECKPOINT, LoopConfig
 
 LOG_EVERY = 20  # steps
+SPIKE_WINDOW = 100  # steps
+BAD_BATCH = "bad_batch.pt"
 # What may differ between a run and its continuation; everything else would make it another run.
-RUNTIME = {"output", "steps", "minutes", "resume", "evaluations", "checkpoint_minutes", "device", "threads"}
+RUNTIME = {
+    "output",
+    "steps",
+    "minutes",
+    "resume",
+    "evaluations",
+    "checkpoint_minutes",
+    "device",
+    "threads",
+    "gradient_accumulation",
+    "fsdp",
+    "spike",
+    "workers",
+    "wandb",
+    "keep",
+}
 
 
 class Loop:
     """One optimisation run.
 
+    All randomness of a step is a function of the seed and of the step's number: nothing of it has to be restored when
+    a run is resumed, by as many processes as may be.
+
     Args:
         config: settings.
-        model: everything that is trained (its frozen parameters are neither optimised nor saved in
-            checkpoints).
-        objective: draws a batch with the generator it is given, knowing the share of the run that is over, and
-            returns loss and scalars. All its randomness must come from that generator or from torch's global one:
-            both are restored by `resume`.
-        evaluate: scalars on held-out data; called with the averaged weights.
+        module: called with a batch and the share of the run that is over, it returns the loss, a mean over the batch,
+            and scalars. Its frozen parameters are neither optimised nor saved in checkpoints. It must lie on the
+            accelerator's device.
+        batches: from a step on, what this process computes in each step: one or several pairs of a batch and its
+            share of the whole step, over all processes.
+        evaluate: scalars on held-out data, by calling the module it is given; called with the averaged weights.
         reporter: where progress goes.
-        groups: parameter groups of the optimizer (see `optim.parameter_groups`); all of the model's by
+        accelerator: see `make_accelerator`.
+        groups: parameter groups of the optimizer (see `optim.parameter_groups`); all of the module's by
             default.
+        callbacks: see `rf_agent.training.callbacks`.
     """
 
     def __init__(
         self,
         config: LoopConfig,
-        model: nn.Module,
-        objective: Callable[[np.random.Generator, float], tuple[Tensor, dict[str, Any]]],
-        evaluate: Callable[[], dict[str, float]],
+        module: nn.Module,
+        batches: Callable[[int], Iterator[Sequence[tuple[Any, float]]]],
+        evaluate: Callable[[nn.Module], dict[str, float]],
         reporter: Reporter,
+        accelerator: Any,
         groups: list[dict[str, Any]] | None = None,
+        callbacks: Sequence[Callback] = (),
     ):
-        self.config, self.model, self.reporter = config, model, reporter
-        self.objective, self.evaluate = objective, evaluate
+        self.config, self.module, self.reporter, self.accelerator = config, module, reporter, accelerator
+        self.batches, self.evaluate, self.callbacks = batches, evaluate, callbacks
         self.steps = config.steps or (None if config.minutes else 20_000)
         self.optimizer = torch.optim.AdamW(
-            groups or parameter_groups(model.parameters(), config.learning_rate, config.weight_decay),
+            groups or parameter_groups(module.parameters(), config.learning_rate, config.weight_decay),
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
-        self.ema = EMA(model, config.ema_decay) if config.ema_decay else None
-        self.rng = np.random.default_rng(config.seed)
-        self.step, self.evaluated, self.elapsed = 0, 0, 0.0
-        self.device = next(model.parameters()).device
-        half = torch.bfloat16 if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-        # On CPUs half precision brought nothing; measured by the sketch that this project started from.
-        self._autocast = torch.autocast(self.device.type, half, enabled=self.device.type == "cuda")
-        self._scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.device.type == "cuda" and half == torch.float16
-        )
+        self.called = module if config.fsdp else accelerator.prepare_model(module)
+        self.ema = EMA(module, config.ema_decay) if config.ema_decay else None
+        self.step, self.evaluated, self.elapsed, self.waited = 0, 0, 0.0, 0.0
+        self._scaled = accelerator.prepare_optimizer(self.optimizer)
+        self._recent: deque[float] = deque(maxlen=SPIKE_WINDOW)
 
     @property
     def progress(self) -> float:
@@ -78,113 +100,171 @@ class Loop:
         return min(1.0, max(by_steps, by_time))
 
     def run(self) -> dict[str, float]:
-        """Optimise to the end; leaves the averaged weights in the model and returns the last evaluation.
+        """Optimise to the end; leaves the averaged weights in the module and returns the last evaluation.
 
-        An interruption (Ctrl-C) saves a checkpoint first.
+        An interruption (Ctrl-C) of a single process saves a checkpoint first; of several, the last one counts.
 
         Raises:
-            UserError: if the loss is no longer finite.
+            UserError: if the loss is no longer finite, or jumps; the batch is saved.
         """
         if self.config.resume:
             self.restore()
-        else:
-            torch.manual_seed(self.config.seed)
+        elif self.accelerator.is_main_process:
             self.config.output.mkdir(parents=True, exist_ok=True)
-        curves = Curves(self.config.output)
+        self.accelerator.wait_for_everyone()
+        curves = Curves(self.config.output) if self.accelerator.is_main_process else None
         saved = start = time.monotonic()
         before = self.elapsed
         scalars: dict[str, float] = {}
+        batches = self.batches(self.step)
         try:
             while self.progress < 1.0:
-                metrics = self._optimise()
-                self.elapsed = before + time.monotonic() - start
+                began = time.monotonic()
+                parts = next(batches)
+                self.waited += time.monotonic() - began
+                metrics = self._optimise(parts)
+                now = time.monotonic()
+                # The time is the same in all processes, so that they end and evaluate at the same step.
+                self.elapsed = before + self._agreed(now - start)
                 if self.step == 1:
                     self.reporter.update(self.progress, "step 1")
                 if self.step % LOG_EVERY == 0:
-                    self._log(curves, metrics, (time.monotonic() - start) or 1.0)
+                    self._log(curves, metrics, now - start)
+                for callback in self.callbacks:
+                    callback.on_step(self.step, metrics)
                 if math.floor(self.progress * self.config.evaluations) > self.evaluated and self.progress < 1.0:
                     self.evaluated = math.floor(self.progress * self.config.evaluations)
                     scalars = self._validate(curves)
-                if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                if self._agreed(now - saved) > 60 * self.config.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
             self.save()
             scalars = self._validate(curves)
         except KeyboardInterrupt:
-            self.save()
+            if self.accelerator.num_processes == 1:
+                self.save()
             raise
         finally:
-            curves.close()
+            if curves is not None:
+                curves.close()
         if self.ema:
             self.ema.copy_to_model()
-        self.model.eval()
+        self.module.eval()
         self.reporter.update(1.0, f"step {self.step}")
         return scalars
 
-    def _optimise(self) -> dict[str, Any]:
+    def _optimise(self, parts: Sequence[tuple[Any, float]]) -> dict[str, Any]:
+        accelerator = self.accelerator
         set_learning_rate(self.optimizer, schedule(self.progress, self.config.warmup, self.config.min_lr_ratio))
-        self.model.train()
-        with self._autocast:
-            loss, metrics = self.objective(self.rng, self.progress)
-        # before the step, so that neither weights nor checkpoints ever hold what is not a number
-        if not torch.isfinite(loss):
-            raise UserError(f"the loss is {float(loss)} at step {self.step}: start again with a lower --learning-rate")
+        self.module.train()
         self.optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.unscale_(self.optimizer)
-        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        norm = nn.utils.clip_grad_norm_(trained, self.config.clip)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+        torch.manual_seed(_seed(self.config.seed, self.step, accelerator.process_index))
+        total: dict[str, Tensor] = {}
+        for index, (batch, share) in enumerate(parts):
+            waits = index < len(parts) - 1 and not self.config.fsdp
+            with accelerator.no_sync(self.called) if waits else contextlib.nullcontext():
+                with accelerator.autocast():
+                    loss, metrics = self.called(batch, self.progress)
+                # Processes average their gradients: the sum over all of them is wanted.
+                accelerator.backward(loss * (share * accelerator.num_processes))
+            for name, value in {"loss": loss.detach(), **metrics}.items():
+                value = torch.as_tensor(value, dtype=torch.float32, device=loss.device)
+                total[name] = total.get(name, torch.zeros_like(value)) + share * value
+        total = self._summed(total)
+        self._check(float(total["loss"]), parts)
+        norm = accelerator.clip_grad_norm_(self._trained(), self.config.clip)
+        self._scaled.step()
         if self.ema:
             self.ema.update()
         self.step += 1
-        return {"loss": loss.detach(), "gradient_norm": norm, **metrics}
+        return {**total, "gradient_norm": gathered(norm)}
 
-    def _log(self, curves: Curves, metrics: dict[str, Any], seconds: float) -> None:
+    def _check(self, loss: float, parts: Sequence[Any]) -> None:
+        """Stop before the step, so that neither weights nor checkpoints ever hold what is not a number."""
+        usual = float(np.median(self._recent)) if len(self._recent) == SPIKE_WINDOW else math.inf
+        jumps = self.config.spike > 0 and loss > self.config.spike * usual
+        if math.isfinite(loss) and not jumps:
+            self._recent.append(loss)
+            return
+        path = self.config.output / BAD_BATCH
+        if self.accelerator.is_main_process:
+            torch.save({"step": self.step, "loss": loss, "batches": parts}, path)
+        what = f"the loss is {loss}" if not jumps else f"the loss jumped from {usual:.4g} to {loss:.4g}"
+        way_out = "start again with a lower --learning-rate" + (", or go on with --resume --spike 0" if jumps else "")
+        raise UserError(f"{what} at step {self.step}: {way_out}. The batch is kept in {path}")
+
+    def _log(self, curves: Curves | None, metrics: dict[str, Any], seconds: float) -> None:
         values = {name: float(value) for name, value in metrics.items()}
-        curves.write(
-            self.step,
-            {**values, "learning_rate": self.optimizer.param_groups[0]["lr"], "minutes": self.elapsed / 60},
-        )
-        self.reporter.update(self.progress, f"step {self.step}, loss {values['loss']:.4f}")
+        waiting = self.waited / max(seconds, 1e-9)
+        if curves is not None:
+            rate = self.optimizer.param_groups[0]["lr"]
+            more = {"learning_rate": rate, "minutes": self.elapsed / 60, "waiting_for_data": waiting}
+            curves.write(self.step, {**values, **more})
+        self.reporter.update(self.progress, f"step {self.step}, loss {values['loss']:.4f}, data {waiting:.0%}")
 
     @torch.no_grad()
-    def _validate(self, curves: Curves) -> dict[str, float]:
-        self.model.eval()
-        with self._autocast:
-            if self.ema:
-                with self.ema.applied():
-                    scalars = self.evaluate()
-            else:
-                scalars = self.evaluate()
-        if scalars:
+    def _validate(self, curves: Curves | None) -> dict[str, float]:
+        self.module.eval()
+        with self.accelerator.autocast(), self.ema.applied() if self.ema else contextlib.nullcontext():
+            scalars = self.evaluate(self.called)
+            for callback in self.callbacks:
+                scalars |= callback.on_validation(self.step, scalars) or {}
+        if scalars and curves is not None:
             curves.write(self.step, scalars, "validation")
+            curves.draw()
+        if scalars:
             text = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
             self.reporter.log(f"step {self.step}: {text}")
         return scalars
 
+    # --- processes ---
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _agreed(self, seconds: float) -> float:
+        """A time as the first process measured it."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        value = torch.tensor([seconds], dtype=torch.float64, device=self.accelerator.device)
+        torch.distributed.broadcast(value, 0)
+        return float(value)
+
+    def _summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars summed over the processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        every = torch.stack(list(values.values()))
+        torch.distributed.all_reduce(every)
+        return dict(zip(values, every, strict=True))
+
+    # --- checkpoints ---
+
     def save(self) -> None:
-        """Write the checkpoint; a crash while writing leaves the previous one."""
+        """Write the checkpoint; a crash while writing leaves the previous one. All processes must call it."""
         frozen = self._frozen()
         state = {
             "step": self.step,
             "evaluated": self.evaluated,
             "elapsed": self.elapsed,
-            "model": {name: value for name, value in self.model.state_dict().items() if name not in frozen},
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
-            "numpy_rng": json.dumps(self.rng.bit_generator.state),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "model": gathered({name: v for name, v in self.module.state_dict().items() if name not in frozen}),
+            "optimizer": gathered(self.optimizer.state_dict()),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            "ema": {"steps": self.ema.steps, "averages": gathered(self.ema.averages)} if self.ema else None,
+            "recent": list(self._recent),
             "settings": self._settings(),
         }
-        path = self.config.output / CHECKPOINT
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        if self.accelerator.is_main_process:
+            path = self.config.output / CHECKPOINT
+            partial = path.with_suffix(".partial")
+            with open(partial, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        self.accelerator.wait_for_everyone()
 
+    @torch.no_grad()
     def restore(self) -> None:
         """Continue from the checkpoint exactly where it was written.
 
@@ -205,28 +285,41 @@ class Loop:
                 f"{path} belongs to a run with {name} {begun[name]}, not {settings[name]}: "
                 "resume with the same settings, or start another --output"
             )
-        result = self.model.load_state_dict(state["model"], strict=False)
-        lost = [*result.unexpected_keys, *(key for key in result.missing_keys if key not in self._frozen())]
+        own = self.module.state_dict()
+        lost = [*(key for key in state["model"] if key not in own)]
+        lost += [key for key in own if key not in state["model"] and key not in self._frozen()]
         if lost:
             raise ValueError(
                 f"{path} does not fit this model (tensor {lost[0]}): resume with the version that wrote it"
             )
+        for name, value in state["model"].items():
+            own[name].copy_(divided(value, own[name]))
+        places = dict(enumerate(self._trained()))
+        for index, entries in state["optimizer"]["state"].items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == places[index].shape and value.dim():
+                    entries[key] = divided(value, places[index])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.ema and state["ema"]:
-            self.ema.load_state_dict(state["ema"])
-        self.rng.bit_generator.state = json.loads(state["numpy_rng"])
-        torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+            self.ema.steps = state["ema"]["steps"]
+            for name, average in self.ema.averages.items():
+                average.copy_(divided(state["ema"]["averages"][name], average))
         self.step, self.evaluated, self.elapsed = state["step"], state["evaluated"], state["elapsed"]
+        self._recent.extend(state["recent"])
 
     def _frozen(self) -> set[str]:
         return {
             name
-            for name, parameter in self.model.named_parameters(remove_duplicate=False)
+            for name, parameter in self.module.named_parameters(remove_duplicate=False)
             if not parameter.requires_grad
         }
 
     def _settings(self) -> dict[str, str]:
         return {name: str(value) for name, value in asdict(self.config).items() if name not in RUNTIME}
+
+
+def _seed(seed: int, step: int, process: int) -> int:
+    """A seed for torch's generator: dropout differs between steps and processes, and not between repetitions."""
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> 1)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
@@ -63,41 +63,30 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.steps = decay, 0
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._averages = [parameter.detach().clone() for parameter in self._parameters]
+        self._parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self.averages = {name: value.detach().clone() for name, value in self._parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the current weights."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        get_ema_multi_avg_fn(decay)(self._averages, self._parameters, self.steps)
+        get_ema_multi_avg_fn(decay)(list(self.averages.values()), list(self._parameters.values()), self.steps)
         self.steps += 1
 
     @torch.no_grad()
     def copy_to_model(self) -> None:
         """Overwrite the model's weights with the averages."""
-        for parameter, average in zip(self._parameters, self._averages, strict=True):
-            parameter.copy_(average)
+        for name, parameter in self._parameters.items():
+            parameter.copy_(self.averages[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the context the model holds the averages."""
-        kept = [parameter.detach().clone() for parameter in self._parameters]
+        kept = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         self.copy_to_model()
         try:
             yield
         finally:
             with torch.no_grad():
-                for parameter, value in zip(self._parameters, kept, strict=True):
-                    parameter.copy_(value)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Averages and number of updates."""
-        return {"steps": self.steps, "averages": self._averages}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.steps = state["steps"]
-        averages: list[Tensor] = state["averages"]
-        for mine, stored in zip(self._averages, averages, strict=True):
-            mine.copy_(stored)
+                for name, parameter in self._parameters.items():
+                    parameter.copy_(kept[name])

@@ -6,15 +6,23 @@ The paper starts from OpenFlamingo; a policy small enough for a CPU has no such 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
 
 from rf_agent.demos.grounding import SceneImageSet
+from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
+from rf_agent.training.engine import make_accelerator
 from rf_agent.training.loop import Loop
-from rf_agent.training.settings import choose_device, command, prepare_output
+from rf_agent.training.settings import command, prepare_output
 from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
 
@@ -47,19 +55,43 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     """
     reporter = reporter or Silent()
     prepare_output(config)
-    device = choose_device(config)
+    if config.fsdp:
+        raise UserError("--fsdp is for `rf-agent train`: a model small enough to pre-train here fits every process")
+    accelerator = make_accelerator(config)
+    reporter = reporter if accelerator.is_main_process else Silent()
     policy = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
     data = SceneImageSet(config.images, policy.config if policy else preset(config.preset))
     if policy is None:
         policy = RoboFlamingoPolicy.from_preset(config.preset, data.corpus(), seed=config.seed)
-    policy.to(device).requires_grad_(True)
+    policy.to(accelerator.device).requires_grad_(True)
     objective = PretrainObjective(config, policy, data)
-    loop = Loop(config, objective.model, objective.loss, objective.evaluate, reporter)
+
+    def batches(first_step: int) -> Iterator[list[tuple[np.random.Generator, float]]]:
+        """Of each step and process a generator of its own, with which it draws its images."""
+        rank, count = accelerator.process_index, accelerator.num_processes
+        for step in itertools.count(first_step):
+            yield [(np.random.default_rng([config.seed, step, rank]), 1 / count)]
+
+    loop = Loop(config, _Step(objective), batches, lambda _: objective.evaluate(), reporter, accelerator)
     scalars = loop.run()
     report = PretrainReport(config.output / "vlm", objective.grounding, scalars)
-    policy.eval().save_pretrained(report.output, card=_card(config, report))
+    if accelerator.is_main_process:
+        policy.eval().save_pretrained(report.output, card=_card(config, report))
+    accelerator.wait_for_everyone()
     reporter.log(report.table())
     return report
+
+
+class _Step(nn.Module):
+    """The objective as the module that processes share."""
+
+    def __init__(self, objective: PretrainObjective) -> None:
+        super().__init__()
+        self.model, self._loss = objective.model, objective.loss
+
+    def forward(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Any]]:
+        """Loss and scalars of images drawn with `rng`."""
+        return self._loss(rng, progress)
 
 
 def _card(config: PretrainConfig, report: PretrainReport) -> str:

@@ -3,50 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rf_agent.config import ActionConfig, RoboFlamingoConfig, StateConfig
-from rf_agent.demos.checks import check_demos
-from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError
-from rf_agent.demos.store import iterate_arrays
+from rf_agent.demos.readers import DemoReader, open_demos
 from rf_agent.errors import UserError
 from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistics
 
-Layouts = dict[Path, Layout]
+Readers = Sequence[DemoReader]
 
 
-def check_files(paths: Sequence[Path]) -> Layouts:
-    """The layouts of demonstration files of one robot; every demonstration is checked.
+def open_all(paths: Sequence[str | Path]) -> list[DemoReader]:
+    """The readers of demonstrations of one robot; every demonstration is checked.
 
     Raises:
         DemoError: no files, a bad demonstration (file and demonstration are named), or files of different robots.
+        FileNotFoundError: one of them is not there.
     """
     if not paths:
-        raise DemoError("no demonstrations were given: name one or more HDF5 files with --demos")
-    layouts = {Path(path): check_demos(Path(path)) for path in paths}
+        raise DemoError("no demonstrations were given: name one or more files or folders with --demos")
+    readers = []
+    for path in paths:
+        readers.append(open_demos(path))
+        if (found := next(readers[-1].problems(), None)) is not None:
+            raise DemoError(f"{path}: {found}; delete that demonstration or collect the file again")
     for name, said, text in (
         ("action_dim", lambda layout: True, "actions of shape (T, {})"),
         ("gripper", lambda layout: layout.gripper_known, "its gripper at entry {} of the actions"),
         ("fps", lambda layout: layout.fps is not None, "{} actions a second"),
     ):
-        known = [(path, getattr(layout, name)) for path, layout in layouts.items() if said(layout)]
+        known = [(reader.path, getattr(reader.layout, name)) for reader in readers if said(reader.layout)]
         for path, value in known:
             if value != known[0][1]:
                 raise DemoError(
                     f"{path} has {text.format(value)}, but {known[0][0]} has {text.format(known[0][1])}: train on "
                     "demonstrations of one robot at one rate"
                 )
-    return layouts
+    return readers
 
 
 def fitted(
     config: RoboFlamingoConfig,
-    layouts: Layouts,
+    readers: Readers,
     trained: bool,
     normalization: str = "auto",
     fixed_views: bool = False,
@@ -58,7 +61,7 @@ def fitted(
 
     Args:
         config: of a preset, or of the policy that training starts from.
-        layouts: see `check_files`.
+        readers: see `open_all`.
         trained: whether the policy has learned to act.
         normalization: of actions: `none`, `min_max`, `quantiles`, or `auto`: `none` where the environment bounds them
             to [-1, 1], else `min_max`.
@@ -69,18 +72,18 @@ def fitted(
     """
     if normalization not in ("auto", *NORMALIZATIONS):
         raise DemoError(f"--action-normalization is {normalization!r}: give auto, none, min_max or quantiles")
-    first = next(iter(layouts))
-    fps = next((layout.fps for layout in layouts.values() if layout.fps is not None), None)
+    first = readers[0].path
+    fps = next((reader.layout.fps for reader in readers if reader.layout.fps is not None), None)
     if trained and fps is not None and config.fps is not None and fps != config.fps:
         raise DemoError(
             f"{first} has {fps:g} actions a second, but the policy was trained at {config.fps:g}: train a new policy "
             "(without --init, or with --no-init-head)"
         )
-    views = _views(config, layouts, trained or fixed_views)
-    action = _action(config.action, layouts, trained, normalization)
+    views = _views(config, readers, trained or fixed_views)
+    action = _action(config.action, readers, trained, normalization)
     if fps is None and (trained or (views, action) == (config.views, config.action)):
         fps = config.fps  # the same robot, whose files do not say it
-    state = _state(config, layouts, trained)
+    state = _state(config, readers, trained)
     return dataclasses.replace(config, views=views, action=action, state=state, fps=fps)
 
 
@@ -94,29 +97,29 @@ def described(config: RoboFlamingoConfig) -> str:
     )
 
 
-def _views(config: RoboFlamingoConfig, layouts: Layouts, fixed: bool) -> tuple[str, ...]:
-    lacking = [(path, view) for path, layout in layouts.items() for view in config.views if view not in layout.cameras]
+def _views(config: RoboFlamingoConfig, readers: Readers, fixed: bool) -> tuple[str, ...]:
+    lacking = [(reader, view) for reader in readers for view in config.views if view not in reader.layout.cameras]
     if not lacking:
         return config.views
-    path, view = lacking[0]
-    cameras = layouts[path].cameras
+    reader, view = lacking[0]
+    path, cameras = reader.path, reader.layout.cameras
     if fixed:
         raise DemoError(
             f"{path} has no camera {view!r} (it has {', '.join(cameras)}), which the policy sees: give demonstrations "
             f"with it, or name {len(config.views)} other cameras for the policy: --override 'views=[...]'"
         )
-    for other, layout in layouts.items():
-        if set(layout.cameras) != set(cameras):
+    for other in readers:
+        if set(other.layout.cameras) != set(cameras):
             raise DemoError(
-                f"{other} has the cameras {', '.join(layout.cameras)}, but {path} has {', '.join(cameras)}: name those "
-                "that the policy shall see, which all files have: --override 'views=[...]'"
+                f"{other.path} has the cameras {', '.join(other.layout.cameras)}, but {path} has {', '.join(cameras)}: "
+                "name those that the policy shall see, which all files have: --override 'views=[...]'"
             )
     return cameras
 
 
-def _action(config: ActionConfig, layouts: Layouts, trained: bool, normalization: str) -> ActionConfig:
-    first, layout = next(iter(layouts.items()))
-    known = next((other for other in layouts.values() if other.gripper_known), None)
+def _action(config: ActionConfig, readers: Readers, trained: bool, normalization: str) -> ActionConfig:
+    first, layout = readers[0].path, readers[0].layout
+    known = next((reader.layout for reader in readers if reader.layout.gripper_known), None)
     if trained:
         if layout.action_dim != config.dim:
             raise DemoError(
@@ -131,10 +134,10 @@ def _action(config: ActionConfig, layouts: Layouts, trained: bool, normalization
         return config
     presets = known is None and layout.action_dim == config.dim
     gripper = config.gripper if presets else None if known is None else known.gripper
-    bounded = all(other.bounded for other in layouts.values())
+    bounded = all(reader.layout.bounded for reader in readers)
     every = np.zeros((0, layout.action_dim), np.float32)
     if not bounded or normalization in ("min_max", "quantiles"):
-        every = np.concatenate([actions for path in layouts for actions in iterate_arrays(path, "actions")])
+        every = np.concatenate([record.actions for reader in readers for record in reader.records])
     if normalization == "auto":
         # Files of robomimic do not say it: taken for the preset's robot where nothing speaks against it.
         is_unit = bounded or presets and bool(np.abs(every).max() <= 1.0)
@@ -164,17 +167,19 @@ def _check_unit_actions(path: Path, every: Any, gripper: int | None) -> None:
         )
 
 
-def _state(config: RoboFlamingoConfig, layouts: Layouts, trained: bool) -> StateConfig:
+def _state(config: RoboFlamingoConfig, readers: Readers, trained: bool) -> StateConfig:
     state = config.state
     if not config.head.proprioception:
         # Nothing reads it; it is named for those who look into the configuration.
-        layout = next(iter(layouts.values()))
+        layout = readers[0].layout
         same = (layout.state, layout.state_dim) == (state.key, state.dim)
         return state if trained or same or layout.state is None else StateConfig(layout.state, layout.state_dim)
-    wanted = trained or all((one.state, one.state_dim) == (state.key, state.dim) for one in layouts.values())
-    first = next(iter(layouts.values()))
+    layouts = [reader.layout for reader in readers]
+    wanted = trained or all((layout.state, layout.state_dim) == (state.key, state.dim) for layout in layouts)
+    first = layouts[0]
     key, dim = (state.key, state.dim) if wanted else (first.state, first.state_dim)
-    for path, layout in layouts.items():
+    for reader in readers:
+        path, layout = reader.path, reader.layout
         if layout.state is None or (layout.state, layout.state_dim) != (key, dim):
             has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"
             reads = "one" if key is None else f"{key!r} of shape (T, {dim})"
@@ -185,6 +190,6 @@ def _state(config: RoboFlamingoConfig, layouts: Layouts, trained: bool) -> State
     assert key is not None
     if wanted and (state.entries or state.binary is not None) and (trained or not state.mean):
         return state  # a trained policy's, or a preset's that is read as it is
-    states: Iterable[Any] = (array for path in layouts for array in iterate_arrays(path, f"obs/{key}"))
+    states = (record.state for reader in readers for record in reader.records if record.state is not None)
     mean, std = state_statistics(states)
     return StateConfig(key, dim, tuple(range(dim)), None, tuple(mean), tuple(std))

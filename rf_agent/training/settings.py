@@ -6,11 +6,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from rf_agent.devices import resolve_device
-
 CHECKPOINT = "checkpoint.pt"
+PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 @dataclass(kw_only=True)
@@ -44,6 +41,15 @@ class LoopConfig:
     """Validations spread over the run."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints."""
+    gradient_accumulation: int = 1
+    """Parts in which a process computes its share of a step, to save memory; the result is the same."""
+    mixed_precision: str = "auto"
+    """Number format of the computation: no (float32), bf16, fp16; auto is bf16 or fp16 on GPUs, as `accelerate launch`
+    says if it does, and no on CPUs, where it brings nothing."""
+    fsdp: bool = False
+    """Divide the weights among the processes (FSDP), for models that do not fit one GPU's memory."""
+    spike: float = 50.0
+    """A loss so many times the median of the last 100 steps stops the run, with the batch saved; 0 never."""
     resume: bool = False
     """Go on from the output directory's checkpoint."""
     seed: int = 0
@@ -54,19 +60,14 @@ class LoopConfig:
     """CPU threads; all cores if not given."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "minutes", "learning_rate", "clip", "batch_size"):
+        for name in ("steps", "minutes", "learning_rate", "clip", "batch_size", "gradient_accumulation"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} is {value}: give a number above zero")
         if not 0 <= self.validation_fraction < 1 or not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise ValueError("validation_fraction, ema_decay and warmup are shares: give numbers from 0 to below 1")
-
-
-def choose_device(config: LoopConfig) -> torch.device:
-    """The device to compute on; also sets the number of threads. Raises ValueError if it is not there."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    return resolve_device(config.device)
+        if self.mixed_precision not in PRECISIONS:
+            raise ValueError(f"mixed_precision is {self.mixed_precision!r}: give {', '.join(PRECISIONS)}")
 
 
 def prepare_output(config: LoopConfig) -> None:

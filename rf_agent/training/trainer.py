@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rf_agent import checkpoint
 from rf_agent.config import RoboFlamingoConfig
-from rf_agent.demos.augment import jitter_colors
-from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
+from rf_agent.demos.readers import DemoReader
+from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
-from rf_agent.model import WindowOutput
+from rf_agent.nn.flamingo import fsdp_blocks
 from rf_agent.nn.fusion import with_other_resamplers
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.preprocess import normalise
 from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
+from rf_agent.training.batches import Augmentation, Split
+from rf_agent.training.callbacks import Callback
+from rf_agent.training.engine import gathered, make_accelerator, shard
+from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
-from rf_agent.training.robot import check_files, described, fitted
-from rf_agent.training.settings import LoopConfig, choose_device, command, prepare_output
-from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
+from rf_agent.training.robot import described, fitted, open_all
+from rf_agent.training.settings import LoopConfig, command, prepare_output
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
 """Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
@@ -74,10 +76,27 @@ class TrainConfig(LoopConfig):
     says that a task's instructions mean the same (those of `rf-agent collect` do)."""
     color_jitter: float = 0.05
     """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
+    random_shift: tuple[int, ...] = ()
+    """Largest random shift of the images of each view, in pixels at the policy's image size (the paper: 10 4 of 224);
+    one number for all views. Frames are then encoded anew at each step."""
+    augment_per_frame: bool = False
+    """Change each frame by itself, as the reference implementation does, instead of a whole sequence alike."""
+    workers: int | None = None
+    """Processes that read images ahead; by default half the cores but one where images are read at each step."""
     cache_vision: bool = True
     """Encode every frame only once when the vision tower is frozen (without color jitter then). The result stays in a
     folder `.vision_tokens` beside the run, where the next run on the same data and tower finds it; delete it when no
     further run needs it."""
+
+    def augmentation(self, views: Sequence[str]) -> Augmentation:
+        """How images are changed, for a policy with these views. Raises ValueError for another number of shifts."""
+        shifts = self.random_shift * (len(views) if len(self.random_shift) == 1 else 1)
+        if shifts and (len(shifts) != len(views) or min(shifts) < 0):
+            raise ValueError(
+                f"random_shift is {list(self.random_shift)}, but the policy sees {', '.join(views)}: give a number of "
+                "pixels for each of these, or one for all"
+            )
+        return Augmentation(self.color_jitter, shifts, self.augment_per_frame)
 
 
 @dataclass
@@ -90,48 +109,88 @@ class TrainReport:
     """The last validation."""
 
 
-def train(config: TrainConfig, reporter: Reporter | None = None) -> TrainReport:
+def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequence[Callback] = ()) -> TrainReport:
     """Train a policy; writes `config.output / "policy"`, the curves and the checkpoint that `resume` goes on
     from.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad data or settings, before anything is written.
     """
-    reporter = reporter or Silent()
+    accelerator = make_accelerator(config)
+    reporter = (reporter if accelerator.is_main_process else None) or Silent()
     prepare_output(config)
-    device = choose_device(config)
     shape = preset(config.preset)
     start = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
     if start is not None:
         shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
     shape = shape.changed(config.override)
-    layouts = check_files(config.demos)
+    readers = open_all(config.demos)
     trained = start is not None and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
-    shape = fitted(shape, layouts, trained, config.action_normalization, fixed)
-    demos = DemoSet(layouts, shape)
-    policy = _build(config, shape, start, demos).to(device)
+    shape = fitted(shape, readers, trained, config.action_normalization, fixed)
+    demos = DemoSet(readers, shape)
+    policy = _build(config, shape, start, demos).to(accelerator.device)
     reporter.log(described(shape))
-    if demos.failures:
-        reporter.log(f"{demos.failures} demonstrations that did not succeed are left out")
+    if accelerator.num_processes > 1:
+        reporter.log(f"{accelerator.num_processes} processes, {'FSDP' if config.fsdp else 'DDP'}")
+    for reason, count in _left_out(readers, demos).items():
+        reporter.log(f"left out: {count} demonstrations that {reason}")
     reporter.log(policy.trainable_summary())
-    vlm, head = policy.vlm.parameters(), policy.head.parameters()
+    imitation = Imitation(
+        policy,
+        demos,
+        batch_size=config.batch_size,
+        sequence_length=config.sequence_length,
+        balance=config.balance,
+        mix_instructions=config.mix_instructions,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+        split=Split(accelerator.num_processes, accelerator.process_index, config.gradient_accumulation),
+        augmentation=config.augmentation(shape.views),
+        cache_vision=config.cache_vision,
+        workers=config.workers,
+    )
+    # everything that can be refused has been
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _begin(config, shape)
+    accelerator.wait_for_everyone()
+    if config.fsdp:
+        blocks = fsdp_blocks(policy.vlm)
+        frozen_tower = [policy.vlm.vision_encoder] if not imitation.objective.vision_learns else []
+        shard(imitation.objective, blocks, frozen_tower, accelerator.device)
     groups = [
-        *parameter_groups(vlm, config.learning_rate * config.vlm_lr_scale, config.weight_decay),
-        *parameter_groups(head, config.learning_rate, config.weight_decay),
+        *parameter_groups(policy.vlm.parameters(), config.learning_rate * config.vlm_lr_scale, config.weight_decay),
+        *parameter_groups(policy.head.parameters(), config.learning_rate, config.weight_decay),
     ]
-    imitation = Imitation(config, policy, demos)
-    _begin(config, shape)  # everything that can be refused has been
     try:
-        imitation.prepare(reporter)
-        scalars = Loop(config, policy, imitation.loss, imitation.evaluate, reporter, groups).run()
+        imitation.prepare(config.output, reporter)
+        loop = Loop(
+            config, imitation.objective, imitation.iterate, imitation.evaluate, reporter, accelerator, groups, callbacks
+        )
+        scalars = loop.run()
     finally:
         imitation.close()
+    if config.fsdp:  # modules that were divided cannot become whole again
+        weights = gathered(policy.state_dict())
+        policy = _build(config, shape, start, demos)
+        policy.load_state_dict(weights)
     policy.config.tasks = tuple(sorted({episode.task for episode in demos.episodes}))
     policy.config.trained = True
     report = TrainReport(config.output / "policy", scalars)
-    policy.save_pretrained(report.output, card=_card(config, demos, scalars))
+    if accelerator.is_main_process:
+        policy.save_pretrained(report.output, card=_card(config, demos, scalars))
+    accelerator.wait_for_everyone()
     return report
+
+
+def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
+    """What is not trained on, by reason."""
+    found = {"did not succeed": demos.failures} if demos.failures else {}
+    for reader in readers:
+        for reason, count in reader.skipped.items():
+            found[reason] = found.get(reason, 0) + count
+    return found
 
 
 def _begin(config: TrainConfig, shape: RoboFlamingoConfig) -> None:
@@ -182,108 +241,6 @@ def _build(
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
-
-
-class Imitation:
-    """The objective on random sequences of the demonstrations, and its value on held-out ones."""
-
-    def __init__(self, config: TrainConfig, policy: RoboFlamingoPolicy, demos: DemoSet):
-        self.config, self.policy, self.demos = config, policy, demos
-        window = max(policy.head.window_size, policy.head.frames)
-        if config.sequence_length < window:
-            raise ValueError(
-                f"sequence_length is {config.sequence_length}, shorter than the head's window: give {window} or more"
-            )
-        training, self.validation = demos.split(config.validation_fraction)
-        self.sampler = ChunkSampler(demos, training, config.sequence_length, config.balance, config.mix_instructions)
-        self._vision_learns = any(p.requires_grad for p in policy.vlm.vision_encoder.parameters())
-        self._caches: list[VisionCache] = []
-        # With a cache there is no color jitter and tokens are rounded, whether or not the disk has room for it.
-        self._encodes_once = config.cache_vision and not self._vision_learns
-
-    def prepare(self, reporter: Reporter) -> None:
-        """Open the cache of vision tokens, if the tower stays as it is and the disk has room for them."""
-        if not self._encodes_once:
-            return
-        tower, folder = self.policy.vlm.vision_encoder, self.config.output.parent / FOLDER
-        shape = (self.demos.frames.shape[1], tower.tokens, tower.dim)
-        size = 2 * len(self.demos.frames) * int(np.prod(shape))
-        if not has_room(folder, size):
-            gigabytes = f"{size / 2**30:.1f} GiB"
-            reporter.log(f"the disk has no room to keep {gigabytes} of vision tokens: frames are encoded at every use")
-            return
-        for first, last in self.demos.files:  # each by itself, so that another run may use some of these files
-            key = cache_key(self.demos.frames[first:last], tower, self.policy.config)
-            self._caches.append(VisionCache(folder / key, (first, last), shape, lambda rows: self._encode(rows, 0.0)))
-        kept = float(np.mean([cache.share for cache in self._caches]))
-        found = f", {kept:.0%} of them from earlier runs" if kept else ""
-        reporter.log(f"vision tokens of {len(self.demos.frames)} frames are kept in {folder}{found}")
-
-    def loss(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a random batch of sequences."""
-        # Running statistics of a convolutional tower come from pre-training: a few episodes are no sample.
-        self.policy.vlm.vision_encoder.eval()
-        batch = self.sampler.draw(self.config.batch_size, rng)
-        with torch.set_grad_enabled(self._vision_learns):
-            vision = self._vision(batch.frames, self.config.color_jitter)
-        return chunk_loss(self.policy, vision, batch)
-
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """Loss and errors on every observation step of the held-out episodes; empty if there are none."""
-        sequences = whole_sequences(self.demos, self.validation, self.config.sequence_length)
-        totals: dict[str, float] = {}
-        weight = 0.0
-        for first in range(0, len(sequences), self.config.batch_size):
-            part = sequences[first : first + self.config.batch_size]
-            texts = [self.demos.episodes[index].instruction for index, _, _ in part]
-            batch = self.demos.chunks(part, self.config.sequence_length, texts)
-            loss, metrics = chunk_loss(self.policy, self._vision(batch.frames, 0.0), batch)
-            steps = float(batch.valid.sum())
-            weight += steps
-            for name, value in {"loss": loss, **metrics}.items():
-                totals[name] = totals.get(name, 0.0) + steps * float(value)
-        return {name: value / weight for name, value in totals.items()}
-
-    def close(self) -> None:
-        """Record which vision tokens are kept."""
-        for cache in self._caches:
-            cache.save()
-
-    def _vision(self, frames: Tensor, jitter: float) -> Tensor:
-        """Vision tokens (M, V, n, dv) of frames (M,)."""
-        if self._caches:
-            return kept_tokens(self._caches, frames.numpy()).to(self.policy.device).float()
-        if self._encodes_once:
-            return self._encode(frames, 0.0).half().float()
-        return self._encode(frames, jitter)
-
-    def _encode(self, frames: Tensor, jitter: float) -> Tensor:
-        images = torch.from_numpy(self.demos.frames[frames.numpy()]).to(self.policy.device)
-        return self.policy.encode_vision(jitter_colors(normalise(images, self.policy.config.image), jitter))
-
-
-def chunk_loss(
-    policy: RoboFlamingoPolicy, vision_tokens: Tensor, batch: ChunkBatch
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Imitation loss over all windows of some sequences; each step's feature is computed once and shared by its
-    windows.
-
-    Args:
-        vision_tokens: (M, V, n, dv), one for each valid observation step.
-        batch: the sequences; windows that reach into their padding are left out, unless a sequence is shorter than a
-            window.
-    """
-    device = vision_tokens.device
-    tokens, token_mask = policy.tokenize(batch.instructions)  # (B, L)
-    valid, state = batch.valid.to(device), batch.state.to(device)
-    features = policy.sequence_features(vision_tokens, valid, tokens, token_mask, state)  # (B, T, f)
-    indices = window_indices(valid.shape[1], policy.head.window_size)  # (n, W)
-    kept = batch.valid[:, indices].all(dim=-1)  # (B, n)
-    kept[:, 0] = True
-    out = WindowOutput(*policy.head.window(features[:, indices][kept.to(device)]))  # (windows, W, K, ...)
-    actions, mask = (x[:, indices][kept].to(device) for x in (batch.actions, batch.mask))
-    return policy.imitation_loss(out, actions, mask)
 
 
 def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str:

@@ -27,12 +27,17 @@ DISK_SHARE = 0.5
 """Share of the free disk that the caches of a run may take."""
 
 
-def cache_key(frames: NDArray[np.uint8], tower: nn.Module, config: RoboFlamingoConfig) -> str:
-    """Name of the cache of some frames, seen by a tower of this configuration with these weights."""
+def cache_key(frames: str, tower: nn.Module, config: RoboFlamingoConfig) -> str:
+    """Name of the cache of some frames, seen by a tower of this configuration with these weights.
+
+    Args:
+        frames: their fingerprint (`Frames.fingerprint`).
+        tower: the vision tower.
+        config: of the policy.
+    """
     digest = hashlib.blake2b(digest_size=12)
     values = config.to_dict()
-    digest.update(json.dumps([VERSION, BLOCK, frames.shape, values["image"], values["vision"]]).encode())
-    digest.update(np.ascontiguousarray(frames).data)
+    digest.update(json.dumps([VERSION, BLOCK, frames, values["image"], values["vision"]]).encode())
     for name, tensor in sorted(tower.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -40,7 +45,7 @@ def cache_key(frames: NDArray[np.uint8], tower: nn.Module, config: RoboFlamingoC
 
 
 class VisionCache:
-    """Tokens of frames in a file: the system's file cache decides what stays in memory.
+    """Tokens of frames in a file, read from it at every use: the system decides what of it stays in memory.
 
     Frames are encoded when they are first asked for, so that training begins at once. All values, also those just
     encoded, come back as they are stored, in float16. Several runs may use one cache at the same time: they write the
@@ -58,14 +63,14 @@ class VisionCache:
     ) -> None:
         self.folder, self.rows, self.encode = folder, rows, encode
         folder.mkdir(parents=True, exist_ok=True)
-        count = rows[1] - rows[0]
-        blocks, size = -(-count // BLOCK), int(2 * count * np.prod(shape))
+        self.shape, count = shape, rows[1] - rows[0]
+        blocks, self._row_bytes = -(-count // BLOCK), int(2 * np.prod(shape))
         self._record = folder / "blocks.npy"
         # Never cut or replaced: another run may be using it. Growing it leaves what is there.
-        with open(folder / TOKENS, "ab") as file:
-            if file.tell() < size:
-                file.truncate(size)
-        self._tokens = np.memmap(folder / TOKENS, np.float16, "r+", shape=(count, *shape))
+        (folder / TOKENS).touch()
+        self._file = open(folder / TOKENS, "r+b", buffering=0)
+        if self._file.seek(0, os.SEEK_END) < count * self._row_bytes:
+            self._file.truncate(count * self._row_bytes)
         self._done = self._recorded(blocks)
         self._unsaved = 0
 
@@ -88,24 +93,33 @@ class VisionCache:
         for block in np.unique(own // BLOCK):
             if not self._done[block]:
                 self._fill(int(block))
-        return torch.from_numpy(self._tokens[own])
+        tokens = np.empty((len(own), *self.shape), np.float16)
+        flat = tokens.reshape(len(own), -1).view(np.uint8)
+        for target, row in zip(flat, own.tolist(), strict=True):
+            os.preadv(self._file.fileno(), [target.data], row * self._row_bytes)
+        return torch.from_numpy(tokens)
 
     def save(self) -> None:
         """Record which frames are encoded, so that another run can use them."""
         if self._unsaved:
-            self._tokens.flush()
+            os.fsync(self._file.fileno())
             draft = self._record.with_suffix(f".{os.getpid()}.npy")
             np.save(draft, self._done | self._recorded(len(self._done)))
             os.replace(draft, self._record)
             self._unsaved = 0
 
+    def close(self) -> None:
+        """Record what is encoded and close the file."""
+        self.save()
+        self._file.close()
+
     @torch.no_grad()
     def _fill(self, block: int) -> None:
         first = block * BLOCK
-        rows = torch.arange(first, min(first + BLOCK, len(self._tokens)))
+        rows = torch.arange(first, min(first + BLOCK, self.rows[1] - self.rows[0]))
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):  # full precision is stored
-            tokens = self.encode(rows + self.rows[0]).cpu().to(torch.float16).numpy()
-        self._tokens[first : first + len(rows)] = tokens
+            tokens = self.encode(rows + self.rows[0]).cpu().to(torch.float16).contiguous().numpy()
+        os.pwrite(self._file.fileno(), tokens.data, first * self._row_bytes)
         self._done[block] = True
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:

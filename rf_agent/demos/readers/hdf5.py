@@ -34,8 +34,7 @@ class HDF5Reader(DemoReader):
             self.records = []
             rows = 0
             for name in names:
-                with reading(self.path, name):
-                    self.records.append(self._record(name, file["data"][name], rows))
+                self.records.append(self._record(name, file["data"][name], rows))
                 rows += len(self.frame_rows(self.records[-1]))
             if incomplete := len(file["data"]) - len(names):
                 self.skipped["cut off while they were written"] = incomplete
@@ -43,15 +42,21 @@ class HDF5Reader(DemoReader):
         self._starts = np.array([record.first_frame for record in self.records])
 
     def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
-        attributes = dict(group.attrs)
+        """A demonstration without its images; an empty one where it cannot be read: `problems` says why."""
         state = self.layout.state
+        try:
+            attributes = dict(group.attrs)
+            actions = np.asarray(group["actions"][:], np.float32)
+            states = None if state is None else np.asarray(group[f"obs/{state}"][:], np.float32)
+        except Exception:  # h5py's errors for damaged files are of many kinds
+            return Record(name, "", "", np.zeros((0, self.layout.action_dim), np.float32), first_frame)
         return Record(
             name,
             str(attributes.get("task", "")),
             str(attributes.get("instruction", "")),
-            np.asarray(group["actions"][:], np.float32),
+            actions,
             first_frame,
-            None if state is None else np.asarray(group[f"obs/{state}"][:], np.float32),
+            states,
             bool(attributes.get("success", True)),
             {key: value for key, value in attributes.items() if key not in OWN},
         )

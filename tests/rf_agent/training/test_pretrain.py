@@ -76,10 +76,10 @@ def test_resumed_equals_uninterrupted(images, tmp_path):
     whole = pretrain(config(images, tmp_path / "whole"))
     optimise = Loop._optimise
 
-    def interrupted(self):
+    def interrupted(self, parts):
         if self.step == 2:
             raise KeyboardInterrupt
-        return optimise(self)
+        return optimise(self, parts)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Loop, "_optimise", interrupted)

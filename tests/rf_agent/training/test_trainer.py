@@ -13,10 +13,11 @@ from rf_agent.nn.losses import action_loss
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.presets import preset
+from rf_agent.training.imitation import chunk_loss
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import EMA, parameter_groups, schedule
-from rf_agent.training.robot import check_files
-from rf_agent.training.trainer import TrainConfig, chunk_loss, train
+from rf_agent.training.robot import open_all
+from rf_agent.training.trainer import TrainConfig, train
 
 PRESET = "roboflamingo-test"
 
@@ -40,7 +41,7 @@ def config(demos, output, **changes):
 
 def dataset(path, n_action_steps):
     changes = f"head.n_action_steps={n_action_steps}", "head.proprioception=true"
-    return DemoSet(check_files([path]), preset(PRESET).changed(changes))
+    return DemoSet(open_all([path]), preset(PRESET).changed(changes))
 
 
 def weights(directory):
@@ -49,7 +50,7 @@ def weights(directory):
 
 def test_observation_steps_and_targets(demos):
     data = dataset(demos, 2)
-    assert data.frames.shape[1:] == (2, 32, 32, 3)
+    assert data.frames.shape == (2, 32, 32, 3) and len(data.frames) == 72
     index = next(i for i, episode in enumerate(data.episodes) if len(episode.actions) == 7)
     episode = data.episodes[index]
     assert episode.observation_steps(2) == 4 and episode.observation_steps(2, phase=1) == 3
@@ -91,13 +92,13 @@ def test_shared_features_equal_windows_encoded_alone(demos):
     text = data.episodes[index].instruction
     length, window = 6, policy.config.head.window
     batch = data.chunks([(index, 0, 0), (index, 0, 5)], length, [text, text])  # the second is padded
-    pixels = normalise(torch.from_numpy(data.frames[batch.frames]), policy.config.image)
+    pixels = normalise(torch.from_numpy(data.frames.get(batch.frames.numpy())), policy.config.image)
     with torch.no_grad():
         shared, _ = chunk_loss(policy, policy.encode_vision(pixels), batch)
         poses, logits, actions, masks = [], [], [], []
         for first in (*range(length - window + 1), 5):
             alone = data.chunks([(index, 0, first)], window, [text])
-            images = normalise(torch.from_numpy(data.frames[alone.frames]), policy.config.image)
+            images = normalise(torch.from_numpy(data.frames.get(alone.frames.numpy())), policy.config.image)
             out = policy.window(images[None], *policy.tokenize([text]))
             poses.append(out.pose), logits.append(out.gripper_logits)
             actions.append(alone.actions), masks.append(alone.mask)
@@ -111,7 +112,7 @@ def test_learns_what_is_shown(demos, tmp_path):
     report = train(config(demos, tmp_path / "run", steps=120, batch_size=6, learning_rate=3e-3, ema_decay=0.9))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [row["pose_error"] for row in log if row["split"] == "train"]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.16  # chance is 0.33
     assert report.scalars["pose_error"] < 0.3  # on held-out demonstrations; 0.33 is chance
     policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
     image = np.zeros((200, 200, 3), np.uint8)
@@ -129,10 +130,10 @@ def test_resumed_run_equals_uninterrupted_run(demos, tmp_path, monkeypatch, froz
     whole = train(config(demos, tmp_path / "whole", init=start, evaluations=3))
     optimise = Loop._optimise
 
-    def interrupted(self):
+    def interrupted(self, parts):
         if self.step == 4:
             raise KeyboardInterrupt
-        return optimise(self)
+        return optimise(self, parts)
 
     monkeypatch.setattr(Loop, "_optimise", interrupted)
     with pytest.raises(KeyboardInterrupt):

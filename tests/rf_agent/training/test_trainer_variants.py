@@ -60,8 +60,8 @@ def test_every_head_learns(demos, tmp_path, head):
     report = train(config(demos, tmp_path / "run", **settings))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     errors = [row["pose_error"] for row in log if row["split"] == "train"]
-    assert errors[-1] < 0.7 * errors[0]
-    assert report.scalars["pose_error"] < 0.33  # on held-out demonstrations; chance is 0.33
+    assert errors[-1] < 0.16  # chance is 0.33
+    assert report.scalars["pose_error"] < 0.3  # on held-out demonstrations
     policy = load(report.output)
     assert policy.config.head.type == head and policy.act(make_observation(0)).shape == (7,)
     assert f"head.type={head}" in (report.output / "README.md").read_text()
@@ -81,10 +81,10 @@ def test_resumed_variants_equal_uninterrupted_ones(demos, start, tmp_path, monke
     whole = train(config(demos, tmp_path / "whole", init=str(start), **variant))
     optimise = Loop._optimise
 
-    def interrupted(self):
+    def interrupted(self, parts):
         if self.step == 3:
             raise KeyboardInterrupt
-        return optimise(self)
+        return optimise(self, parts)
 
     monkeypatch.setattr(Loop, "_optimise", interrupted)
     with pytest.raises(KeyboardInterrupt):

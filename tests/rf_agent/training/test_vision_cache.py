@@ -1,11 +1,16 @@
 """Vision tokens are computed once, when they are first needed, and found again by the next run."""
 
+import shutil
+
+import h5py
 import numpy as np
 import pytest
 import torch
 from demo_files import make_store
 
+from rf_agent.demos.windows import DemoSet
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.robot import open_all
 from rf_agent.training.trainer import TrainConfig, train
 from rf_agent.training.vision_cache import BLOCK, FOLDER, VisionCache, cache_key, has_room, kept_tokens
 
@@ -79,18 +84,26 @@ def test_two_runs_may_share_a_cache(tmp_path):
     assert last.share == 1 and last.get(np.array([1, BLOCK + 1]))[:, 0].tolist() == [1, BLOCK + 1]
 
 
-def test_the_name_of_a_cache_tells_data_and_towers_apart():
-    frames = np.zeros((2, 2, 32, 32, 3), np.uint8)
+def test_the_name_of_a_cache_tells_data_and_towers_apart(tmp_path):
     base = RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0)
+    first, copy, other = tmp_path / "a.hdf5", tmp_path / "copy.hdf5", tmp_path / "b.hdf5"
+    make_store(first)
+    shutil.copy(first, copy)
+    make_store(other)
+    with h5py.File(other, "r+") as file:  # the same actions, other images
+        for demo in file["data"].values():
+            demo["obs/rgb_static"][:] = 255 - demo["obs/rgb_static"][:]
 
-    def key(policy, images=frames):
-        return cache_key(images, policy.vlm.vision_encoder, policy.config)
+    def key(policy, path=first):
+        frames = DemoSet(open_all([path]), policy.config).frames
+        return cache_key(frames.fingerprint(0), policy.vlm.vision_encoder, policy.config)
 
     others = [
-        key(base, frames + np.uint8(1)),
+        key(base, other),
         key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=1)),
         key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0, changes=["vision.model.num_groups=2"])),
         key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0, changes=["image.mean=[0,0,0]"])),
     ]
-    assert key(base) == key(RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0))
+    same = RoboFlamingoPolicy.from_preset("roboflamingo-test", seed=0)
+    assert key(base) == key(same) == key(same, copy)
     assert len({key(base), *others}) == 5

@@ -1,0 +1,183 @@
+"""The batches of imitation: each is a function of the run's seed and the step, so a resumed run draws the same ones.
+
+The sequences of a step are drawn for all processes together. A process loads its own share of them, so that two
+processes train on what one would.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rf_agent.demos.augment import draw_colors, draw_offsets
+from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, window_indices
+
+
+@dataclass
+class ImitationBatch:
+    """Sequences of observation steps as they come to the model; M steps in all, see `ChunkBatch`."""
+
+    chunks: ChunkBatch
+    share: float = 1.0
+    """Share of the whole step's supervised actions that lie in this batch."""
+    images: Tensor | None = None
+    """(M, V, S, S, 3) uint8, where frames are encoded at each step."""
+    offsets: Tensor | None = None
+    """(M, V, 2) shifts in pixels."""
+    colors: Tensor | None = None
+    """(M, V, 5) numbers for `jitter_colors`."""
+    vision_tokens: Tensor | None = None
+    """(M, V, n, dv) float16, where they are kept instead."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How images are changed in training."""
+
+    color_jitter: float = 0.0
+    """Strength, see `jitter_colors`."""
+    random_shift: tuple[int, ...] = ()
+    """Largest shift of each view in pixels of the policy's images; empty for none."""
+    per_frame: bool = False
+    """Whether each frame is changed by itself, as the reference implementation does, or a sequence as a whole."""
+
+    def __bool__(self) -> bool:
+        return self.color_jitter > 0 or any(self.random_shift)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part of a step's batch is loaded here."""
+
+    processes: int = 1
+    rank: int = 0
+    micro_batches: int = 1
+    """Parts that a process handles one after the other (gradient accumulation)."""
+
+    def parts(self, sequences: int) -> list[slice]:
+        """The sequences of this process, one slice for each of its micro-batches."""
+        bounds = np.linspace(0, sequences, self.processes * self.micro_batches + 1).round().astype(int).tolist()
+        first = self.rank * self.micro_batches
+        return [slice(*bounds[index : index + 2]) for index in range(first, first + self.micro_batches)]
+
+
+def supervised_windows(valid: Tensor, window: int) -> Tensor:
+    """(B, n) true for windows without padding, and for the first one of each sequence, which may be short."""
+    kept = valid[:, window_indices(valid.shape[1], window)].all(dim=-1)
+    kept[:, 0] = True
+    return kept
+
+
+def supervised(chunks: ChunkBatch, window: int) -> float:
+    """How many actions of the windows count in the loss."""
+    kept = supervised_windows(chunks.valid, window)
+    return float(chunks.mask[:, window_indices(chunks.valid.shape[1], window)][kept].sum())
+
+
+class StepBatches(Dataset[list[ImitationBatch]]):
+    """Item i holds the batches of step i, as many as there are micro-batches.
+
+    Args:
+        demos: the set.
+        sampler: draws the sequences of a step.
+        batch_size: sequences of a step, over all processes.
+        window: of the head, in observation steps.
+        seed: of the run.
+        split: what of it is loaded here.
+        augmentation: of the images.
+        loads_images: whether the model needs images at each step.
+    """
+
+    def __init__(
+        self,
+        demos: DemoSet,
+        sampler: ChunkSampler,
+        batch_size: int,
+        window: int,
+        seed: int,
+        split: Split,
+        augmentation: Augmentation,
+        loads_images: bool,
+    ) -> None:
+        self.demos, self.sampler, self.batch_size, self.window = demos, sampler, batch_size, window
+        self.seed, self.split, self.augmentation, self.loads_images = seed, split, augmentation, loads_images
+
+    def __getitem__(self, step: int) -> list[ImitationBatch]:
+        rng = np.random.default_rng([self.seed, step])
+        whole = self.sampler.draw(self.batch_size, rng)
+        drawn = ImitationBatch(whole)
+        counts = whole.valid.sum(dim=1).tolist()
+        if self.loads_images and self.augmentation:
+            blocks = [1] * sum(counts) if self.augmentation.per_frame else counts
+            views = len(self.demos.frames.views)
+            if any(self.augmentation.random_shift):
+                drawn.offsets = torch.from_numpy(draw_offsets(blocks, self.augmentation.random_shift, rng))
+            if self.augmentation.color_jitter:
+                drawn.colors = torch.from_numpy(draw_colors(blocks, views, rng))
+        total = supervised(whole, self.window)
+        return [self._load(part, total) for part in (_part(drawn, rows) for rows in self.split.parts(len(counts)))]
+
+    def _load(self, batch: ImitationBatch, total: float) -> ImitationBatch:
+        share = supervised(batch.chunks, self.window) / max(total, 1.0)
+        return replace(batch, share=share, images=self.images(batch.chunks))
+
+    def images(self, chunks: ChunkBatch) -> Tensor | None:
+        """(M, V, S, S, 3) of sequences, if the model needs images."""
+        return torch.from_numpy(self.demos.frames.get(chunks.frames.numpy())) if self.loads_images else None
+
+    def iterate(self, first_step: int, workers: int) -> Iterator[list[ImitationBatch]]:
+        """The batches of one step after another, without end.
+
+        Args:
+            first_step: where to begin.
+            workers: processes that read ahead; 0 reads when a batch is needed.
+        """
+        loader: DataLoader[Any] = DataLoader(
+            self,
+            batch_size=None,
+            sampler=itertools.count(first_step),  # type: ignore[arg-type]
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_one_thread,
+        )
+        return iter(loader)
+
+
+def _part(batch: ImitationBatch, rows: slice) -> ImitationBatch:
+    """Some sequences of a batch."""
+    ends = np.concatenate([[0], batch.chunks.valid.sum(dim=1).cumsum(0).numpy()])
+    steps = slice(int(ends[rows.start]), int(ends[rows.stop]))
+    return ImitationBatch(
+        batch.chunks.part(rows),
+        offsets=None if batch.offsets is None else batch.offsets[steps],
+        colors=None if batch.colors is None else batch.colors[steps],
+    )
+
+
+def validation_batches(
+    demos: DemoSet, sequences: Sequence[tuple[int, int, int]], length: int, size: int, window: int, split: Split
+) -> Iterator[tuple[ChunkBatch, float]]:
+    """This process's part of the held-out sequences, with the number of supervised actions in each.
+
+    All processes get equally many parts, as they must compute in step: one that has nothing left repeats a sequence,
+    with number 0.
+    """
+    size = max(size, split.processes)
+    for first in range(0, len(sequences), size):
+        part = sequences[first : first + size]
+        (own,) = replace(split, micro_batches=1).parts(len(part))
+        chosen = part[own] or part[:1]
+        texts = [demos.episodes[index].instruction for index, _, _ in chosen]
+        chunks = demos.chunks(chosen, length, texts)
+        yield chunks, supervised(chunks, window) if part[own] else 0.0
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)  # the processes themselves are what runs in parallel

@@ -1,0 +1,106 @@
+"""Where and how a run computes: device, number format and processes, by `accelerate`; weights divided by torch's FSDP.
+
+`accelerate` knows FSDP on GPUs only. `fully_shard` of torch is the same code below it, and also runs on CPUs, where
+the tests are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rf_agent.devices import resolve_device
+from rf_agent.errors import UserError
+from rf_agent.training.settings import LoopConfig
+
+
+def make_accelerator(config: LoopConfig) -> Any:
+    """The `Accelerator` of a run; the processes are those of `accelerate launch` or `torchrun`, or this one alone.
+
+    Raises:
+        ImportError: accelerate is not installed.
+        DeviceError, UserError: there is no such device, or FSDP with one process.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState, PartialState
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ImportError as error:
+        raise ImportError("training needs accelerate: pip install 'roboflamingo-agent[train]'") from error
+    device = resolve_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        AcceleratorState._reset_state(True)  # of an earlier run in this process, perhaps on another device
+        PartialState._reset_state()
+        if device.index:
+            os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    # `accelerate launch --use_fsdp` is taken for --fsdp
+    config.fsdp = os.environ.pop("ACCELERATE_USE_FSDP", "").lower() == "true" or config.fsdp
+    precision = config.mixed_precision
+    if precision == "auto":
+        half = "no" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        precision = os.environ.get("ACCELERATE_MIXED_PRECISION", half)
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a last cross-attention that no head reads
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[unused])
+    parts = accelerator.num_processes * config.gradient_accumulation
+    if config.batch_size < parts:
+        raise UserError(
+            f"batch_size is {config.batch_size}, but {accelerator.num_processes} processes with gradient_accumulation "
+            f"{config.gradient_accumulation} need one of {parts} or more"
+        )
+    if config.fsdp and accelerator.num_processes == 1:
+        raise UserError(
+            "--fsdp divides the weights among processes, but there is one: start the run with "
+            "torchrun --nproc-per-node N -m rf_agent.cli train ..."
+        )
+    return accelerator
+
+
+def shard(module: nn.Module, blocks: Sequence[nn.Module], left_out: Sequence[nn.Module], device: torch.device) -> None:
+    """Divide the parameters of a module among all processes, in place.
+
+    Args:
+        module: what is called at each step.
+        blocks: parts of it that are gathered one at a time, when they compute.
+        left_out: parts that every process keeps whole, as they are called by themselves.
+        device: where they are.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    whole = {parameter for part in left_out for parameter in part.parameters()}
+    for block in blocks:
+        fully_shard(block, mesh=mesh, ignored_params=whole)
+    fully_shard(module, mesh=mesh, ignored_params=whole)
+
+
+def gathered(value: Any) -> Any:
+    """Nested containers with whole tensors in place of divided ones; all processes must call it."""
+    if isinstance(value, Tensor):
+        return _whole(value) if hasattr(value, "full_tensor") else value
+    if isinstance(value, dict):
+        return {key: gathered(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [gathered(item) for item in value]
+    return value
+
+
+def divided(whole: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor divided as another one is."""
+    if not hasattr(like, "full_tensor"):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]
+
+
+def _whole(value: Any) -> Tensor:
+    """A divided tensor's whole, in memory of its own: what `full_tensor` returns may still be on its way."""
+    whole: Tensor = value.full_tensor().detach().clone()
+    return whole

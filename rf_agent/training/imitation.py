@@ -1,0 +1,217 @@
+"""Imitation as an objective: random sequences of demonstrations in, loss and metrics out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rf_agent.demos.augment import jitter_colors, shift
+from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
+from rf_agent.model import WindowOutput
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.preprocess import normalise
+from rf_agent.progress import Reporter
+from rf_agent.training.batches import (
+    Augmentation,
+    ImitationBatch,
+    Split,
+    StepBatches,
+    supervised_windows,
+    validation_batches,
+)
+from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
+
+HELD_SHARE = 0.25
+"""Share of the machine's memory that images may take which are encoded at every step."""
+
+
+class ImitationObjective(nn.Module):
+    """What one optimisation step computes: the module that several processes share.
+
+    Args:
+        policy: what learns.
+        vision_learns: whether gradients go into the vision tower.
+        color_jitter: strength of the change of colour, for batches that have numbers for it.
+        rounds: whether vision tokens are rounded to float16, as kept ones are.
+    """
+
+    def __init__(self, policy: RoboFlamingoPolicy, vision_learns: bool, color_jitter: float, rounds: bool) -> None:
+        super().__init__()
+        self.policy, self.vision_learns = policy, vision_learns
+        self.color_jitter, self.rounds = color_jitter, rounds
+
+    def train(self, mode: bool = True) -> ImitationObjective:
+        """Running statistics of a convolutional tower come from pre-training: a few episodes are no sample."""
+        super().train(mode)
+        self.policy.vlm.vision_encoder.eval()
+        return self
+
+    def forward(self, batch: ImitationBatch, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and metrics of a batch; `progress` is the share of the run that is over, which nothing here needs."""
+        device = self.policy.device
+        if batch.vision_tokens is not None:
+            return chunk_loss(self.policy, batch.vision_tokens.to(device).float(), batch.chunks)
+        assert batch.images is not None
+        pixels = normalise(batch.images.to(device, non_blocking=True), self.policy.config.image)
+        if batch.offsets is not None:
+            pixels = shift(pixels, batch.offsets.to(device))
+        if batch.colors is not None:
+            pixels = jitter_colors(pixels, self.color_jitter, batch.colors.to(device))
+        with torch.set_grad_enabled(self.vision_learns and torch.is_grad_enabled()):
+            tokens = self.policy.encode_vision(pixels)
+        return chunk_loss(self.policy, tokens.half().float() if self.rounds else tokens, batch.chunks)
+
+
+class Imitation:
+    """The batches of an imitation run, and its value on held-out demonstrations.
+
+    Args:
+        policy: what learns, with its trained parts chosen.
+        demos: the data.
+        batch_size: sequences of a step, over all processes.
+        sequence_length: observation steps of a sequence.
+        balance, mix_instructions: see `ChunkSampler`.
+        validation_fraction: share of the episodes that are held out.
+        seed: of the run.
+        split: what of each step is computed here.
+        augmentation: of images, where they are encoded anew at each step.
+        cache_vision: whether frames are encoded once, if the vision tower is frozen and nothing shifts images.
+        workers: processes that read images ahead; chosen by the machine if None.
+    """
+
+    def __init__(
+        self,
+        policy: RoboFlamingoPolicy,
+        demos: DemoSet,
+        *,
+        batch_size: int,
+        sequence_length: int,
+        balance: float = 0.5,
+        mix_instructions: bool = True,
+        validation_fraction: float = 0.05,
+        seed: int = 0,
+        split: Split | None = None,
+        augmentation: Augmentation | None = None,
+        cache_vision: bool = True,
+        workers: int | None = None,
+    ) -> None:
+        self.policy, self.demos = policy, demos
+        self.batch_size, self.length = batch_size, sequence_length
+        self.split, augmentation = split or Split(), augmentation or Augmentation()
+        self.window = policy.head.window_size
+        needed = max(self.window, policy.head.frames)
+        if sequence_length < needed:
+            raise ValueError(
+                f"sequence_length is {sequence_length}, shorter than the head's window: give {needed} or more"
+            )
+        training, self.validation = demos.split(validation_fraction)
+        sampler = ChunkSampler(demos, training, sequence_length, balance, mix_instructions)
+        vision_learns = any(parameter.requires_grad for parameter in policy.vlm.vision_encoder.parameters())
+        self.encodes_once = cache_vision and not vision_learns and not any(augmentation.random_shift)
+        if self.encodes_once:
+            augmentation = Augmentation()
+        self.objective = ImitationObjective(policy, vision_learns, augmentation.color_jitter, self.encodes_once)
+        self.batches = StepBatches(
+            demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once
+        )
+        self.workers = max(0, (os.cpu_count() or 1) // 2 - 1) if workers is None else workers
+        self._caches: list[VisionCache] = []
+
+    def prepare(self, output: Path, reporter: Reporter) -> None:
+        """Find or begin the caches of vision tokens beside the run, or choose where images are held.
+
+        A cache that does not fit the disk is left out: frames are then encoded at each step.
+        """
+        tower, frames = self.policy.vlm.vision_encoder, self.demos.frames
+        shape = len(frames.views), tower.tokens, tower.dim
+        size = 2 * len(frames) * int(np.prod(shape))
+        folder = output.parent / FOLDER
+        if self.encodes_once and not has_room(folder, size):
+            reporter.log(
+                f"the disk has no room for {size / 2**30:.1f} GiB of vision tokens in {folder}: frames are encoded at "
+                "each step, which takes longer"
+            )
+            self.encodes_once, self.batches.loads_images = False, True
+        if not self.encodes_once:
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+            if self.workers == 0 and frames.nbytes < HELD_SHARE * memory:
+                frames.hold()
+            return
+        for index, rows in enumerate(frames.files()):
+            key = cache_key(frames.fingerprint(index), tower, self.policy.config)
+            self._caches.append(VisionCache(folder / key, rows, shape, self._encode))
+        kept = sum(cache.share * (cache.rows[1] - cache.rows[0]) for cache in self._caches) / len(frames)
+        found = f", {kept:.0%} of them from earlier runs" if kept else ""
+        reporter.log(f"vision tokens of {len(frames)} frames are kept in {folder}{found}")
+
+    def iterate(self, first_step: int) -> Iterator[list[tuple[ImitationBatch, float]]]:
+        """For each step from one on, its batches here and their shares of it."""
+        for parts in self.batches.iterate(first_step, self.workers if self.batches.loads_images else 0):
+            yield [(self._with_tokens(part), part.share) for part in parts]
+
+    @torch.no_grad()
+    def evaluate(self, objective: nn.Module) -> dict[str, float]:
+        """Loss and errors on every observation step of the held-out episodes; empty if there are none.
+
+        Args:
+            objective: `self.objective`, as the processes call it.
+        """
+        sequences = whole_sequences(self.demos, self.validation, self.length)
+        totals: dict[str, Tensor] = {}
+        weight = 0.0
+        for chunks, count in validation_batches(
+            self.demos, sequences, self.length, self.batch_size, self.window, self.split
+        ):
+            batch = self._with_tokens(ImitationBatch(chunks, images=self.batches.images(chunks)))
+            loss, metrics = objective(batch)
+            weight += count
+            for name, value in {"loss": loss, **metrics}.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + count * value
+        if not totals:
+            return {}
+        every = torch.stack([*totals.values(), torch.tensor(weight, device=self.policy.device)]).double()
+        if self.split.processes > 1:
+            torch.distributed.all_reduce(every)
+        *sums, weight = every.tolist()
+        return {name: value / weight for name, value in zip(totals, sums, strict=True)}
+
+    def close(self) -> None:
+        """Record which vision tokens are kept."""
+        for cache in self._caches:
+            cache.close()
+
+    def _with_tokens(self, batch: ImitationBatch) -> ImitationBatch:
+        if self._caches:
+            batch.vision_tokens = kept_tokens(self._caches, batch.chunks.frames.numpy())
+        return batch
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        images = torch.from_numpy(self.demos.frames.get(frames.numpy())).to(self.policy.device)
+        return self.policy.encode_vision(normalise(images, self.policy.config.image))
+
+
+def chunk_loss(
+    policy: RoboFlamingoPolicy, vision_tokens: Tensor, batch: ChunkBatch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Imitation loss over all windows of some sequences; each step's feature is computed once and shared by its
+    windows.
+
+    Args:
+        vision_tokens: (M, V, n, dv), one for each valid observation step.
+        batch: the sequences; windows that reach into their padding are left out, unless a sequence is shorter than a
+            window.
+    """
+    device = vision_tokens.device
+    tokens, token_mask = policy.tokenize(batch.instructions)  # (B, L)
+    valid, state = batch.valid.to(device), batch.state.to(device)
+    features = policy.sequence_features(vision_tokens, valid, tokens, token_mask, state)  # (B, T, f)
+    indices = window_indices(valid.shape[1], policy.head.window_size)  # (n, W)
+    kept = supervised_windows(batch.valid, policy.head.window_size)  # (B, n)
+    out = WindowOutput(*policy.head.window(features[:, indices][kept.to(device)]))  # (windows, W, K, ...)
+    actions, mask = (x[:, indices][kept].to(device) for x in (batch.actions, batch.mask))
+    return policy.imitation_loss(out, actions, mask)
