@@ -152,11 +152,14 @@ class Flamingo(nn.Module):
         """Hidden states after the final norm, or before the last decoder layer with `early_exit`."""
         media = media.repeat_interleave(len(tokens) // len(media), dim=0)
         begun = (tokens == self.image_token).cumsum(1)[..., None]  # (N, L, 1) images before or at a token
-        now = self._conditioning
-        now.media, now.sees, now.early_exit = media, begun.clamp(max=1), early_exit
+        reachable = None
         if images > 1:
             number = torch.arange(images, device=media.device).repeat_interleave(media.shape[1] // images)  # (m,)
-            now.mask = begun.clamp(1, images) - 1 == number  # (N, L, m); what sees no image at all must attend to one
+            reachable = (
+                begun.clamp(1, images) - 1 == number
+            )  # (N, L, m); text before the first image must reach one too
+        now = self._conditioning
+        now.media, now.sees, now.mask, now.early_exit = media, begun.clamp(max=1), reachable, early_exit
         try:
             return self.lang_encoder.base_model(
                 input_ids=tokens, attention_mask=mask, use_cache=False

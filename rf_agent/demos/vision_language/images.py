@@ -76,7 +76,7 @@ class ImageReader:
             return None
         try:
             with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
+                pixels = np.array(image.convert("RGB"))
         # Pillow raises OSError and its kinds, and SyntaxError for some damaged PNG files
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             self.broken.add(path)
