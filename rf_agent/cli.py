@@ -15,6 +15,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from rf_agent import __version__
@@ -84,6 +85,11 @@ def overview() -> str:
     )
 
 
+def command_module(name: str) -> ModuleType:
+    """The module of a command, imported when it is asked for."""
+    return importlib.import_module(f"rf_agent.commands.{name.replace('-', '_')}")
+
+
 def _dispatch(words: list[str]) -> None:
     if not words:
         print(overview(), file=sys.stderr)
@@ -94,7 +100,7 @@ def _dispatch(words: list[str]) -> None:
     elif name == "--version":
         print(f"{PROGRAM} {__version__}")
     elif name in COMMANDS:
-        module = importlib.import_module(f"rf_agent.commands.{name.replace('-', '_')}")
+        module = command_module(name)
         module.run(parse(module.Args, name, rest))
     else:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
