@@ -1,7 +1,7 @@
 """The command line, `rf-agent COMMAND ...` or `python -m rf_agent.cli COMMAND ...`.
 
-A command is a module of `rf_agent.commands` with a dataclass `Args` and a function `run(args)`. It is
-imported only when it is called, so that help is there at once.
+A command is a module of `rf_agent.commands` with a dataclass `Args` and a function `run(args)`; `collect-vl` is in
+`collect_vl`. It is imported only when it is called, so that help is there at once.
 
 Exit codes: 0 done, 1 not done, 2 the command line was not understood.
 """
@@ -15,6 +15,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from rf_agent import __version__
@@ -24,9 +25,11 @@ PROGRAM = "rf-agent"
 COMMANDS = {
     "rollout": "run episodes and film them",
     "collect": "collect demonstrations of the expert",
+    "collect-vl": "render images of the table with captions and questions, in COCO's and VQAv2's layouts",
     "pretrain": "pre-train a small vision-language model on images of the table",
     "train": "train a policy by imitation of demonstrations",
     "evaluate": "measure success per task, or on chains of five tasks",
+    "evaluate-vl": "score a policy's captions and its answers to questions",
     "grounding": "measure whether the colour word decides which block is touched",
     "convert": "make a policy of published weights, or convert data sets",
     "inspect": "say what a demonstration file holds and what is wrong with it",
@@ -82,6 +85,11 @@ def overview() -> str:
     )
 
 
+def command_module(name: str) -> ModuleType:
+    """The module of a command, imported when it is asked for."""
+    return importlib.import_module(f"rf_agent.commands.{name.replace('-', '_')}")
+
+
 def _dispatch(words: list[str]) -> None:
     if not words:
         print(overview(), file=sys.stderr)
@@ -92,7 +100,7 @@ def _dispatch(words: list[str]) -> None:
     elif name == "--version":
         print(f"{PROGRAM} {__version__}")
     elif name in COMMANDS:
-        module = importlib.import_module(f"rf_agent.commands.{name}")
+        module = command_module(name)
         module.run(parse(module.Args, name, rest))
     else:
         close = difflib.get_close_matches(name, COMMANDS, n=1)

@@ -107,6 +107,26 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int = 64, begins: b
     return [tokenizer(text, **options)["input_ids"] for text in texts]
 
 
+def encode_pair(tokenizer: Any, given: str, wanted: str, max_length: int = 64) -> tuple[list[int], int]:
+    """Token ids of a text about one image that a model is to end itself, and how many of them it is given.
+
+    They are the ids of the whole prompt, except where a token would reach across the border: generation, which begins
+    behind the given ones, could never meet such a text.
+
+    Args:
+        tokenizer: a `transformers` tokenizer.
+        given: the beginning of the text.
+        wanted: the rest, with the space that it begins with, if any.
+        max_length: in tokens; longer texts are cut at the end.
+    """
+    (before,) = encode(tokenizer, [IMAGE + given], max_length)
+    (whole,) = encode(tokenizer, [prompt(given + wanted, tokenizer.eos_token)], max_length)
+    if whole[: len(before)] != before:
+        rest = f"{wanted.rstrip()}{END_OF_CHUNK}{tokenizer.eos_token}"
+        whole = (before + encode(tokenizer, [rest], max_length, begins=False)[0])[:max_length]
+    return whole, len(before)
+
+
 def pad(sequences: Sequence[Sequence[int]], padding: int) -> tuple[Tensor, Tensor]:
     """Right-padded ids (N, L) int64 and the mask (N, L) bool that is true for real tokens."""
     length = max(map(len, sequences))

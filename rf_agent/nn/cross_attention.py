@@ -16,7 +16,7 @@ from rf_agent.nn.resampler import attend, feed_forward
 
 
 class MaskedCrossAttention(nn.Module):
-    """Text tokens attend to all media tokens; those before the first image receive nothing."""
+    """Text tokens attend to media tokens, all of them without a mask; those before the first image receive nothing."""
 
     def __init__(self, dim: int, media_dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -27,10 +27,10 @@ class MaskedCrossAttention(nn.Module):
         self.to_kv = nn.Linear(media_dim, inner * 2, bias=False)
         self.to_out = nn.Linear(inner, dim, bias=False)
 
-    def forward(self, x: Tensor, media: Tensor, sees: Tensor) -> Tensor:
-        """x (N, L, d), media (N, m, dv), sees (N, L, 1) 1 or 0 -> (N, L, d)."""
+    def forward(self, x: Tensor, media: Tensor, sees: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (N, L, d), media (N, m, dv), sees (N, L, 1) 1 or 0, mask (N, L, m) or None -> (N, L, d)."""
         k, v = self.to_kv(media).chunk(2, dim=-1)
-        out = attend(self.to_q(self.norm(x)), k, v, self.heads)
+        out = attend(self.to_q(self.norm(x)), k, v, self.heads, mask)
         return self.to_out(out) * sees.to(out.dtype)
 
 
@@ -58,9 +58,9 @@ class GatedCrossAttentionBlock(nn.Module):
         self.ff = feed_forward(dim, ff_mult)
         self.ff_gate = nn.Parameter(torch.tensor([initial_gate]))
 
-    def forward(self, x: Tensor, media: Tensor, sees: Tensor) -> Tensor:
-        """x (N, L, d), media (N, m, dv), sees (N, L, 1) -> (N, L, d)."""
-        x = x + self.attn(x, media, sees) * self.attn_gate.tanh()
+    def forward(self, x: Tensor, media: Tensor, sees: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (N, L, d), media (N, m, dv), sees (N, L, 1), mask (N, L, m) or None -> (N, L, d)."""
+        x = x + self.attn(x, media, sees, mask) * self.attn_gate.tanh()
         return x + self.ff(x) * self.ff_gate.tanh()
 
 
@@ -69,6 +69,8 @@ class Conditioning:
 
     media: Tensor | None = None
     sees: Tensor | None = None
+    mask: Tensor | None = None
+    """Which media a token attends to, where the text is about several images."""
     early_exit: bool = False
     """Whether the pass ends before the last decoder layer."""
 
@@ -88,6 +90,7 @@ class CrossAttend:
         media, sees = self.conditioning.media, self.conditioning.sees
         if media is None or sees is None:  # plain text
             return None
+        mask = self.conditioning.mask
         if args:
-            return (self.block(args[0], media, sees), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": self.block(kwargs["hidden_states"], media, sees)}
+            return (self.block(args[0], media, sees, mask), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": self.block(kwargs["hidden_states"], media, sees, mask)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 from rf_agent.config import ConfigError, RoboFlamingoConfig
@@ -81,6 +82,12 @@ class Flamingo(nn.Module):
         """vision tokens (N, V, n, dv) of single frames -> media tokens (N, m, dv)."""
         return arrange(self.resample(vision_tokens)[:, None])
 
+    def image_media(self, pixels: Tensor) -> Tensor:
+        """Images without a robot, in the place of the first view: pixels (N, I, 3, S, S) of I images that a text is
+        about -> media tokens (N, I * l, dv), for `logits` with `images=I`."""
+        single = self.media(self.encode_vision(pixels.flatten(0, 1)[:, None]))  # (N * I, l, dv)
+        return single.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+
     def hidden(self, media: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """The hidden states of the language model that the head reads, as `language.lm_feature` says.
 
@@ -97,13 +104,31 @@ class Flamingo(nn.Module):
         """
         return self._passes(media, tokens, mask, early_exit=self.exits_early).flatten(2)
 
-    def logits(self, media: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Next-token logits (N * R, L, vocabulary), always of all layers; arguments as of `hidden`.
+    def logits(
+        self,
+        media: Tensor,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        images: int | None = None,
+        at: Tensor | None = None,
+    ) -> Tensor:
+        """Next-token logits (N * R, L, vocabulary), always of all layers.
 
         Those of several passes are averaged.
+
+        Args:
+            media, tokens, mask: as of `hidden`.
+            images: the media are those of so many images (`image_media`) instead of a robot's views. They are read in
+                one pass, and a token attends to the last image before it: the i-th `<image>` of the text is the i-th.
+            at: (N * R,) the only positions that are asked for; the result is then (N * R, vocabulary).
         """
-        final = self._passes(media, tokens, mask, early_exit=False)  # (N * R, L, P, d)
-        return self.lang_encoder.get_output_embeddings()(final).mean(dim=2)
+        if images is None:
+            final = self._passes(media, tokens, mask, early_exit=False)  # (N * R, L, P, d)
+        else:
+            final = self._read(media, tokens, mask, early_exit=False, images=images)[:, :, None]
+        if at is not None:
+            final = final[torch.arange(len(at), device=at.device), at]  # (N * R, P, d)
+        return self.lang_encoder.get_output_embeddings()(final).mean(dim=-2)
 
     def _passes(self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool) -> Tensor:
         """Hidden states (N * R, L, P, d): of each text with each part of its media."""
@@ -123,12 +148,18 @@ class Flamingo(nn.Module):
         hidden = self._read(parts, texts, None if mask is None else for_each_part(mask), early_exit)
         return hidden.unflatten(0, (n, passes, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
 
-    def _read(self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool) -> Tensor:
+    def _read(self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool, images: int = 1) -> Tensor:
         """Hidden states after the final norm, or before the last decoder layer with `early_exit`."""
         media = media.repeat_interleave(len(tokens) // len(media), dim=0)
-        sees = (tokens == self.image_token).cumsum(1).clamp(max=1)[..., None]  # (N, L, 1)
+        begun = (tokens == self.image_token).cumsum(1)[..., None]  # (N, L, 1) images before or at a token
+        reachable = None
+        if images > 1:
+            number = torch.arange(images, device=media.device).repeat_interleave(media.shape[1] // images)  # (m,)
+            reachable = (
+                begun.clamp(1, images) - 1 == number
+            )  # (N, L, m); text before the first image must reach one too
         now = self._conditioning
-        now.media, now.sees, now.early_exit = media, sees, early_exit
+        now.media, now.sees, now.mask, now.early_exit = media, begun.clamp(max=1), reachable, early_exit
         try:
             return self.lang_encoder.base_model(
                 input_ids=tokens, attention_mask=mask, use_cache=False
@@ -136,7 +167,7 @@ class Flamingo(nn.Module):
         except EarlyExit as early:
             return early.args[0]
         finally:
-            now.media, now.sees, now.early_exit = None, None, False
+            now.media, now.sees, now.mask, now.early_exit = None, None, None, False
 
 
 def fsdp_blocks(flamingo: Flamingo) -> list[nn.Module]:

@@ -16,7 +16,8 @@ from rf_agent.config import ConfigError
 class Fusion:
     """Each view resampled alone by one resampler, all of it read in one pass ("post", the paper's choice).
 
-    V views, n tokens of a view, G groups of l latents. A fusion holds no parameters: `rf_agent.nn.flamingo.Flamingo`
+    V views, n tokens of a view, G groups of l latents. `resample` also takes fewer views, such as the one of a photo;
+    the latents are then those of fewer groups. A fusion holds no parameters: `rf_agent.nn.flamingo.Flamingo`
     does.
 
     Args:
@@ -58,7 +59,7 @@ class SeparateFusion(Fusion):
 
     def resample(self, resamplers: Sequence[nn.Module], tokens: Tensor) -> Tensor:
         """Vision tokens (N, V, n, dv) -> latents (N, V, l, dv)."""
-        pairs = zip(resamplers, tokens.unbind(1), strict=True)
+        pairs = zip(resamplers, tokens.unbind(1), strict=False)  # a photo is one view: the first resampler's
         return torch.stack([resampler(view) for resampler, view in pairs], dim=1)
 
 

@@ -72,8 +72,12 @@ def next_token_loss(logits: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
         tokens: (N, L) the tokens fed in.
         target: (N, L) true where a token is one to be predicted (not the prompt, not padding).
     """
-    losses = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), tokens[:, 1:], reduction="none")
-    return masked_mean(losses, target[:, 1:])
+    return masked_mean(next_token_losses(logits, tokens), target[:, 1:])
+
+
+def next_token_losses(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Cross-entropy (N, L - 1) of every token but the first; arguments as of `next_token_loss`."""
+    return F.cross_entropy(logits[:, :-1].float().transpose(1, 2), tokens[:, 1:], reduction="none")
 
 
 def token_accuracy(logits: Tensor, tokens: Tensor, target: Tensor) -> Tensor:

@@ -20,10 +20,17 @@ def feed_forward(dim: int, mult: int = 4) -> nn.Sequential:
     )
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Multi-head attention without a mask: q (N, L, heads * e), k and v (N, M, heads * e) -> shape of q."""
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+    """Multi-head attention: q (N, L, heads * e), k and v (N, M, heads * e) -> shape of q.
+
+    `mask` (N, L, M) is true where q may attend to k, which it may everywhere without a mask.
+    """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, heads, ., e)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    if mask is None:
+        out = F.scaled_dot_product_attention(q, k, v)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
+    return out.transpose(1, 2).flatten(2)
 
 
 class PerceiverAttention(nn.Module):

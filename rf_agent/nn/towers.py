@@ -23,7 +23,8 @@ class VisionTower(nn.Module):
 
     Convolutional models yield the cells of their last feature map, row by row, normalised; transformers their
     patch tokens without the class token. With `config.position_embedding` a learned embedding of (view, row,
-    column) is added, which starts as sines and cosines so that places are told apart from the first step.
+    column) is added, which starts as sines and cosines so that places are told apart from the first step. Frames may
+    have fewer views, such as the one of a photo: they stand in the places of the first ones.
 
     Args:
         config: `model` is the configuration of a model of `transformers` or of `OWN_MODELS`, with its `model_type`.
@@ -57,7 +58,7 @@ class VisionTower(nn.Module):
             self.position = nn.Parameter(table + view)  # (V, n, d)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels (N, V, 3, S, S) normalised -> tokens (N, V, n, d)."""
+        """pixels (N, V, 3, S, S) normalised -> tokens (N, V, n, d); V is the number of views or less."""
         n, views = pixels.shape[:2]
         flat = pixels.flatten(0, 1)
         if self.is_convolutional:  # channels last is what CPUs and GPUs convolve fastest
@@ -68,7 +69,7 @@ class VisionTower(nn.Module):
         else:
             tokens = out[:, -self.tokens :]
         tokens = tokens.unflatten(0, (n, views))
-        return tokens if self.position is None else tokens + self.position
+        return tokens if self.position is None else tokens + self.position[:views]
 
 
 def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rf_agent.demos.augment import draw_colors, draw_offsets
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, window_indices
+from rf_agent.training.vl_cotraining import CoTraining, VLParts
 
 
 @dataclass
@@ -35,6 +36,8 @@ class ImitationBatch:
     """(M, V, 5) numbers for `jitter_colors`."""
     vision_tokens: Tensor | None = None
     """(M, V, n, dv) float16, where they are kept instead."""
+    vision_language: VLParts = field(default_factory=dict)
+    """Captions and questions to be learned in the same step, with their shares of the step's."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,13 @@ class Split:
 
     def parts(self, sequences: int) -> list[slice]:
         """The sequences of this process, one slice for each of its micro-batches."""
-        bounds = np.linspace(0, sequences, self.processes * self.micro_batches + 1).round().astype(int).tolist()
         first = self.rank * self.micro_batches
-        return [slice(*bounds[index : index + 2]) for index in range(first, first + self.micro_batches)]
+        return self.all_parts(sequences)[first : first + self.micro_batches]
+
+    def all_parts(self, sequences: int) -> list[slice]:
+        """Those of all processes."""
+        bounds = np.linspace(0, sequences, self.processes * self.micro_batches + 1).round().astype(int).tolist()
+        return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 def supervised_windows(valid: Tensor, window: int) -> Tensor:
@@ -93,6 +100,7 @@ class StepBatches(Dataset[list[ImitationBatch]]):
         split: what of it is loaded here.
         augmentation: of the images.
         loads_images: whether the model needs images at each step.
+        cotraining: draws captions and questions, if there are any.
     """
 
     def __init__(
@@ -105,9 +113,11 @@ class StepBatches(Dataset[list[ImitationBatch]]):
         split: Split,
         augmentation: Augmentation,
         loads_images: bool,
+        cotraining: CoTraining | None = None,
     ) -> None:
         self.demos, self.sampler, self.batch_size, self.window = demos, sampler, batch_size, window
         self.seed, self.split, self.augmentation, self.loads_images = seed, split, augmentation, loads_images
+        self.cotraining = cotraining
 
     def __getitem__(self, step: int) -> list[ImitationBatch]:
         rng = np.random.default_rng([self.seed, step])
@@ -122,7 +132,14 @@ class StepBatches(Dataset[list[ImitationBatch]]):
             if self.augmentation.color_jitter:
                 drawn.colors = torch.from_numpy(draw_colors(blocks, views, rng))
         total = supervised(whole, self.window)
-        return [self._load(part, total) for part in (_part(drawn, rows) for rows in self.split.parts(len(counts)))]
+        own = self.split.parts(len(counts))
+        loaded = [self._load(_part(drawn, rows), total) for rows in own]
+        if self.cotraining is not None and self.cotraining.data:
+            every = self.split.all_parts(len(counts))
+            texts = self.cotraining.split(self.cotraining.draw(rng), every)
+            for batch, rows in zip(loaded, own, strict=True):
+                batch.vision_language = texts[every.index(rows)]
+        return loaded
 
     def _load(self, batch: ImitationBatch, total: float) -> ImitationBatch:
         share = supervised(batch.chunks, self.window) / max(total, 1.0)

@@ -77,7 +77,8 @@ def shard(module: nn.Module, blocks: Sequence[nn.Module], left_out: Sequence[nn.
     whole = {parameter for part in left_out for parameter in part.parameters()}
     for block in blocks:
         fully_shard(block, mesh=mesh, ignored_params=whole)
-    fully_shard(module, mesh=mesh, ignored_params=whole)
+    # Not even the outermost parameters stay gathered: after a validation with averaged weights they would be stale.
+    fully_shard(module, mesh=mesh, ignored_params=whole, reshard_after_forward=True)
 
 
 def gathered(value: Any) -> Any:

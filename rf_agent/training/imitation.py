@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from rf_agent.training.batches import (
     validation_batches,
 )
 from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
+from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig, VLParts
 
 HELD_SHARE = 0.25
 """Share of the machine's memory that images may take which are encoded at every step."""
@@ -38,12 +39,20 @@ class ImitationObjective(nn.Module):
         vision_learns: whether gradients go into the vision tower.
         color_jitter: strength of the change of colour, for batches that have numbers for it.
         rounds: whether vision tokens are rounded to float16, as kept ones are.
+        vl_loss: of captions and questions, where a batch has some.
     """
 
-    def __init__(self, policy: RoboFlamingoPolicy, vision_learns: bool, color_jitter: float, rounds: bool) -> None:
+    def __init__(
+        self,
+        policy: RoboFlamingoPolicy,
+        vision_learns: bool,
+        color_jitter: float,
+        rounds: bool,
+        vl_loss: Callable[[VLParts], tuple[Tensor, dict[str, Tensor]]],
+    ) -> None:
         super().__init__()
         self.policy, self.vision_learns = policy, vision_learns
-        self.color_jitter, self.rounds = color_jitter, rounds
+        self.color_jitter, self.rounds, self.vl_loss = color_jitter, rounds, vl_loss
 
     def train(self, mode: bool = True) -> ImitationObjective:
         """Running statistics of a convolutional tower come from pre-training: a few episodes are no sample."""
@@ -53,9 +62,17 @@ class ImitationObjective(nn.Module):
 
     def forward(self, batch: ImitationBatch, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and metrics of a batch; `progress` is the share of the run that is over, which nothing here needs."""
+        loss, metrics = chunk_loss(self.policy, self._vision_tokens(batch), batch.chunks)
+        if batch.vision_language:
+            extra, more = self.vl_loss(batch.vision_language)
+            # the loop weighs a batch by its share of the actions, which is not that of the texts
+            loss, metrics = loss + extra / max(batch.share, 1e-9), metrics | more
+        return loss, metrics
+
+    def _vision_tokens(self, batch: ImitationBatch) -> Tensor:
         device = self.policy.device
         if batch.vision_tokens is not None:
-            return chunk_loss(self.policy, batch.vision_tokens.to(device).float(), batch.chunks)
+            return batch.vision_tokens.to(device).float()
         assert batch.images is not None
         pixels = normalise(batch.images.to(device, non_blocking=True), self.policy.config.image)
         if batch.offsets is not None:
@@ -64,7 +81,7 @@ class ImitationObjective(nn.Module):
             pixels = jitter_colors(pixels, self.color_jitter, batch.colors.to(device))
         with torch.set_grad_enabled(self.vision_learns and torch.is_grad_enabled()):
             tokens = self.policy.encode_vision(pixels)
-        return chunk_loss(self.policy, tokens.half().float() if self.rounds else tokens, batch.chunks)
+        return tokens.half().float() if self.rounds else tokens
 
 
 class Imitation:
@@ -82,6 +99,7 @@ class Imitation:
         augmentation: of images, where they are encoded anew at each step.
         cache_vision: whether frames are encoded once, if the vision tower is frozen and nothing shifts images.
         workers: processes that read images ahead; chosen by the machine if None.
+        cotraining: captions and questions that are learned in the same steps.
     """
 
     def __init__(
@@ -99,6 +117,7 @@ class Imitation:
         augmentation: Augmentation | None = None,
         cache_vision: bool = True,
         workers: int | None = None,
+        cotraining: CoTraining | None = None,
     ) -> None:
         self.policy, self.demos = policy, demos
         self.batch_size, self.length = batch_size, sequence_length
@@ -115,9 +134,12 @@ class Imitation:
         self.encodes_once = cache_vision and not vision_learns and not any(augmentation.random_shift)
         if self.encodes_once:
             augmentation = Augmentation()
-        self.objective = ImitationObjective(policy, vision_learns, augmentation.color_jitter, self.encodes_once)
+        texts = cotraining or CoTraining(CoTrainingConfig(), policy)
+        self.objective = ImitationObjective(
+            policy, vision_learns, augmentation.color_jitter, self.encodes_once, texts.loss
+        )
         self.batches = StepBatches(
-            demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once
+            demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once, texts
         )
         self.workers = max(0, (os.cpu_count() or 1) // 2 - 1) if workers is None else workers
         self._caches: list[VisionCache] = []

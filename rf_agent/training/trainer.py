@@ -28,13 +28,14 @@ from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
 from rf_agent.training.settings import LoopConfig, command, prepare_output
+from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
 """Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
 
 
 @dataclass(kw_only=True)
-class TrainConfig(LoopConfig):
+class TrainConfig(LoopConfig, CoTrainingConfig):
     """Train a policy by imitation of demonstrations."""
 
     demos: tuple[Path, ...]
@@ -149,6 +150,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         augmentation=config.augmentation(shape.views),
         cache_vision=config.cache_vision,
         workers=config.workers,
+        cotraining=CoTraining(config, policy),
     )
     # everything that can be refused has been
     accelerator.wait_for_everyone()

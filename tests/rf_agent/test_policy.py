@@ -202,8 +202,8 @@ def test_policy_needs_no_simulator_and_package_is_light():
         "import sys, rf_agent; assert 'torch' not in sys.modules;"
         "sys.modules['gymnasium'] = sys.modules['pybullet'] = None;"
         "from rf_agent import RoboFlamingoPolicy; RoboFlamingoPolicy.from_preset('roboflamingo-test');"
-        "import rf_agent.cli, importlib; from rf_agent.training import pretrain, trainer;"
-        "[importlib.import_module(f'rf_agent.commands.{name}') for name in rf_agent.cli.COMMANDS];"
+        "import rf_agent.cli; from rf_agent.training import pretrain, trainer;"
+        "[rf_agent.cli.command_module(name) for name in rf_agent.cli.COMMANDS];"
         "assert 'rf_envs' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=600)

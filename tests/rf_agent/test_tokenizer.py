@@ -10,6 +10,7 @@ from rf_agent.tokenizer import (
     add_flamingo_tokens,
     build_tokenizer,
     encode,
+    encode_pair,
     image_token,
     load_tokenizer,
     pad,
@@ -86,3 +87,22 @@ def test_a_folder_without_tokenizer_files_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
     with pytest.raises(ValueError, match="tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_a_text_with_a_given_beginning_is_that_text():
+    tokenizer = build_tokenizer(["question: what is it? short answer: a red block"] * 3, 320)
+    for given, wanted in (("Question:what is it? Short answer:", "red"), ("A photo of", " a block"), ("", "a block")):
+        ids, count = encode_pair(tokenizer, given, wanted)
+        assert ids == tokenizer(prompt(given + wanted))["input_ids"]
+        assert ids[:count] == tokenizer("<image>" + given)["input_ids"]
+        assert tokenizer.decode(ids[count:]).strip() == f"{wanted}<|endofchunk|><|endoftext|>".strip()
+    whole, _ = encode_pair(tokenizer, "what is it?", "red")
+    assert encode_pair(tokenizer, "what is it?", "red", max_length=4) == (whole[:4], 4)
+
+
+def test_no_token_reaches_into_what_is_wanted():
+    tokenizer = build_tokenizer(["answer:?"] * 9, 320)
+    assert len(tokenizer("answer:?")["input_ids"]) == len(tokenizer("answer:")["input_ids"])  # ":?" is one token
+    ids, count = encode_pair(tokenizer, "answer:", "?")
+    assert ids[:count] == tokenizer("<image>answer:")["input_ids"]
+    assert tokenizer.decode(ids[count:]).strip().startswith("?")
