@@ -18,10 +18,10 @@ from rf_agent.evaluation.metrics import Episode
 PACKAGES = ("roboflamingo-agent", "torch", "transformers", "gymnasium", "pybullet", "numpy")
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Versions of Python, of this project and of what it computes with ("absent" where not installed)."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -43,6 +43,8 @@ RUNTIME = {
     "workers",
     "wandb",
     "keep",
+    "evaluation_env",
+    "evaluation_episodes",
 }
 
 
@@ -112,7 +114,7 @@ class Loop:
         elif self.accelerator.is_main_process:
             self.config.output.mkdir(parents=True, exist_ok=True)
         self.accelerator.wait_for_everyone()
-        curves = Curves(self.config.output) if self.accelerator.is_main_process else None
+        curves = Curves(self.config.output, self.config.wandb) if self.accelerator.is_main_process else None
         saved = start = time.monotonic()
         before = self.elapsed
         scalars: dict[str, float] = {}

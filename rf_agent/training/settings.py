@@ -50,6 +50,8 @@ class LoopConfig:
     """Divide the weights among the processes (FSDP), for models that do not fit one GPU's memory."""
     spike: float = 50.0
     """A loss so many times the median of the last 100 steps stops the run, with the batch saved; 0 never."""
+    wandb: str | None = None
+    """Project at Weights & Biases that gets the curves, too (pip install wandb)."""
     resume: bool = False
     """Go on from the output directory's checkpoint."""
     seed: int = 0

@@ -27,7 +27,9 @@ from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
+from rf_agent.training.run_info import demos_facts, write_run_info
 from rf_agent.training.settings import LoopConfig, command, prepare_output
+from rf_agent.training.snapshots import EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
@@ -88,6 +90,14 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Encode every frame only once when the vision tower is frozen (without color jitter then). The result stays in a
     folder `.vision_tokens` beside the run, where the next run on the same data and tower finds it; delete it when no
     further run needs it."""
+
+    keep: int = 0
+    """Policies of the last validations that are kept in OUTPUT/policies, beside the last and the best one."""
+    evaluation_env: str | None = None
+    """Environment in which the policy acts at every validation, such as rf/PlayTableChainD-v0; its scores decide which
+    policy is the best, else the validation loss does."""
+    evaluation_episodes: int = 10
+    """Chains, or episodes of each task, of such an evaluation."""
 
     def augmentation(self, views: Sequence[str]) -> Augmentation:
         """How images are changed, for a policy with these views. Raises ValueError for another number of shifts."""
@@ -156,11 +166,18 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _begin(config, shape)
+        write_run_info(config.output, command("train", config), config, demos_facts(readers, demos))
     accelerator.wait_for_everyone()
+    tasks = tuple(sorted({episode.task for episode in demos.episodes}))
+    policy.config.tasks, policy.config.trained = tasks, True
     if config.fsdp:
         blocks = fsdp_blocks(policy.vlm)
         frozen_tower = [policy.vlm.vision_encoder] if not imitation.objective.vision_learns else []
         shard(imitation.objective, blocks, frozen_tower, accelerator.device)
+    elif accelerator.is_main_process:
+        plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes) if config.evaluation_env else None
+        card = _card(config, demos, {})
+        callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
     groups = [
         *parameter_groups(policy.vlm.parameters(), config.learning_rate * config.vlm_lr_scale, config.weight_decay),
         *parameter_groups(policy.head.parameters(), config.learning_rate, config.weight_decay),
@@ -177,8 +194,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         weights = gathered(policy.state_dict())
         policy = _build(config, shape, start, demos)
         policy.load_state_dict(weights)
-    policy.config.tasks = tuple(sorted({episode.task for episode in demos.episodes}))
-    policy.config.trained = True
+        policy.config.tasks, policy.config.trained = tasks, True
     report = TrainReport(config.output / "policy", scalars)
     if accelerator.is_main_process:
         policy.save_pretrained(report.output, card=_card(config, demos, scalars))

@@ -98,7 +98,8 @@ def test_weights_are_those_of_the_reference(files):
     policy = make_policy()
     cotraining = CoTraining(config(files), policy)
     batches = cotraining.draw(np.random.default_rng(0))
-    total, metrics = cotraining.loss(batches)
+    (whole,) = cotraining.split(batches, [slice(0, 1)])
+    total, metrics = cotraining.loss(whole)
     assert list(metrics) == ["captions_loss", "captions_accuracy", "questions_loss", "questions_accuracy"]
     torch.testing.assert_close(total, 0.005 * metrics["captions_loss"] + 0.5 * metrics["questions_loss"])
     total.backward()
@@ -107,12 +108,24 @@ def test_weights_are_those_of_the_reference(files):
     assert all(p.grad is None for p in policy.head.parameters()) and cotraining.skipped() == 0
 
 
+@pytest.mark.parametrize("mean", ["targets", "positions"])
+def test_the_losses_of_the_parts_sum_to_that_of_the_step(files, mean):
+    policy = make_policy()
+    cotraining = CoTraining(config(files, vl_question_mean=mean), policy)
+    batches = cotraining.draw(np.random.default_rng(0))
+    (whole,) = cotraining.split(batches, [slice(0, 7)])
+    parts = cotraining.split(batches, [slice(0, 3), slice(3, 4), slice(4, 7)])
+    total = sum(cotraining.loss(part)[0] for part in parts)
+    torch.testing.assert_close(total, cotraining.loss(whole)[0], atol=1e-5, rtol=1e-5)
+
+
 def test_one_kind_alone_or_none(files):
     policy = make_policy()
     alone = CoTraining(config(files, vl_questions=None, vl_annotations=None), policy)
     assert list(alone.draw(np.random.default_rng(0))) == ["captions"]
     nothing = CoTraining(CoTrainingConfig(), policy)
-    total, metrics = nothing.loss(nothing.draw(np.random.default_rng(0)))
+    assert nothing.draw(np.random.default_rng(0)) == {}
+    total, metrics = nothing.loss({})
     assert total == 0 and metrics == {}
 
 
@@ -139,7 +152,8 @@ def test_learns_to_say_what_it_sees(files):
     optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
     rng = np.random.default_rng(0)
     for _ in range(60):
-        loss, metrics = cotraining.loss(cotraining.draw(rng))
+        (whole,) = cotraining.split(cotraining.draw(rng), [slice(0, 1)])
+        loss, metrics = cotraining.loss(whole)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,0 +1,129 @@
+"""What a run leaves behind: curves, snapshots, the best policy, its history; and what stops it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from demo_files import make_store
+from PIL import Image
+
+from rf_agent.errors import UserError
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.callbacks import Callback
+from rf_agent.training.curves import read_log
+from rf_agent.training.imitation import ImitationObjective
+from rf_agent.training.loop import BAD_BATCH, Loop
+from rf_agent.training.trainer import TrainConfig, train
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("demos") / "demos.hdf5")
+
+
+def config(demos, output, **changes):
+    settings = {"preset": "roboflamingo-test", "steps": 8, "batch_size": 3, "sequence_length": 6, "threads": 1}
+    settings |= {"validation_fraction": 0.3, "device": "cpu", "evaluations": 4}
+    return TrainConfig(demos=(demos,), output=output, **settings | changes)
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.steps, self.validations = [], []
+
+    def on_step(self, step, metrics):
+        self.steps.append((step, float(metrics["loss"]), float(metrics["gradient_norm"])))
+
+    def on_validation(self, step, scalars):
+        self.validations.append(step)
+        return {"answer": 42.0}
+
+
+def test_what_a_run_leaves_behind(demos, tmp_path):
+    run, recorder = tmp_path / "run", Recorder()
+    report = train(config(demos, run, keep=2), callbacks=[recorder])
+    assert [step for step, *_ in recorder.steps] == list(range(1, 9))
+    assert all(loss > 0 and norm > 0 for _, loss, norm in recorder.steps)
+    assert recorder.validations == [2, 4, 6, 8] and report.scalars["answer"] == 42.0
+    kept = sorted(path.name for path in (run / "policies").iterdir())
+    assert kept == ["step_0000006", "step_0000008"]
+    for path in (run / "best", run / "policy", run / "policies" / kept[0]):
+        policy = RoboFlamingoPolicy.from_pretrained(path, "cpu")
+        assert policy.config.trained and policy.config.tasks == ("close_drawer", "open_drawer", "turn_on_led")
+    losses = {row["step"]: row["loss"] for row in read_log(run) if row["split"] == "validation"}
+    best = json.loads((run / "best.json").read_text())
+    assert best["loss"] == min(losses.values()) and losses[best["step"]] == best["loss"]
+    width, height = Image.open(run / "curves.png").size
+    assert width > 400 and height > 200
+    (start,) = json.loads((run / "run.json").read_text())
+    assert start["settings"]["batch_size"] == 3 and start["versions"]["torch"] == torch.__version__
+    assert start["data"]["tasks"] == {"close_drawer": 2, "open_drawer": 2, "turn_on_led": 2}
+    assert str(tmp_path) not in start["command"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(demos, tmp_path, monkeypatch):
+    forward = ImitationObjective.forward
+
+    def broken(self, batch, progress=0.0):
+        loss, metrics = forward(self, batch, progress)
+        return loss * float("nan"), metrics
+
+    monkeypatch.setattr(ImitationObjective, "forward", broken)
+    with pytest.raises(UserError, match="the loss is nan at step 0.*batch is kept"):
+        train(config(demos, tmp_path / "run"))
+    kept = torch.load(tmp_path / "run" / BAD_BATCH, weights_only=False)
+    assert len(kept["batches"]) == 1 and kept["step"] == 0
+
+
+def test_a_jump_of_the_loss_stops_the_run(demos, tmp_path, monkeypatch):
+    check = Loop._check
+    monkeypatch.setattr("rf_agent.training.loop.SPIKE_WINDOW", 100)
+
+    def jumps(self, loss, parts):
+        if self.step == 0:
+            self._recent.extend([loss] * 100)
+        return check(self, loss * (60 if self.step == 3 else 1), parts)
+
+    monkeypatch.setattr(Loop, "_check", jumps)
+    with pytest.raises(UserError, match="the loss jumped from .* at step 3: .*--resume --spike 0"):
+        train(config(demos, tmp_path / "run"))
+    train(config(demos, tmp_path / "calm", spike=0.0))
+
+
+def test_random_shift_encodes_each_frame_anew_and_can_be_resumed(demos, tmp_path, monkeypatch):
+    start = str(train(config(demos, tmp_path / "start", steps=1)).output)
+    settings = {"init": start, "random_shift": (3, 1), "color_jitter": 0.1, "workers": 1}
+    whole = train(config(demos, tmp_path / "whole", **settings))
+    assert not (tmp_path / ".vision_tokens").exists()
+    optimise = Loop._optimise
+
+    def interrupted(self, parts):
+        if self.step == 5:
+            raise KeyboardInterrupt
+        return optimise(self, parts)
+
+    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(demos, tmp_path / "parts", **settings))
+    monkeypatch.undo()
+    parts = train(config(demos, tmp_path / "parts", **settings | {"workers": 0}, resume=True))
+    assert parts.scalars == whole.scalars
+    plain = train(config(demos, tmp_path / "plain", init=start))
+    assert plain.scalars != whole.scalars
+    with pytest.raises(ValueError, match="random_shift is .* a number of pixels for each"):
+        train(config(demos, tmp_path / "bad", init=start, random_shift=(1, 2, 3)))
+
+
+def test_a_batch_of_half_the_steps_is_not_another_one(demos, tmp_path):
+    """Batches are functions of seed and step, whatever was drawn before."""
+    seen = []
+
+    class Look(Callback):
+        def on_step(self, step, metrics):
+            seen.append(float(metrics["loss"]))
+
+    train(config(demos, tmp_path / "a", steps=2, learning_rate=1e-9, evaluations=1), callbacks=[Look()])
+    first = list(seen)
+    train(config(demos, tmp_path / "b", steps=2, learning_rate=1e-9, evaluations=1, seed=1), callbacks=[Look()])
+    assert seen[:2] == first and not np.allclose(seen[2:], first)
