@@ -227,7 +227,7 @@ class LossConfig:
     """The imitation loss: regression of the motion + weighted classification of the gripper (paper, Eq. 6)."""
 
     pose: str = "huber"
-    """`huber` (the reference implementation) or `mse` (the paper)."""
+    """`huber` (the reference implementation), `mse` (the paper), or a loss of yours (`rf_agent.nn.losses`)."""
     huber_delta: float = 1.0
     """Error, in action units, from which the Huber loss grows linearly; the reference's is 1, so half of `mse`."""
     gripper_weight: float = 0.01
@@ -270,8 +270,6 @@ class RoboFlamingoConfig:
             )
         if self.language.max_tokens < 1:
             raise ConfigError(f"language.max_tokens is {self.language.max_tokens}, but a prompt has at least 1 token.")
-        if self.loss.pose not in ("huber", "mse"):
-            raise ConfigError(f"loss.pose is {self.loss.pose!r}; choose 'huber' or 'mse'.")
         if self.loss.huber_delta <= 0:
             raise ConfigError(f"loss.huber_delta is {self.loss.huber_delta}; give an error above zero.")
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rf_agent.config import RoboFlamingoConfig
+from rf_agent.config import ConfigError, RoboFlamingoConfig
 from rf_agent.nn.flamingo import Flamingo
 from rf_agent.nn.fusion import arrange
 from rf_agent.nn.heads import History, append, build_head
-from rf_agent.nn.losses import action_loss
+from rf_agent.nn.losses import POSE_LOSSES, action_loss
 from rf_agent.normalization import normalize_actions
 
 
@@ -64,6 +64,9 @@ class RoboFlamingoModel(nn.Module):
     def __init__(self, config: RoboFlamingoConfig, image_token: int) -> None:
         super().__init__()
         config.check_complete()
+        if config.loss.pose not in POSE_LOSSES:
+            known = ", ".join(sorted(POSE_LOSSES))
+            raise ConfigError(f"loss.pose is {config.loss.pose!r}, but known losses are {known}.")
         self.config = config
         self.vlm = Flamingo(config, image_token)
         self.head = build_head(

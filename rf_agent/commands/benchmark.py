@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +23,8 @@ from rf_agent.evaluation.report import versions, write_json
 class Args:
     """Measure the speed of simulator, policy and trainer here."""
 
+    what: tyro.conf.Positional[Literal["all", "train"]] = "all"
+    """`train` compares training with a trainer that computes every window by itself: speed, and the most memory."""
     env: tuple[str, ...] = ("rf/PlayTableD-v0",)
     """Environments. The simulators of several take turns, and it is said how many times as fast the first is as each of
     the others. The policy plays in the first."""
@@ -37,6 +42,10 @@ class Args:
     """Numbers of environments in which the preset's network acts at once."""
     compile: bool = False
     """Compile the preset's network."""
+    sequences: int = 8
+    """`train`: sequences of a step."""
+    sequence_length: int = 16
+    """`train`: observation steps of a sequence."""
     repeats: int = 5
     """Measurements of each; the median is reported."""
     steps: int = 100
@@ -53,12 +62,14 @@ def run(args: Args) -> None:
     """Measure and print a table."""
     import torch
 
-    for name in ("repeats", "steps", "threads"):
+    for name in ("repeats", "steps", "threads", "sequences", "sequence_length"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: give 1 or more")
     if args.preset is not None:
         return _control_step(args, args.preset)
+    if args.what == "train":
+        return _training(args)
     if not args.env or len(set(args.env)) < len(args.env):
         raise UserError(f"--env is {' '.join(args.env) or 'empty'}: give one environment, or several different ones")
     if args.policy in SCRIPTED:
@@ -109,6 +120,41 @@ def _machine(device: str) -> str:
         f"torch {torch.__version__}",
     ]
     return ", ".join([*parts, torch.cuda.get_device_name(device)] if device != "cpu" else parts)
+
+
+def _training(args: Args) -> None:
+    """Measure and print how fast imitation trains."""
+    from rf_agent.evaluation import training_speed
+
+    if args.policy in SCRIPTED:
+        raise UserError(f"--policy {args.policy} does not learn: give a checkpoint directory or a bundled name")
+    device = pick_device(args.policy, args.device)
+    console = Console(soft_wrap=True, highlight=False)
+    with console.status("measuring"):
+        sides = training_speed.compare(args.policy, device, args.repeats, args.sequences, args.sequence_length)
+    table = Table("training", "frames/s", "range", "times as fast", "memory", "of it", title=_machine(device))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    first = sides[0]
+    for side in sides:
+        scale = side.frames_per_second / statistics.median(side.windows_per_second)
+        rates = [scale * value for value in side.windows_per_second]
+        table.add_row(
+            side.name,
+            f"{side.frames_per_second:.0f}",
+            f"{min(rates):.0f} – {max(rates):.0f}",
+            f"{side.frames_per_second / first.frames_per_second:.1f}",
+            f"{side.peak_bytes / 2**20:.0f} MiB",
+            f"{side.peak_bytes / max(first.peak_bytes, 1):.0%}",
+        )
+    console.print(table)
+    console.print(
+        "frames/s: frames of all windows learned, each counted in every window that holds it; memory: beyond the model's"
+    )
+    if args.output:
+        content = {"policy": args.policy, "machine": _machine(device), "versions": versions()}
+        write_json(args.output, {**content, "training": [asdict(side) for side in sides]})
+        console.print(f"{args.output}")
 
 
 def _control_step(args: Args, preset: str) -> None:

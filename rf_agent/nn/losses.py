@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,35 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is true; zero (and differentiable) when it is true nowhere."""
     mask = mask.to(values.dtype).expand_as(values)
     return (values * mask).sum() / mask.sum().clamp(min=1.0)
+
+
+PoseLoss = Callable[[Tensor, Tensor, "LossConfig"], Tensor]
+"""Predicted and demonstrated entries of an action (..., A), normalised, to the error of each of them (..., A)."""
+
+POSE_LOSSES: dict[str, PoseLoss] = {}
+"""Losses of the motion by the name in `loss.pose`."""
+
+
+def register_loss(name: str) -> Callable[[PoseLoss], PoseLoss]:
+    """Function decorator: `loss.pose` may be `name`."""
+
+    def add(loss: PoseLoss) -> PoseLoss:
+        POSE_LOSSES[name] = loss
+        return loss
+
+    return add
+
+
+@register_loss("huber")
+def huber(predicted: Tensor, target: Tensor, config: LossConfig) -> Tensor:
+    """Quadratic up to `config.huber_delta`, then linear."""
+    return F.huber_loss(predicted, target, reduction="none", delta=config.huber_delta)
+
+
+@register_loss("mse")
+def mse(predicted: Tensor, target: Tensor, config: LossConfig) -> Tensor:
+    """The squared error (paper, Eq. 6)."""
+    return F.mse_loss(predicted, target, reduction="none")
 
 
 def action_loss(
@@ -48,10 +78,7 @@ def action_loss(
     pose, target = pose.float(), actions.float()
     if gripper is not None:
         target = torch.cat((target[..., :gripper], target[..., gripper + 1 :]), dim=-1)
-    if config.pose == "mse":
-        pose_errors = F.mse_loss(pose, target, reduction="none")
-    else:
-        pose_errors = F.huber_loss(pose, target, reduction="none", delta=config.huber_delta)
+    pose_errors = POSE_LOSSES[config.pose](pose, target, config)
     loss = masked_mean(pose_errors, mask[..., None])
     with torch.no_grad():
         metrics = {"pose_loss": loss.detach(), "pose_error": masked_mean((pose - target).abs(), mask[..., None])}
