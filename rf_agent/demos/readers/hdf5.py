@@ -11,38 +11,62 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rf_agent.demos.checks import problems
-from rf_agent.demos.demonstration import Demonstration
-from rf_agent.demos.files import open_hdf5, reading
+from rf_agent.demos.demonstration import Demonstration, Layout
+from rf_agent.demos.files import DemoError, open_hdf5, reading
 from rf_agent.demos.readers.base import DemoReader, Record
 from rf_agent.demos.store import OWN, demo_names, read_layout
+from rf_agent.demos.store_checks import problems
 
 
 class HDF5Reader(DemoReader):
     """The complete demonstrations of a file, sorted by task and seed.
 
+    Args:
+        path: the file.
+        skip_damaged: leave out demonstrations whose numbers cannot be read, and name them in `problems`.
+
     Raises:
         FileNotFoundError, DemoError: there is no such file, it is damaged, or holds no complete demonstration.
     """
 
-    def __init__(self, path: Path) -> None:
+    CUT_OFF = "cut off while they were written"
+    """The reason in `skipped` for demonstrations that are not complete."""
+
+    def __init__(self, path: str | Path, *, skip_damaged: bool = False) -> None:
         self.path, self.skipped = Path(path), {}
         self._opened: tuple[int, h5py.File] | None = None
+        self._damaged: list[str] = []
+        self.records = []
+        rows = 0
         with open_hdf5(self.path) as file:
-            self.layout = read_layout(file)
-            names = demo_names(file)
-            self.records = []
-            rows = 0
-            for name in names:
-                with reading(self.path, name):
-                    self.records.append(self._record(name, file["data"][name], rows))
-                rows += len(self.frame_rows(self.records[-1]))
-            if incomplete := len(file["data"]) - len(names):
-                self.skipped["cut off while they were written"] = incomplete
+            self.layout = self._layout(file)
+            for name in self._names(file):
+                try:
+                    with reading(self.path, name):
+                        record = self._record(name, file["data"][name], rows)
+                except DemoError:
+                    if not skip_damaged:
+                        raise
+                    self._damaged.append(f"{name}: it cannot be read, because the file is damaged")
+                    continue
+                self.records.append(record)
+                rows += len(self.frame_rows(record))
         self.frame_count = rows
-        self._starts = np.array([record.first_frame for record in self.records])
+        self._starts = np.array([record.first_frame for record in self.records], np.int64)
+
+    def _layout(self, file: h5py.File) -> Layout:
+        """What the demonstrations have in common."""
+        return read_layout(file)
+
+    def _names(self, file: h5py.File) -> list[str]:
+        """The demonstrations to read, in order; others are counted."""
+        names = demo_names(file)
+        if incomplete := len(file["data"]) - len(names):
+            self.skipped[self.CUT_OFF] = incomplete
+        return names
 
     def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
+        """A demonstration without its images."""
         attributes = dict(group.attrs)
         state = self.layout.state
         return Record(
@@ -78,6 +102,7 @@ class HDF5Reader(DemoReader):
 
     def problems(self) -> Iterator[str]:
         """What stands in the way of training, each beginning with the name of its demonstration."""
+        yield from self._damaged
         for record in self.records:
             for text in problems(self._file, record.name, self.layout):
                 yield f"{record.name}: {text}"
