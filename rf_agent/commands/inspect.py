@@ -69,6 +69,7 @@ def _described(summary: Summary) -> list[str]:
 
 def _task_table(summary: Summary) -> Table:
     table = Table("task", "demos", "steps", "shortest", "median", "longest", "instructions", title=str(summary.path))
+    table.columns[0].overflow = "fold"  # a task's name is shown whole
     for column in table.columns[1:]:
         column.justify = "right"
     for task, entry in summary.tasks.items():

@@ -14,7 +14,7 @@ def open_demos(path: str | Path) -> DemoReader:
     """The reader of a file or folder of demonstrations, chosen by what it holds.
 
     Args:
-        path: an HDF5 file (ours or robomimic's), or a folder of CALVIN (a split, or a data set's `training`).
+        path: an HDF5 file, or the folder of a data set: of CALVIN (a split, or the root for `training`) or Minari.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -26,7 +26,13 @@ def open_demos(path: str | Path) -> DemoReader:
             from rf_agent.demos.readers.calvin import CalvinReader
 
             return CalvinReader(path)
-        raise DemoError(f"{path} is a directory of no known format: give an HDF5 file, or a folder of CALVIN")
+        if is_minari(path):
+            from rf_agent.demos.readers.minari import MinariReader
+
+            return MinariReader(path)
+        raise DemoError(
+            f"{path} is a directory of no known format: give an HDF5 file, or a data set of CALVIN or Minari"
+        )
     from rf_agent.demos.readers.hdf5 import HDF5Reader
 
     return HDF5Reader(path)
@@ -38,3 +44,8 @@ def is_calvin(path: Path) -> bool:
         (folder / "lang_annotations").is_dir() or (folder / "ep_start_end_ids.npy").is_file()
         for folder in (path, path / "training")
     )
+
+
+def is_minari(path: Path) -> bool:
+    """Whether a folder is a data set of Minari, by the names in it."""
+    return any((folder / "main_data.hdf5").is_file() for folder in (path, path / "data"))

@@ -31,6 +31,8 @@ class HDF5Reader(DemoReader):
 
     CUT_OFF = "cut off while they were written"
     """The reason in `skipped` for demonstrations that are not complete."""
+    OBSERVATIONS = "obs"
+    """The group of observations in that of a demonstration."""
 
     def __init__(self, path: str | Path, *, skip_damaged: bool = False) -> None:
         self.path, self.skipped = Path(path), {}
@@ -38,12 +40,12 @@ class HDF5Reader(DemoReader):
         self._damaged: list[str] = []
         self.records = []
         rows = 0
-        with open_hdf5(self.path) as file:
+        with open_hdf5(self._hdf5) as file:
             self.layout = self._layout(file)
             for name in self._names(file):
                 try:
                     with reading(self.path, name):
-                        record = self._record(name, file["data"][name], rows)
+                        record = self._record(name, self._group(file, name), rows)
                 except DemoError:
                     if not skip_damaged:
                         raise
@@ -64,6 +66,14 @@ class HDF5Reader(DemoReader):
         if incomplete := len(file["data"]) - len(names):
             self.skipped[self.CUT_OFF] = incomplete
         return names
+
+    def _group(self, file: h5py.File, name: str) -> h5py.Group:
+        """Where a demonstration is stored."""
+        return file["data"][name]
+
+    def _image(self, camera: str, stored: Any) -> NDArray[np.uint8]:
+        """An image of what is stored for a frame."""
+        return np.asarray(stored)
 
     def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
         """A demonstration without its images."""
@@ -90,12 +100,12 @@ class HDF5Reader(DemoReader):
             wanted = rows[places] - record.first_frame
             first, last = int(wanted.min()), int(wanted.max()) + 1
             with reading(self.path, record.name):
-                dataset = self._file["data"][record.name][f"obs/{camera}"]
+                dataset = self._group(self._file, record.name)[f"{self.OBSERVATIONS}/{camera}"]
                 if last - first <= 2 * len(wanted):  # neighbours: one read
                     block = dataset[first:last]
-                    taken = [block[index - first] for index in wanted]
+                    taken = [self._image(camera, block[index - first]) for index in wanted]
                 else:
-                    taken = [dataset[int(index)] for index in wanted]
+                    taken = [self._image(camera, dataset[int(index)]) for index in wanted]
             for place, image in zip(places, taken, strict=True):
                 found[place] = image
         return found
@@ -123,10 +133,15 @@ class HDF5Reader(DemoReader):
         self._opened = None
 
     @property
+    def _hdf5(self) -> Path:
+        """The file that is opened."""
+        return self.path
+
+    @property
     def _file(self) -> h5py.File:
         """The open file; one of another process (after a fork) is left alone."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), open_hdf5(self.path))
+            self._opened = (os.getpid(), open_hdf5(self._hdf5))
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
