@@ -28,7 +28,7 @@ COMMANDS = {
     "train": "train a policy by imitation of demonstrations",
     "evaluate": "measure success per task, or on chains of five tasks",
     "grounding": "measure whether the colour word decides which block is touched",
-    "convert": "make a policy of published weights (OpenFlamingo, RoboFlamingo)",
+    "convert": "make a policy of published weights, or convert data sets",
     "inspect": "say what a demonstration file holds and what is wrong with it",
     "doctor": "say what this machine can do and what to install for the rest",
     "benchmark": "measure the speed of simulator, policy and trainer here",

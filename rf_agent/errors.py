@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something the user can mend. Its text is one sentence: what was given, expected, and what to do."""
 
 
+class MissingPackageError(UserError, ImportError):
+    """An optional package is not installed; the message names the command that installs it."""
+
+
 def require(module: str, purpose: str, install: str) -> ModuleType:
     """Import an optional module, or say which command installs it.
 
@@ -19,11 +23,12 @@ def require(module: str, purpose: str, install: str) -> ModuleType:
         install: argument of `pip install` that brings it.
 
     Raises:
-        UserError: the module (and not something that it imports) is missing.
+        MissingPackageError: the module (and not something that it imports) is missing.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise UserError(f"{purpose} needs the package {module!r}: install it with `pip install {install}`") from error
+        message = f"{purpose} needs the package {module!r}: install it with `pip install {install}`"
+        raise MissingPackageError(message) from error

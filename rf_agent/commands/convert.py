@@ -1,4 +1,4 @@
-"""`rf-agent convert`: published weights to a policy's checkpoint directory."""
+"""`rf-agent convert`: published weights to a policy's checkpoint directory, and data sets (see `convert_data`)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from rich.console import Console
 
 from rf_agent.checkpoint import check_target
+from rf_agent.commands import convert_data
 from rf_agent.config import HeadConfig
 from rf_agent.presets import CALVIN_VIEWS
-from rf_agent.weights import from_openflamingo, from_roboflamingo
 
 
 @dataclass(kw_only=True)
@@ -80,11 +79,18 @@ class RoboFlamingo(_Pretrained):
 Args = (
     Annotated[OpenFlamingo, tyro.conf.subcommand("openflamingo")]
     | Annotated[RoboFlamingo, tyro.conf.subcommand("roboflamingo")]
+    | convert_data.Args
 )
 
 
-def run(args: OpenFlamingo | RoboFlamingo) -> None:
-    """Convert, write the checkpoint directory, and print what became of the tensors."""
+def run(args: OpenFlamingo | RoboFlamingo | convert_data.DataSet) -> None:
+    """Convert. Of weights, print what became of the tensors."""
+    if isinstance(args, convert_data.DataSet):
+        return convert_data.run(args)
+    import torch
+
+    from rf_agent.weights import from_openflamingo, from_roboflamingo
+
     check_target(args.output)  # what can be refused is refused before the work
     options = {name: value for name, value in vars(args).items() if name not in ("output", "dtype")}
     convert: Callable[..., Any] = from_openflamingo if isinstance(args, OpenFlamingo) else from_roboflamingo

@@ -39,10 +39,11 @@ class Layout:
 
     def described(self) -> dict[str, Any]:
         """What a file must store to be read with this layout."""
+        gripper = {"gripper": self.gripper} if self.gripper_known else {}
         return {
             "cameras": list(self.cameras),
             "state": self.state,
-            "gripper": self.gripper,
+            **gripper,
             "fps": self.fps,
             "frame_stride": self.frame_stride,
             "bounded": self.bounded,

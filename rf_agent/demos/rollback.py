@@ -70,6 +70,12 @@ def recover(path: Path) -> None:
         ) from error
 
 
+def replace_file(draft: Path, path: Path) -> None:
+    """Put a finished file in the place of another, whose journal is of no use then."""
+    os.replace(draft, path)
+    journal_of(path).unlink(missing_ok=True)
+
+
 def restore(file: FileIO, path: Path, journal: Path) -> None:
     """Make a file what its journal says that it was, and delete the journal. The caller holds the lock."""
     try:

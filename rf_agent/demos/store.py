@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
 from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading
-from rf_agent.demos.rollback import journal_of
+from rf_agent.demos.rollback import replace_file
 
 SPARE_BYTES = 16 * 2**20
 """Free space that a write leaves on the disk."""
@@ -68,8 +68,7 @@ def write_demonstrations(
     try:
         create_store(draft, layout, {})
         append_demos(draft, demos, layout)
-        os.replace(draft, path)
-        journal_of(path).unlink(missing_ok=True)  # that of the file that was replaced
+        replace_file(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     return path

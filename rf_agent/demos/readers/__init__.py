@@ -6,32 +6,40 @@ from pathlib import Path
 
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers.base import DemoReader, Record
+from rf_agent.progress import Reporter
 
 __all__ = ["DemoReader", "Record", "open_demos"]
 
 
-def open_demos(path: str | Path) -> DemoReader:
+def open_demos(path: str | Path, reporter: Reporter | None = None) -> DemoReader:
     """The reader of a file or folder of demonstrations, chosen by what it holds.
 
     Args:
-        path: an HDF5 file, or the folder of a data set: of CALVIN (a split, or the root for `training`) or Minari.
+        path: an HDF5 file; or the folder of a data set of LeRobot, of CALVIN (a split, or the root, for `training`) or
+            of Minari.
+        reporter: hears of opening what takes long: CALVIN's frames.
 
     Raises:
         FileNotFoundError: there is nothing.
         DemoError: it is of no known format, damaged, or without a complete demonstration.
     """
     path = Path(path)
+    if (path / "meta" / "info.json").is_file():
+        from rf_agent.demos.readers.lerobot import LeRobotReader
+
+        return LeRobotReader(path)
+    if is_calvin(path):
+        from rf_agent.demos.readers.calvin import CalvinReader
+
+        return CalvinReader(path, reporter=reporter)
+    if is_minari(path):
+        from rf_agent.demos.readers.minari import MinariReader
+
+        return MinariReader(path)
     if path.is_dir():
-        if is_calvin(path):
-            from rf_agent.demos.readers.calvin import CalvinReader
-
-            return CalvinReader(path)
-        if is_minari(path):
-            from rf_agent.demos.readers.minari import MinariReader
-
-            return MinariReader(path)
         raise DemoError(
-            f"{path} is a directory of no known format: give an HDF5 file, or a data set of CALVIN or Minari"
+            f"{path} is a directory of no known format: give an HDF5 file, or a data set of LeRobot (meta/info.json), "
+            "CALVIN (lang_annotations) or Minari (data/main_data.hdf5)"
         )
     from rf_agent.demos.readers.hdf5 import HDF5Reader
 

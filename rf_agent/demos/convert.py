@@ -1,0 +1,106 @@
+"""Demonstrations of any format into our store: one HDF5 file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rf_agent.demos.demonstration import Demonstration, Layout
+from rf_agent.demos.files import DemoError
+from rf_agent.demos.readers.base import DemoReader, Record
+from rf_agent.demos.rollback import replace_file
+from rf_agent.demos.store import append_demos, create_store
+from rf_agent.progress import Reporter, Silent
+
+BATCH = 16
+"""Demonstrations that are written at a time, and held in memory."""
+
+
+def convert(
+    reader: DemoReader,
+    output: str | Path,
+    gripper: int | None = None,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Write all demonstrations of a reader to a new HDF5 file, one at a time; the file appears when it is whole.
+
+    Args:
+        reader: the demonstrations.
+        output: the file.
+        gripper: entry of an action that opens or closes a gripper, for sources that do not say it.
+        overwrite: replace a file that exists.
+        reporter: of the progress.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileExistsError: it exists.
+        DemoError: a demonstration cannot be used; source and demonstration are named, and nothing is written.
+        DiskFullError: the disk is full; nothing is left.
+    """
+    output, reporter = Path(output), reporter or Silent()
+    check_output(output, overwrite)
+    layout = _with_gripper(reader, gripper)
+    for problem in reader.problems():
+        raise DemoError(f"{reader.path}: {problem}")
+    for reason, count in reader.skipped.items():
+        reporter.log(f"left out: {count} ({reason})")
+    draft = output.with_name(f".{output.name}.{os.getpid()}-{secrets.token_hex(3)}")
+    try:
+        create_store(draft, layout, {"converted_from": reader.path.name})
+        batch: list[Demonstration] = []  # an append takes its time, however small it is
+        for done, record in enumerate(reader.records):
+            reporter.update(done / len(reader.records), f"{done}/{len(reader.records)} demonstrations")
+            demo = reader.demonstration(record)
+            if found := demo.problems(layout):
+                raise DemoError(f"{reader.path}: {record.name}: {found[0]}")
+            batch.append(demo)
+            if len(batch) == BATCH:
+                append_demos(draft, batch, layout)
+                batch = []
+        if batch:
+            append_demos(draft, batch, layout)
+        replace_file(draft, output)
+    finally:
+        draft.unlink(missing_ok=True)
+    reporter.update(1.0, f"{len(reader.records)}/{len(reader.records)} demonstrations")
+    return output
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raise FileExistsError if a file must not be written."""
+    if output.is_dir() or (output.exists() and not overwrite):
+        raise FileExistsError(f"{output} exists: give another name, or --overwrite to replace a file")
+
+
+def _with_gripper(reader: DemoReader, gripper: int | None) -> Layout:
+    """The reader's layout, with the gripper that the user names."""
+    layout = reader.layout
+    if gripper is None:
+        return layout
+    if layout.gripper_known and gripper != layout.gripper:
+        raise DemoError(f"{reader.path} has its gripper at entry {layout.gripper}, not {gripper}: leave out --gripper")
+    if not 0 <= gripper < layout.action_dim:
+        raise DemoError(
+            f"--gripper is {gripper}, but an action of {reader.path} has {layout.action_dim} entries: give one of 0 to "
+            f"{layout.action_dim - 1}"
+        )
+    values = _values(reader.records, gripper)
+    if values > 2:
+        raise DemoError(
+            f"entry {gripper} of the actions of {reader.path} has {values} different values, but a gripper has two "
+            "(open and closed): give another --gripper, or none to regress it"
+        )
+    return replace(layout, gripper=gripper, gripper_known=True)
+
+
+def _values(records: Iterable[Record], entry: int) -> int:
+    """How many different values an entry of the actions has."""
+    return len(np.unique(np.concatenate([record.actions[:, entry] for record in records])))

@@ -1,0 +1,1 @@
+"""Writers of demonstrations in formats of others."""
