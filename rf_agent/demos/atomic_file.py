@@ -15,10 +15,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
+import threading
 import zlib
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rf_agent.demos import rollback
@@ -30,8 +33,8 @@ PAGE = 4096
 class AtomicFile:
     """A file that a program such as h5py reads and writes, and that changes only with `commit`.
 
-    Errors of the operating system (a full disk) are not raised amid HDF5, which then could not even close the file,
-    but kept in `failure` and raised by `commit`.
+    Errors (a full disk) are not raised amid HDF5, which then could not even close the file, but kept in `failure` and
+    raised by `commit`.
 
     Args:
         path: the file; a missing one is created.
@@ -43,7 +46,7 @@ class AtomicFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.failure: OSError | None = None
+        self.failure: BaseException | None = None
         self._journal_path = rollback.journal_of(path)
         self._journal: FileIO | None = None
         self._pages: dict[int, bytearray] = {}
@@ -109,7 +112,7 @@ class AtomicFile:
             try:
                 self._begin()
                 rollback.write(self._file, start, view[start - first :])
-            except OSError as error:
+            except BaseException as error:  # HDF5 may swallow it, and then go on as if all were written
                 self.failure = error
         self._position, self._size = last, max(self._size, last)
         return len(view)
@@ -120,7 +123,7 @@ class AtomicFile:
             try:
                 self._begin()
                 rollback.truncate(self._file, self._size)
-            except OSError as error:
+            except BaseException as error:  # HDF5 may swallow it, and then go on as if all were written
                 self.failure = error
         return self._size
 
@@ -133,15 +136,14 @@ class AtomicFile:
         """Make all changes last, and close it. If that fails, nothing has changed.
 
         Raises:
-            OSError: what went wrong now or in an earlier write.
+            BaseException: what went wrong now or in an earlier write.
         """
         try:
             if self.failure is not None:
                 raise self.failure
             self._apply()
         except BaseException as error:
-            if isinstance(error, OSError):
-                self.failure = error
+            self.failure = error
             self.rollback()
             raise
         self._close()
@@ -151,6 +153,8 @@ class AtomicFile:
 
         Where the disk does not even allow that, the journal stays for whoever opens the file next.
         """
+        if self._file.closed:
+            return
         try:
             with contextlib.suppress(OSError):
                 if self._journal is not None:
@@ -213,6 +217,26 @@ class AtomicFile:
         if not self._file.closed:
             rollback.unlock(self._file)
             self._file.close()
+
+
+class DeferredInterrupts:
+    """From its making until `deliver`, Ctrl-C waits: within HDF5's calls of a file, the exception could get lost."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, FrameType | None]] = []
+        self._handler: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.getsignal(signal.SIGINT)
+            if callable(self._handler):
+                signal.signal(signal.SIGINT, lambda number, frame: self._waiting.append((number, frame)))
+
+    def deliver(self) -> None:
+        """End it, and handle what has come in between."""
+        handler, self._handler = self._handler, None
+        if callable(handler):
+            signal.signal(signal.SIGINT, handler)
+            if self._waiting:
+                handler(*self._waiting[0])
 
 
 def _pages(first: int, last: int) -> Iterator[tuple[int, int, int]]:

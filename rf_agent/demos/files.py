@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from rf_agent.demos.atomic_file import AtomicFile
+from rf_agent.demos.atomic_file import AtomicFile, DeferredInterrupts
 from rf_agent.demos.rollback import JournalError, journal_of, recover
 from rf_agent.errors import UserError
 
@@ -108,6 +108,7 @@ class _WrittenFile(h5py.File):
 
     def __init__(self, file: AtomicFile, mode: str) -> None:
         self._atomic: AtomicFile | None = file
+        self._interrupts = DeferredInterrupts()
         is_new = mode == "w" or (mode == "a" and file.old_size == 0)
         try:
             if is_new:
@@ -116,6 +117,7 @@ class _WrittenFile(h5py.File):
         except BaseException:
             self._atomic = None
             file.rollback()
+            self._interrupts.deliver()
             raise
 
     def close(self) -> None:
@@ -125,33 +127,34 @@ class _WrittenFile(h5py.File):
             return
         try:
             super().close()
+            atomic.commit()
         except BaseException as error:
             atomic.rollback()
             raise _failed(atomic) or error from None
-        try:
-            atomic.commit()
-        except OSError as error:
-            raise _failed(atomic) or error from None
+        finally:
+            self._interrupts.deliver()
 
     def __exit__(self, kind: Any = None, error: Any = None, trace: Any = None) -> None:
         """Close it; after an exception as it was before it was opened."""
-        atomic = self._atomic
-        if kind is None or atomic is None:
+        if kind is None:
             self.close()
             return
-        self._atomic = None
+        atomic, self._atomic = self._atomic, None
+        if atomic is None:
+            return
         try:
             with contextlib.suppress(Exception):
                 super().close()
         finally:
             atomic.rollback()
+            self._interrupts.deliver()
         if issubclass(kind, Exception) and (failed := _failed(atomic)) is not None:
             raise failed from atomic.failure
 
 
 def _failed(file: AtomicFile) -> DiskFullError | None:
     """What went wrong in writing it, in words."""
-    if file.failure is None:
+    if not isinstance(file.failure, OSError):
         return None
     what = os.strerror(file.failure.errno) if file.failure.errno else str(file.failure)
     return DiskFullError(

@@ -38,8 +38,8 @@ def open_demos(path: str | Path, reporter: Reporter | None = None) -> DemoReader
         return MinariReader(path)
     if path.is_dir():
         raise DemoError(
-            f"{path} is a directory of no known format: give an HDF5 file, or a data set of LeRobot (meta/info.json), "
-            "CALVIN (lang_annotations) or Minari (data/main_data.hdf5)"
+            f"{path} is a directory of no known format: give an HDF5 file, a LeRobot data set (meta/info.json), or one "
+            "of CALVIN (lang_annotations) or Minari (data/main_data.hdf5)"
         )
     from rf_agent.demos.readers.hdf5 import HDF5Reader
 

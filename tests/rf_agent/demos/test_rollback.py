@@ -229,6 +229,21 @@ def test_an_exception_while_writing_changes_nothing(tmp_path):
     assert path.read_bytes() == before  # nothing was changed, so nothing is written
 
 
+def test_an_interrupt_waits_until_the_file_is_written(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=1, size=16)
+    with pytest.raises(KeyboardInterrupt):
+        with open_hdf5(path, "r+") as file:
+            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
+            file["x"] = np.arange(1000)
+    with open_hdf5(path) as file:
+        assert file["x"][999] == 999
+    with pytest.raises(KeyboardInterrupt):
+        with open_hdf5(path, "r+") as file:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ValueError
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_smaller_file_is_cut(tmp_path):
     path = tmp_path / "d.hdf5"
     with open_hdf5(path, "a") as file:
