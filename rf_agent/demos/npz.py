@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,20 @@ class Arrays:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
 
-    def header(self, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and dtype of an array. Raises BrokenFile if there is none of that name."""
-        with self._member(key) as member:
-            shape, _, dtype = self._header(member)
-        return shape, dtype
+    def read(self, key: str, check: Callable[[tuple[int, ...], np.dtype[Any]], str] | None = None) -> NDArray[Any]:
+        """An array, of numbers alone.
 
-    def read(self, key: str) -> NDArray[Any]:
-        """An array, of numbers alone. Raises BrokenFile."""
+        Args:
+            key: its name.
+            check: says what is wrong with a shape and dtype, or nothing; called before anything is read.
+
+        Raises:
+            BrokenFile: there is none of that name, it is damaged, or not as it should be.
+        """
         with self._member(key) as member:
             shape, fortran, dtype = self._header(member)
+            if check is not None and (wrong := check(shape, dtype)):
+                raise BrokenFile(self.path, f"{key} {wrong}")
             if dtype.hasobject:
                 raise BrokenFile(self.path, f"{key} holds Python objects, expected numbers")
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -54,19 +58,25 @@ class Arrays:
 
     def vector(self, key: str, length: int) -> NDArray[np.float32]:
         """A vector (length,) of float32 or float64. Raises BrokenFile for anything else."""
-        shape, dtype = self.header(key)
-        if shape != (length,):
-            raise BrokenFile(self.path, f"{key} has shape {shape}, expected ({length},)")
-        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-            raise BrokenFile(self.path, f"{key} is {dtype}, expected float32 or float64")
+
+        def wrong(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+            if shape != (length,):
+                return f"has shape {shape}, expected ({length},)"
+            return "" if dtype.kind == "f" and dtype.itemsize in (4, 8) else f"is {dtype}, expected float32 or float64"
+
         with np.errstate(over="ignore"):  # what float32 cannot hold is found as infinite
-            return self.read(key).astype(np.float32)
+            return self.read(key, wrong).astype(np.float32)
+
+    def image(self, key: str) -> NDArray[np.uint8]:
+        """An image (H, W, 3) uint8. Raises BrokenFile for anything else."""
+        return self.read(key, _wrong_image)
 
     def image_size(self, key: str) -> tuple[int, int]:
-        """Height and width of an image (H, W, 3) uint8, which is not read. Raises BrokenFile for anything else."""
-        shape, dtype = self.header(key)
-        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise BrokenFile(self.path, f"{key} is {dtype} {shape}, expected uint8 (H, W, 3)")
+        """Height and width of such an image, which is not read. Raises BrokenFile for anything else."""
+        with self._member(key) as member:
+            shape, _, dtype = self._header(member)
+        if wrong := _wrong_image(shape, dtype):
+            raise BrokenFile(self.path, f"{key} {wrong}")
         return shape[0], shape[1]
 
     def _member(self, key: str) -> Any:
@@ -77,6 +87,11 @@ class Arrays:
 
     def _header(self, member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         return _HEADERS[np.lib.format.read_magic(member)](member)
+
+
+def _wrong_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    good = dtype == np.uint8 and len(shape) == 3 and shape[2] == 3 and 0 not in shape
+    return "" if good else f"is {dtype} {shape}, expected uint8 (H, W, 3)"
 
 
 @contextmanager

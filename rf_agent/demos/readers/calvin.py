@@ -112,8 +112,7 @@ class CalvinReader(DemoReader):
         found = []
         for row in rows:
             with open_npz(self._file(int(self._frames[row]))) as arrays:
-                arrays.image_size(camera)
-                found.append(arrays.read(camera))
+                found.append(arrays.image(camera))
         return found
 
     def problems(self) -> Iterator[str]:
