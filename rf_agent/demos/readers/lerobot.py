@@ -145,11 +145,12 @@ def _episodes(meta: LeRobotMeta) -> Iterator[tuple[EpisodeFiles, dict[str, NDArr
         sizes[meta.state.key] = meta.state.shape[0]
     if meta.has_success:
         sizes["next.success"] = 1
+    stored = [camera.key for camera in meta.cameras.values() if camera.dtype == "image"]
     last: Path | None = None
     for episode in meta.episodes:
         path = episode.data
         if path != last:  # episodes share files
-            table = read_table(path, list(sizes), episode.name)
+            table = read_table(path, list(sizes), episode.name, stored)
             columns, last = {key: vectors(table, key, dim, path) for key, dim in sizes.items()}, path
         (rows,) = np.nonzero(columns["episode_index"][:, 0] == episode.index)
         first = int(rows[0]) if len(rows) else 0

@@ -19,8 +19,14 @@ INSTALL = "'roboflamingo-agent[data]'"
 AGAIN = "copy the data set again"
 
 
-def read_table(path: Path, columns: Sequence[str], part: str = "") -> Any:
+def read_table(path: Path, columns: Sequence[str], part: str = "", unread: Sequence[str] = ()) -> Any:
     """Some columns of a parquet file, a `pyarrow.Table`.
+
+    Args:
+        path: the file.
+        columns: those that are read.
+        part: what they belong to, for messages.
+        unread: columns that must be there, too.
 
     Raises:
         DemoError: the file is missing or damaged, or has no such column; it is named, and with it `part`.
@@ -28,7 +34,7 @@ def read_table(path: Path, columns: Sequence[str], part: str = "") -> Any:
     """
     with _open(path, part) as file, reading(path, part):
         held = file.schema_arrow.names
-        lacking = [column for column in columns if column not in held]
+        lacking = [column for column in (*columns, *unread) if column not in held]
         if lacking:
             raise DemoError(f"{path} has no column {lacking[0]!r} (it has {', '.join(held)}): {AGAIN}")
         return file.read(columns=list(columns), use_threads=False)
@@ -135,4 +141,4 @@ def _open(path: Path, part: str = "") -> Any:
     if not path.is_file():
         raise DemoError(f"{path}{f', which holds {part},' if part else ''} is missing: {AGAIN}")
     with reading(path, part):
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, page_checksum_verification=True)  # where there are checksums

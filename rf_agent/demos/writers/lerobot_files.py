@@ -75,7 +75,8 @@ class ParquetFiles:
     def write(self, table: Any) -> None:
         """Write a `pyarrow.Table` to the file that `place` chose."""
         if self._writer is None:
-            self._writer = self._parquet.ParquetWriter(self._split.path, table.schema, compression="snappy")
+            options = {"compression": "snappy", "write_page_checksum": True}
+            self._writer = self._parquet.ParquetWriter(self._split.path, table.schema, **options)
         self._writer.write_table(table, row_group_size=len(table))
         self._split.rows += len(table)
         self._split.bytes = self._split.path.stat().st_size

@@ -115,6 +115,18 @@ def test_statistics_are_those_of_all_rows(exported):
     assert np.shape(found["q99"]) == (3, 1, 1) and set(stats) >= {"timestamp", "index", "task_index"}
 
 
+def test_a_number_that_changed_on_the_disk_is_noticed(exported, tmp_path):
+    _, _, root = exported
+    changed = shutil.copytree(root, tmp_path / "changed")
+    path = changed / "data/chunk-000/file-000.parquet"
+    place = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    content[place.data_page_offset + place.total_compressed_size - 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DemoError, match="file-000.parquet: episode 0 cannot be read.*damaged"):
+        open_demos(changed)
+
+
 def test_a_changed_data_set_falls_back_to_what_lerobot_says(exported, tmp_path):
     _, _, root = exported
     changed = shutil.copytree(root, tmp_path / "changed")

@@ -330,6 +330,13 @@ def test_stored_images_that_are_none_are_named(tmp_path):
         reader.images("front", np.array([0]))
 
 
+def test_a_column_of_images_that_is_missing_is_named(tmp_path):
+    root = write_v3(tmp_path / "set", make_episodes((7, 4)), dtype="image")
+    edit_table(root / DATA, **{WRIST: None})
+    with pytest.raises(DemoError, match=r"file-000.parquet has no column 'observation.image' \(it has"):
+        open_demos(root)
+
+
 def test_without_the_packages_the_command_that_installs_them_is_named(tmp_path, monkeypatch):
     root = write_v3(tmp_path, make_episodes((2,)))
     real = importlib.import_module
