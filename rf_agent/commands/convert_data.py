@@ -9,8 +9,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from rf_agent.demos.convert import convert
-from rf_agent.demos.readers import open_demos
+from rf_agent.demos.convert import check_output, convert
+from rf_agent.demos.readers import DemoReader, open_demos
+from rf_agent.demos.readers.resized import ResizedReader
 from rf_agent.demos.writers.lerobot import write_lerobot
 from rf_agent.errors import UserError
 from rf_agent.progress import RichReporter
@@ -27,6 +28,80 @@ class LeRobot:
     gripper: int | None = None
     """Entry of an action that opens or closes a gripper and has two values; LeRobot does not say it. Without,
     training regresses all entries."""
+    overwrite: bool = False
+    """Replace a file that exists."""
+
+
+@dataclass(kw_only=True)
+class Calvin:
+    """A split of CALVIN to an HDF5 file of demonstrations: its windows with language annotations."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder of the data set or of a split, such as task_D_D/training."""
+    output: Path
+    """The file (HDF5)."""
+    split: str | None = None
+    """Which split, where SOURCE is the folder of the data set; by default training."""
+    scenes: tuple[str, ...] = ()
+    """Scenes to take, such as A B C; all by default."""
+    subset: Path | None = None
+    """JSON file with a list of [start, end]: the windows to take."""
+    include_last: bool = False
+    """Take the frame END of each window too, which the reference implementation never uses."""
+    strict: bool = False
+    """Stop at a window that cannot be used, instead of leaving it out."""
+    image_size: int | None = None
+    """Side of the stored images in pixels; by default as they are."""
+    overwrite: bool = False
+    """Replace a file that exists."""
+
+
+@dataclass(kw_only=True)
+class Robomimic:
+    """A robomimic file, which holds no instructions, to an HDF5 file of demonstrations."""
+
+    source: tyro.conf.Positional[Path]
+    """The file (HDF5), with image observations."""
+    output: Path
+    """The file that is made."""
+    instruction: str | None = None
+    """What the robot was asked, in words; needed where the demonstrations do not say it."""
+    task: str | None = None
+    """Name of the task; by default the instruction."""
+    filter_key: str | None = None
+    """Take the demonstrations of this list under mask, such as train."""
+    state: tuple[str, ...] = ()
+    """Low-level observations that make up the state, in this order."""
+    cameras: tuple[str, ...] = ()
+    """Image observations; all by default."""
+    gripper: int | None = None
+    """Entry of an action that opens or closes a gripper and has two values. Without, training regresses all."""
+    image_size: int | None = None
+    """Side of the stored images in pixels; by default as they are."""
+    overwrite: bool = False
+    """Replace a file that exists."""
+
+
+@dataclass(kw_only=True)
+class Minari:
+    """A Minari data set (stored in HDF5) to an HDF5 file of demonstrations."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder of the data set."""
+    output: Path
+    """The file (HDF5)."""
+    instruction: str | None = None
+    """What the robot was asked, in words; needed where the observations have no text `instruction`."""
+    task: str | None = None
+    """Name of the task; by default what infos/task says, or the instruction."""
+    state: str | None = None
+    """Key of the observation that is the state."""
+    cameras: tuple[str, ...] = ()
+    """Keys of the observations that are images; all by default."""
+    gripper: int | None = None
+    """Entry of an action that opens or closes a gripper and has two values. Without, training regresses all."""
+    image_size: int | None = None
+    """Side of the stored images in pixels; by default as they are."""
     overwrite: bool = False
     """Replace a file that exists."""
 
@@ -51,19 +126,57 @@ class ToLeRobot:
     """Of the videos, 0 to 51: lower is better and larger."""
 
 
-DataSet = LeRobot | ToLeRobot
-Args = Annotated[LeRobot, tyro.conf.subcommand("lerobot")] | Annotated[ToLeRobot, tyro.conf.subcommand("to-lerobot")]
+Source = LeRobot | Calvin | Robomimic | Minari
+DataSet = Source | ToLeRobot
+Args = (
+    Annotated[Calvin, tyro.conf.subcommand("calvin")]
+    | Annotated[LeRobot, tyro.conf.subcommand("lerobot")]
+    | Annotated[Minari, tyro.conf.subcommand("minari")]
+    | Annotated[Robomimic, tyro.conf.subcommand("robomimic")]
+    | Annotated[ToLeRobot, tyro.conf.subcommand("to-lerobot")]
+)
+READER_OPTIONS = {
+    *("split", "scenes", "subset", "include_last", "strict"),
+    *("instruction", "task", "filter_key", "state", "cameras"),
+}
+"""Fields of the commands that are arguments of the readers."""
 
 
 def run(args: DataSet) -> None:
     """Convert and say what was written."""
-    with RichReporter("convert") as reporter:
-        if isinstance(args, ToLeRobot):
-            if not 0 <= args.quality <= 51:
-                raise UserError(f"--quality is {args.quality}: give 0 (best) to 51")
+    if isinstance(args, ToLeRobot):
+        if not 0 <= args.quality <= 51:
+            raise UserError(f"--quality is {args.quality}: give 0 (best) to 51")
+        with RichReporter("convert") as reporter:
             write_lerobot(args.source, args.output, args.fps, args.failures, args.quality, reporter)
-        else:
-            if not (args.source / "meta" / "info.json").is_file():
-                raise UserError(f"{args.source} has no meta/info.json: give the folder of a LeRobot data set")
-            convert(open_demos(args.source), args.output, args.gripper, args.overwrite, reporter)
+    else:
+        check_output(args.output, args.overwrite)  # what can be refused is refused before the work
+        reader = _reader(args)
+        size = getattr(args, "image_size", None)
+        gripper = getattr(args, "gripper", None)
+        with RichReporter("convert") as reporter:
+            convert(
+                reader if size is None else ResizedReader(reader, size), args.output, gripper, args.overwrite, reporter
+            )
     Console(soft_wrap=True, highlight=False).print(f"Demonstrations: {args.output}", markup=False)
+
+
+def _reader(args: Source) -> DemoReader:
+    """The demonstrations of a source."""
+    options = {key: value for key, value in vars(args).items() if key in READER_OPTIONS}
+    if isinstance(args, Calvin):
+        from rf_agent.demos.readers.calvin import CalvinReader
+
+        with RichReporter("read") as reporter:
+            return CalvinReader(args.source, reporter=reporter, **options)
+    if isinstance(args, Robomimic):
+        from rf_agent.demos.readers.robomimic import RobomimicReader
+
+        return RobomimicReader(args.source, **options)
+    if isinstance(args, Minari):
+        from rf_agent.demos.readers.minari import MinariReader
+
+        return MinariReader(args.source, **options)
+    if not (args.source / "meta" / "info.json").is_file():
+        raise UserError(f"{args.source} has no meta/info.json: give the folder of a LeRobot data set")
+    return open_demos(args.source)

@@ -1,4 +1,4 @@
-"""`rf-agent inspect`: what a demonstration file holds, and what is wrong with it."""
+"""`rf-agent inspect`: what demonstrations of any format are, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -9,44 +9,92 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rf_agent.demos.checks import inspect
+from rf_agent.demos.checks import ActionStatistics, Summary, inspect
+from rf_agent.demos.readers import DemoReader
 from rf_agent.errors import UserError
 
 
 @dataclass
 class Args:
-    """Say what a demonstration file holds and what is wrong with it."""
+    """Say what a file or folder of demonstrations holds and what is wrong with it."""
 
     path: tyro.conf.Positional[Path]
-    """The file (HDF5)."""
+    """An HDF5 file, or the folder of a data set of CALVIN, LeRobot or Minari."""
+    contact_sheet: Path | None = None
+    """Image file (PNG) to write: first, middle and last frame of one demonstration of each task, in every camera."""
+    tasks: int = 12
+    """Tasks on that image at most."""
 
 
 def run(args: Args) -> None:
-    """Print the file's summary. A file that training would refuse is an error."""
+    """Print the summary. What training would refuse is an error."""
+    if args.tasks < 1:
+        raise UserError(f"--tasks is {args.tasks}: give 1 or more")
+    if args.contact_sheet is not None and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"--contact-sheet is {args.contact_sheet}: give a file that ends in .png or .jpg")
     summary = inspect(args.path)
     console = Console(soft_wrap=True, highlight=False)
-    for name, value in summary.env_args.items():
-        console.print(f"{name}: {value}", markup=False)
-    if summary.layout is not None:
-        layout = summary.layout
-        state = f"state {layout.state} ({layout.state_dim})" if layout.state else "no state"
-        gripper = "no gripper" if layout.gripper is None else f"gripper at entry {layout.gripper}"
-        cameras = ", ".join(layout.cameras)
-        console.print(f"robot: cameras {cameras}; {state}; actions ({layout.action_dim}), {gripper}", markup=False)
-    table = Table("task", "demos", "steps", "instructions", title=str(summary.path))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for task, entry in sorted(summary.tasks.items()):
-        table.add_row(task, str(entry["demos"]), str(entry["samples"]), str(entry["instructions"]))
-    table.add_section()
-    table.add_row(f"{len(summary.tasks)} tasks", str(summary.demos), str(summary.samples), "", style="bold")
-    console.print(table)
-    if summary.incomplete:
-        console.print(f"{summary.incomplete} demonstrations were cut off while they were written; they are left out.")
+    for line in _described(summary):
+        console.print(line, markup=False)
+    console.print(_task_table(summary))
+    if summary.actions is not None and summary.layout is not None:
+        console.print(_action_table(summary.actions, summary.layout.gripper))
+    for reason, count in summary.skipped.items():
+        console.print(f"left out: {count} ({reason})", markup=False)
     for problem in summary.problems:
         console.print(f"problem: {problem}", markup=False)
+    if args.contact_sheet is not None and summary.reader is not None:
+        _draw(summary.reader, args.contact_sheet, args.tasks)
+        console.print(f"contact sheet: {args.contact_sheet}", markup=False)
     if summary.problems:
         raise UserError(
             f"{summary.path} has {len(summary.problems)} problems (see above): collect these episodes again"
         )
     console.print("No problems found.")
+
+
+def _described(summary: Summary) -> list[str]:
+    lines = [f"{name}: {value}" for name, value in summary.env_args.items()]
+    if summary.layout is not None:
+        layout = summary.layout
+        state = f"state {layout.state} ({layout.state_dim})" if layout.state else "no state"
+        gripper = "no gripper" if layout.gripper is None else f"gripper at entry {layout.gripper}"
+        rate = "" if layout.fps is None else f"; {layout.fps:g} actions a second"
+        cameras = ", ".join(layout.cameras)
+        lines.append(f"robot: cameras {cameras}; {state}; actions ({layout.action_dim}), {gripper}{rate}")
+    if summary.failures:
+        lines.append(f"{summary.failures} demonstrations did not succeed; training leaves them out.")
+    return lines
+
+
+def _task_table(summary: Summary) -> Table:
+    table = Table("task", "demos", "steps", "shortest", "median", "longest", "instructions", title=str(summary.path))
+    table.columns[0].overflow = "fold"  # a task's name is shown whole
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for task, entry in summary.tasks.items():
+        lengths = [f"{number:g}" for number in summary.lengths.get(task, ())] or [""] * 3
+        table.add_row(task, str(entry["demos"]), str(entry["samples"]), *lengths, str(entry["instructions"]))
+    table.add_section()
+    bounds = list(summary.lengths.values()) or [(0, 0.0, 0)]
+    ends = [str(min(one[0] for one in bounds)), "", str(max(one[2] for one in bounds))]
+    table.add_row(f"{len(summary.tasks)} tasks", str(summary.demos), str(summary.samples), *ends, "", style="bold")
+    return table
+
+
+def _action_table(actions: ActionStatistics, gripper: int | None) -> Table:
+    table = Table("action entry", "min", "max", "mean", "std")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = zip(actions.min, actions.max, actions.mean, actions.std, strict=True)
+    for entry, numbers in enumerate(rows):
+        name = f"{entry} (gripper)" if entry == gripper else str(entry)
+        table.add_row(name, *(f"{number:.4g}" for number in numbers))
+    return table
+
+
+def _draw(reader: DemoReader, path: Path, tasks: int) -> None:
+    from rf_agent.demos.contact_sheet import contact_sheet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(reader, tasks).save(path)

@@ -1,59 +1,21 @@
-"""What a demonstration file holds, and what is wrong with it."""
+"""What a file or folder of demonstrations holds, and what is wrong with it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError, open_hdf5, reading
+from rf_agent.demos.readers import DemoReader, Record, open_demos
+from rf_agent.demos.readers.hdf5 import HDF5Reader
 from rf_agent.demos.store import demo_names, read_env_args, read_layout
-
-
-def problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
-    """What is wrong with a demonstration, without the file's name; empty when it can be trained on."""
-    try:
-        return _problems(file, name, layout)
-    except Exception:  # h5py's errors for damaged files are of many kinds
-        return ["it cannot be read, because the file is damaged"]
-
-
-def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
-    group, found = file["data"][name], []
-    for key in ("num_samples", "task", "instruction"):
-        if key not in group.attrs:
-            found.append(f"attribute {key} is missing")
-    expected_keys = ["actions", *(f"obs/{key}" for key in (layout.state, *layout.cameras) if key is not None)]
-    for key in expected_keys:
-        if key not in group:
-            found.append(f"{key} is missing")
-    if found:
-        return found
-    samples = int(group.attrs["num_samples"])
-    frames = -(-samples // layout.frame_stride)
-    expected = {"actions": (samples, layout.action_dim)}
-    if layout.state is not None:
-        expected[f"obs/{layout.state}"] = (samples, layout.state_dim)
-    for key, shape in expected.items():
-        if group[key].shape != shape:
-            found.append(f"{key} has shape {group[key].shape}, expected {shape}")
-    for camera in layout.cameras:
-        images = group[f"obs/{camera}"]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != frames or images.shape[3] != 3:
-            found.append(f"obs/{camera} is {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)")
-    for key in expected:
-        values = group[key][:]
-        if not np.isfinite(values).all():
-            found.append(f"{key} has NaN or infinite values")
-        elif key == "actions" and layout.bounded and values.size and np.abs(values).max() > 1.0 + 1e-6:
-            found.append("actions lie outside [-1, 1]")
-    if samples == 0:
-        found.append("it is empty")
-    return found
+from rf_agent.demos.store_checks import problems
 
 
 def check_demos(path: Path) -> Layout:
@@ -71,58 +33,109 @@ def check_demos(path: Path) -> Layout:
     return layout
 
 
+@dataclass(frozen=True)
+class ActionStatistics:
+    """Of each entry of the actions, (D,) each; values that are not finite are left out."""
+
+    min: NDArray[np.float64]
+    max: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+
 @dataclass
 class Summary:
-    """What `inspect` found in a demonstration file."""
+    """What `inspect` found."""
 
     path: Path
     env_args: dict[str, Any]
+    """What an HDF5 file says of its origin."""
     layout: Layout | None
     """The robot; None where no demonstration is complete."""
     demos: int
     samples: int
     incomplete: int
+    """Demonstrations of an HDF5 file that were cut off while they were written."""
     tasks: dict[str, dict[str, Any]]
     """Per task: `demos`, `samples`, `instructions` (how many different ones)."""
     problems: list[str]
     """What stands in the way of training, each naming its demonstration."""
+    lengths: dict[str, tuple[int, float, int]] = field(default_factory=dict)
+    """Per task: the smallest, the median and the largest number of actions of a demonstration."""
+    failures: int = 0
+    """Demonstrations in which the task was not done."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """What the reader left out, as reason -> count."""
+    actions: ActionStatistics | None = None
+    """None where there is no action."""
+    reader: DemoReader | None = field(default=None, repr=False)
+    """What read them, for their images; None where no demonstration is complete."""
 
 
 def inspect(path: Path) -> Summary:
-    """Summarise a demonstration file and list everything wrong with it.
+    """Summarise demonstrations of any format and list everything wrong with them, image content excepted.
 
     Raises:
         FileNotFoundError, ValueError: if it cannot be read at all.
     """
-    with open_hdf5(path) as file:
-        arguments = read_env_args(file)
-        names = demo_names(file)
-        with reading(path):
-            total = len(file["data"])
-        layout = read_layout(file) if names else None
-        found: list[str] = []
-        tasks: dict[str, dict[str, Any]] = {}
-        for name in names:
-            assert layout is not None
-            wrong = problems(file, name, layout)
-            found += [f"{name}: {text}" for text in wrong]
-            with reading(path, name):
-                attributes = dict(file["data"][name].attrs)
-            entry = tasks.setdefault(str(attributes.get("task", "?")), {"demos": 0, "samples": 0, "texts": set()})
-            entry["demos"] += 1
-            entry["samples"] += int(attributes.get("num_samples", 0))
-            entry["texts"].add(str(attributes.get("instruction", "")))
-        for entry in tasks.values():
-            entry["instructions"] = len(entry.pop("texts"))
+    path = Path(path)
+    arguments: dict[str, Any] = {}
+    if not path.is_dir():
+        with open_hdf5(path) as file:
+            arguments, names = read_env_args(file), demo_names(file)
+            with reading(path):
+                total = len(file["data"])
         if not names:
-            found.append("no complete demonstration")
-        return Summary(
-            path=Path(path),
-            env_args=arguments,
-            layout=layout,
-            demos=len(names),
-            samples=sum(entry["samples"] for entry in tasks.values()),
-            incomplete=total - len(names),
-            tasks=dict(sorted(tasks.items())),
-            problems=found,
-        )
+            return Summary(path, arguments, None, 0, 0, total, {}, ["no complete demonstration"])
+    # the damaged demonstrations of a file are to be named, and the others counted
+    reader = open_demos(path) if path.is_dir() else HDF5Reader(path, skip_damaged=True)
+    summary = summarise(reader, arguments)
+    reader.close()
+    return summary
+
+
+def summarise(reader: DemoReader, arguments: dict[str, Any] | None = None) -> Summary:
+    """What the demonstrations of a reader are, and everything wrong with them."""
+    tasks: dict[str, list[Record]] = {}
+    for record in reader.records:
+        tasks.setdefault(record.task, []).append(record)
+    return Summary(
+        path=reader.path,
+        env_args=arguments or {},
+        layout=reader.layout,
+        demos=len(reader.records),
+        samples=sum(len(record.actions) for record in reader.records),
+        incomplete=reader.skipped.get(HDF5Reader.CUT_OFF, 0),
+        tasks={
+            task: {
+                "demos": len(records),
+                "samples": sum(len(record.actions) for record in records),
+                "instructions": len({record.instruction for record in records}),
+            }
+            for task, records in sorted(tasks.items())
+        },
+        problems=list(reader.problems()),
+        lengths={task: _lengths(records) for task, records in sorted(tasks.items())},
+        failures=sum(not record.success for record in reader.records),
+        skipped=dict(reader.skipped),
+        actions=_statistics(reader),
+        reader=reader,
+    )
+
+
+def _lengths(records: Sequence[Record]) -> tuple[int, float, int]:
+    lengths = [len(record.actions) for record in records]
+    return min(lengths), float(np.median(lengths)), max(lengths)
+
+
+def _statistics(reader: DemoReader) -> ActionStatistics | None:
+    dim = reader.layout.action_dim
+    blocks = [record.actions for record in reader.records if record.actions.shape[1:] == (dim,) and len(record.actions)]
+    if not blocks:
+        return None
+    values = np.concatenate(blocks).astype(np.float64)
+    columns = [column[np.isfinite(column)] for column in values.T]
+    columns = [column if len(column) else np.array([np.nan]) for column in columns]
+    return ActionStatistics(
+        *(np.array([function(column) for column in columns]) for function in (np.min, np.max, np.mean, np.std))
+    )

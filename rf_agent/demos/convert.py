@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rf_agent.demos.demonstration import Layout
+from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers.base import DemoReader, Record
+from rf_agent.demos.rollback import replace_file
 from rf_agent.demos.store import append_demos, create_store
 from rf_agent.progress import Reporter, Silent
+
+BATCH = 16
+"""Demonstrations that are written at a time, and held in memory."""
 
 
 def convert(
@@ -42,27 +46,38 @@ def convert(
         DiskFullError: the disk is full; nothing is left.
     """
     output, reporter = Path(output), reporter or Silent()
-    if output.is_dir() or (output.exists() and not overwrite):
-        raise FileExistsError(f"{output} exists: give another name, or --overwrite to replace a file")
+    check_output(output, overwrite)
     layout = _with_gripper(reader, gripper)
     for problem in reader.problems():
         raise DemoError(f"{reader.path}: {problem}")
     for reason, count in reader.skipped.items():
-        reporter.log(f"left out: {count} {reason}")
+        reporter.log(f"left out: {count} ({reason})")
     draft = output.with_name(f".{output.name}.{os.getpid()}-{secrets.token_hex(3)}")
     try:
         create_store(draft, layout, {"converted_from": reader.path.name})
+        batch: list[Demonstration] = []  # an append takes its time, however small it is
         for done, record in enumerate(reader.records):
             reporter.update(done / len(reader.records), f"{done}/{len(reader.records)} demonstrations")
             demo = reader.demonstration(record)
             if found := demo.problems(layout):
                 raise DemoError(f"{reader.path}: {record.name}: {found[0]}")
-            append_demos(draft, [demo], layout)
-        os.replace(draft, output)
+            batch.append(demo)
+            if len(batch) == BATCH:
+                append_demos(draft, batch, layout)
+                batch = []
+        if batch:
+            append_demos(draft, batch, layout)
+        replace_file(draft, output)
     finally:
         draft.unlink(missing_ok=True)
     reporter.update(1.0, f"{len(reader.records)}/{len(reader.records)} demonstrations")
     return output
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raise FileExistsError if a file must not be written."""
+    if output.is_dir() or (output.exists() and not overwrite):
+        raise FileExistsError(f"{output} exists: give another name, or --overwrite to replace a file")
 
 
 def _with_gripper(reader: DemoReader, gripper: int | None) -> Layout:

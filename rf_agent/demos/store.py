@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
 from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading
+from rf_agent.demos.rollback import replace_file
 
 SPARE_BYTES = 16 * 2**20
-"""Free space that a write leaves on the disk: HDF5 damages a file that it cannot finish."""
+"""Free space that a write leaves on the disk."""
 OWN = ("num_samples", "task", "instruction", "success", "complete")
 """Attributes of a demonstration that are fields of `Demonstration`, or the store's own."""
 
@@ -67,7 +68,7 @@ def write_demonstrations(
     try:
         create_store(draft, layout, {})
         append_demos(draft, demos, layout)
-        os.replace(draft, path)
+        replace_file(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     return path
@@ -85,7 +86,7 @@ def read_demonstrations(path: str | Path) -> list[Demonstration]:
 def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
     """Make an empty store, or check that an existing one was begun with the same settings.
 
-    Demonstrations that a crash left incomplete are dropped.
+    Demonstrations that a crash of an earlier version left incomplete are dropped.
 
     Args:
         path: the file.
@@ -122,9 +123,7 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
 def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> list[str]:
     """Write some demonstrations, all or none of them, under the next free names, which are returned.
 
-    The attribute `complete` is set last, and the file is opened for this one write: an interruption (Ctrl-C) in the
-    middle of it leaves groups that readers skip, and a process killed at any other time a closed file. A kill within
-    the milliseconds of the write itself can damage the file: HDF5 has no journal.
+    Whenever the process is killed, they are all in the file or the file is as it was (`rf_agent.demos.atomic_file`).
 
     Raises:
         DiskFullError: the disk has no room for them; the file is as it was.
@@ -141,16 +140,12 @@ def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> 
         names = [f"demo_{first + index}" for index in range(len(demos))]
         for name, demo in zip(names, demos, strict=True):
             _write(data.create_group(name), demo, layout)
-        file.flush()
-        for name in names:
-            data[name].attrs["complete"] = True
         samples = sum(len(demo.actions) for demo in demos)
         data.attrs["total"] = int(data.attrs.get("total", 0)) + samples  # robomimic's count of samples
     return names
 
 
 def _write(group: h5py.Group, demo: Demonstration, layout: Layout) -> None:
-    group.attrs["complete"] = False
     group.create_dataset("actions", data=demo.actions, dtype=np.float32)
     if demo.actions_executed is not None:
         group.create_dataset("actions_executed", data=demo.actions_executed, dtype=np.float32)
@@ -164,6 +159,7 @@ def _write(group: h5py.Group, demo: Demonstration, layout: Layout) -> None:
     group.attrs["num_samples"] = len(demo.actions)
     group.attrs["task"], group.attrs["instruction"] = demo.task, demo.instruction
     group.attrs["success"] = demo.success
+    group.attrs["complete"] = True
 
 
 def read_env_args(file: h5py.File) -> dict[str, Any]:

@@ -21,7 +21,6 @@ def test_json_round_trip(name, tmp_path):
         ({"head": {"window": "3"}}, "head.window"),
         ({"image": {"mean": [0.5]}}, "image.mean"),
         ({"head": {"chunk_size": 2, "n_action_steps": 3}}, "head.n_action_steps"),
-        ({"loss": {"pose": "hubert"}}, "loss.pose"),
         ({"image": {"resample": "cubic"}}, "image.resample"),
         ({"language": {"lm_feature": "last"}}, "language.lm_feature"),
         ({"language": {"max_tokens": 0}}, "language.max_tokens"),

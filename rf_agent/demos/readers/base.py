@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,3 +88,18 @@ class DemoReader(ABC):
             success=record.success,
             attributes=dict(record.attributes),
         )
+
+
+def record_problems(
+    record: Record, layout: Layout, shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+) -> list[str]:
+    """What keeps a record from being learned from, each text beginning with its name; no image is read.
+
+    Args:
+        record: of a reader with this layout.
+        layout: what it must fit.
+        shapes: shape (F, H, W, 3) and dtype of the images of each camera that it has.
+    """
+    images = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, (shape, dtype) in shapes.items()}
+    demo = Demonstration(images, record.actions, record.instruction, record.task, record.state)
+    return [f"{record.name}: {text}" for text in demo.problems(layout)]

@@ -11,52 +11,81 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rf_agent.demos.checks import problems
-from rf_agent.demos.demonstration import Demonstration
-from rf_agent.demos.files import open_hdf5, reading
+from rf_agent.demos.demonstration import Demonstration, Layout
+from rf_agent.demos.files import DemoError, open_hdf5, reading
 from rf_agent.demos.readers.base import DemoReader, Record
 from rf_agent.demos.store import OWN, demo_names, read_layout
+from rf_agent.demos.store_checks import problems
 
 
 class HDF5Reader(DemoReader):
     """The complete demonstrations of a file, sorted by task and seed.
 
+    Args:
+        path: the file.
+        skip_damaged: leave out demonstrations whose numbers cannot be read, and name them in `problems`.
+
     Raises:
         FileNotFoundError, DemoError: there is no such file, it is damaged, or holds no complete demonstration.
     """
 
-    def __init__(self, path: Path) -> None:
+    CUT_OFF = "cut off while they were written"
+    """The reason in `skipped` for demonstrations that are not complete."""
+    OBSERVATIONS = "obs"
+    """The group of observations in that of a demonstration."""
+
+    def __init__(self, path: str | Path, *, skip_damaged: bool = False) -> None:
         self.path, self.skipped = Path(path), {}
         self._opened: tuple[int, h5py.File] | None = None
-        with open_hdf5(self.path) as file:
-            self.layout = read_layout(file)
-            names = demo_names(file)
-            self.records = []
-            rows = 0
-            for name in names:
-                self.records.append(self._record(name, file["data"][name], rows))
-                rows += len(self.frame_rows(self.records[-1]))
-            if incomplete := len(file["data"]) - len(names):
-                self.skipped["cut off while they were written"] = incomplete
+        self._damaged: list[str] = []
+        self.records = []
+        rows = 0
+        with open_hdf5(self._hdf5) as file:
+            self.layout = self._layout(file)
+            for name in self._names(file):
+                try:
+                    with reading(self.path, name):
+                        record = self._record(name, self._group(file, name), rows)
+                except DemoError:
+                    if not skip_damaged:
+                        raise
+                    self._damaged.append(f"{name}: it cannot be read, because the file is damaged")
+                    continue
+                self.records.append(record)
+                rows += len(self.frame_rows(record))
         self.frame_count = rows
-        self._starts = np.array([record.first_frame for record in self.records])
+        self._starts = np.array([record.first_frame for record in self.records], np.int64)
+
+    def _layout(self, file: h5py.File) -> Layout:
+        """What the demonstrations have in common."""
+        return read_layout(file)
+
+    def _names(self, file: h5py.File) -> list[str]:
+        """The demonstrations to read, in order; others are counted."""
+        names = demo_names(file)
+        if incomplete := len(file["data"]) - len(names):
+            self.skipped[self.CUT_OFF] = incomplete
+        return names
+
+    def _group(self, file: h5py.File, name: str) -> h5py.Group:
+        """Where a demonstration is stored."""
+        return file["data"][name]
+
+    def _image(self, camera: str, stored: Any) -> NDArray[np.uint8]:
+        """An image of what is stored for a frame."""
+        return np.asarray(stored)
 
     def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
-        """A demonstration without its images; an empty one where it cannot be read: `problems` says why."""
+        """A demonstration without its images."""
+        attributes = dict(group.attrs)
         state = self.layout.state
-        try:
-            attributes = dict(group.attrs)
-            actions = np.asarray(group["actions"][:], np.float32)
-            states = None if state is None else np.asarray(group[f"obs/{state}"][:], np.float32)
-        except Exception:  # h5py's errors for damaged files are of many kinds
-            return Record(name, "", "", np.zeros((0, self.layout.action_dim), np.float32), first_frame)
         return Record(
             name,
             str(attributes.get("task", "")),
             str(attributes.get("instruction", "")),
-            actions,
+            np.asarray(group["actions"][:], np.float32),
             first_frame,
-            states,
+            None if state is None else np.asarray(group[f"obs/{state}"][:], np.float32),
             bool(attributes.get("success", True)),
             {key: value for key, value in attributes.items() if key not in OWN},
         )
@@ -71,18 +100,19 @@ class HDF5Reader(DemoReader):
             wanted = rows[places] - record.first_frame
             first, last = int(wanted.min()), int(wanted.max()) + 1
             with reading(self.path, record.name):
-                dataset = self._file["data"][record.name][f"obs/{camera}"]
+                dataset = self._group(self._file, record.name)[f"{self.OBSERVATIONS}/{camera}"]
                 if last - first <= 2 * len(wanted):  # neighbours: one read
                     block = dataset[first:last]
-                    taken = [block[index - first] for index in wanted]
+                    taken = [self._image(camera, block[index - first]) for index in wanted]
                 else:
-                    taken = [dataset[int(index)] for index in wanted]
+                    taken = [self._image(camera, dataset[int(index)]) for index in wanted]
             for place, image in zip(places, taken, strict=True):
                 found[place] = image
         return found
 
     def problems(self) -> Iterator[str]:
         """What stands in the way of training, each beginning with the name of its demonstration."""
+        yield from self._damaged
         for record in self.records:
             for text in problems(self._file, record.name, self.layout):
                 yield f"{record.name}: {text}"
@@ -103,10 +133,15 @@ class HDF5Reader(DemoReader):
         self._opened = None
 
     @property
+    def _hdf5(self) -> Path:
+        """The file that is opened."""
+        return self.path
+
+    @property
     def _file(self) -> h5py.File:
         """The open file; one of another process (after a fork) is left alone."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), open_hdf5(self.path))
+            self._opened = (os.getpid(), open_hdf5(self._hdf5))
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:

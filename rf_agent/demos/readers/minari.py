@@ -1,0 +1,196 @@
+"""Reads data sets of Minari that are stored in HDF5, without the package `minari`.
+
+    data/metadata.json                            the spaces of observations and actions
+    data/main_data.hdf5  episode_N/actions        (T, D)
+                         episode_N/observations/<key>   (T + 1, ...); images may be JPEG files in bytes
+                         episode_N/infos/<key>
+
+The last observation of an episode precedes no action and is left out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rf_agent.demos.demonstration import Demonstration, Layout
+from rf_agent.demos.files import DemoError, reading
+from rf_agent.demos.readers.base import DemoReader, Record, record_problems
+from rf_agent.demos.readers.hdf5 import HDF5Reader
+
+SUCCESS = ("is_success", "success")
+"""Entries of `infos` that say whether the task was done."""
+
+
+class MinariReader(HDF5Reader):
+    """The episodes of a Minari data set, in their order.
+
+    Whether an episode succeeded is what its `infos` say last under `is_success` or `success`; without these all
+    episodes are taken to have succeeded.
+
+    Args:
+        path: folder of the data set, with `data` in it, or that folder.
+        instruction: of all episodes. Without, the observations must have a text `instruction`.
+        task: name of the task of all episodes; by default what `infos/task` says, or the instruction.
+        state: key of the observation that is the state (a vector); none by default.
+        cameras: keys of observations that are images (H, W, 3) uint8; by default all of these.
+
+    Raises:
+        FileNotFoundError, DemoError: the folder is no such data set, damaged, or lacks what is asked of it.
+    """
+
+    OBSERVATIONS = "observations"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        instruction: str | None = None,
+        task: str | None = None,
+        state: str | None = None,
+        cameras: Sequence[str] = (),
+    ) -> None:
+        self._instruction, self._task, self._state, self._cameras = instruction, task, state, tuple(cameras)
+        self._folder = Path(path) / "data" if (Path(path) / "data").is_dir() else Path(path)
+        self._spaces = _observation_spaces(self._folder / "metadata.json")
+        super().__init__(path)
+
+    @property
+    def _hdf5(self) -> Path:
+        return self._folder / "main_data.hdf5"
+
+    def _group(self, file: h5py.File, name: str) -> h5py.Group:
+        return file[name]
+
+    def _layout(self, file: h5py.File) -> Layout:
+        known = [key for key, space in self._spaces.items() if _is_camera(space)]
+        vectors = [key for key, space in self._spaces.items() if _is_vector(space)]
+        wanted = ((self._state,) if self._state else (), vectors)
+        for kind, keys, some in (("camera", self._cameras, known), ("state", *wanted)):
+            if missing := [key for key in keys if key not in some]:
+                listed = ", ".join(some) or "none"
+                raise DemoError(f"{self.path} has no {kind} {missing[0]!r} in its observations: give some of {listed}")
+        cameras = self._cameras or tuple(known)
+        if not cameras:
+            raise DemoError(f"{self.path} has no image (H, W, 3) uint8 in its observations: give another data set")
+        first = self._names(file)[0]
+        with reading(self._hdf5, first):
+            shape = file[first]["actions"].shape
+        if len(shape) != 2:
+            raise DemoError(f"{self._hdf5}: {first}: actions have shape {shape}, expected (T, D)")
+        return Layout(
+            cameras=cameras,
+            action_dim=int(shape[1]),
+            gripper_known=False,
+            state=self._state,
+            state_dim=int(self._spaces[self._state]["shape"][0]) if self._state else 0,
+        )
+
+    def _names(self, file: h5py.File) -> list[str]:
+        with reading(self._hdf5):
+            numbers = [int(name[8:]) for name in file if name.startswith("episode_") and name[8:].isdigit()]
+        if not numbers:
+            raise DemoError(f"{self._hdf5} holds no episode: give another data set")
+        return [f"episode_{number}" for number in sorted(numbers)]
+
+    def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
+        actions = np.asarray(group["actions"][:], np.float32)
+        instruction = self._instruction or self._said(group)
+        if not instruction:
+            raise DemoError(f"{self.path}: {name} has no instruction: give one for all episodes (--instruction)")
+        state = None
+        if self._state is not None:
+            state = np.asarray(group["observations"][self._state][: len(actions)], np.float32)
+        return Record(
+            name,
+            self._task or _last_text(group, "infos/task") or instruction,
+            instruction,
+            actions,
+            first_frame,
+            state,
+            _succeeded(group),
+            {"seed": int(group.attrs["seed"])} if "seed" in group.attrs else {},
+        )
+
+    def _said(self, group: h5py.Group) -> str:
+        """The instruction in the observations: a text, or its UTF-8 bytes padded with zeros."""
+        if "instruction" not in self._spaces or "instruction" not in group["observations"]:
+            return _last_text(group, "infos/instruction")
+        first = group["observations/instruction"][0]
+        content = first if isinstance(first, bytes) else np.asarray(first, np.uint8).tobytes()
+        return content.rstrip(b"\0").decode(errors="replace")
+
+    def _image(self, camera: str, stored: Any) -> NDArray[np.uint8]:
+        if np.ndim(stored) == 3:
+            return np.asarray(stored)
+        with Image.open(io.BytesIO(np.asarray(stored, np.uint8).tobytes()), formats=["JPEG"]) as image:
+            pixels = np.asarray(image)
+        if pixels.shape != tuple(self._spaces[camera]["shape"]):
+            raise DemoError(f"{self._hdf5}: an image of {camera!r} is {pixels.shape}, not as its space says")
+        return pixels
+
+    def problems(self) -> Iterator[str]:
+        """What stands in the way of training, each beginning with the name of its episode."""
+        for record in self.records:
+            shapes = {}
+            for camera in self.layout.cameras:
+                stored = self._file[record.name].get(f"observations/{camera}")
+                if stored is not None and len(stored) > len(record.actions):
+                    size = tuple(self._spaces[camera]["shape"])
+                    shapes[camera] = ((len(stored) - 1, *size), np.dtype(np.uint8))
+            yield from record_problems(record, self.layout, shapes)
+
+    def demonstration(self, record: Record) -> Demonstration:
+        """A record with its images."""
+        return DemoReader.demonstration(self, record)
+
+
+def _observation_spaces(path: Path) -> dict[str, dict[str, Any]]:
+    """The spaces of the observations by key, as Minari describes them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give the folder of a Minari data set")
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        form, space = said.get("data_format", "hdf5"), json.loads(said["observation_space"])
+        found = dict(space.get("subspaces", {})) if space["type"] == "Dict" else {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DemoError(f"{path} does not describe an observation_space: download the data set again") from error
+    if form != "hdf5":
+        raise DemoError(f"{path.parent} is stored in the format {form!r}: write it again with data_format='hdf5'")
+    if not found:
+        raise DemoError(f"{path.parent} has observations that are no dictionary: give a data set with named images")
+    return found
+
+
+def _is_camera(space: dict[str, Any]) -> bool:
+    shape = space.get("shape", [])
+    return space.get("dtype") == "uint8" and len(shape) == 3 and shape[2] == 3
+
+
+def _is_vector(space: dict[str, Any]) -> bool:
+    return str(space.get("dtype")).startswith("float") and len(space.get("shape", [])) == 1
+
+
+def _last_text(group: h5py.Group, key: str) -> str:
+    """The last entry of an array of texts, or nothing."""
+    found = group.get(key)
+    if not isinstance(found, h5py.Dataset) or found.ndim != 1 or not len(found):
+        return ""
+    value = found[len(found) - 1]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+
+
+def _succeeded(group: h5py.Group) -> bool:
+    for key in SUCCESS:
+        found = group.get(f"infos/{key}")
+        if isinstance(found, h5py.Dataset) and found.ndim == 1 and len(found):
+            return bool(found[len(found) - 1])
+    return True

@@ -1,0 +1,50 @@
+"""What is wrong with a demonstration in our own HDF5 files."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+
+from rf_agent.demos.demonstration import Layout
+
+
+def problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
+    """What is wrong with a demonstration, without the file's name; empty when it can be trained on."""
+    try:
+        return _problems(file, name, layout)
+    except Exception:  # h5py's errors for damaged files are of many kinds
+        return ["it cannot be read, because the file is damaged"]
+
+
+def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
+    group, found = file["data"][name], []
+    for key in ("num_samples", "task", "instruction"):
+        if key not in group.attrs:
+            found.append(f"attribute {key} is missing")
+    expected_keys = ["actions", *(f"obs/{key}" for key in (layout.state, *layout.cameras) if key is not None)]
+    for key in expected_keys:
+        if key not in group:
+            found.append(f"{key} is missing")
+    if found:
+        return found
+    samples = int(group.attrs["num_samples"])
+    frames = -(-samples // layout.frame_stride)
+    expected = {"actions": (samples, layout.action_dim)}
+    if layout.state is not None:
+        expected[f"obs/{layout.state}"] = (samples, layout.state_dim)
+    for key, shape in expected.items():
+        if group[key].shape != shape:
+            found.append(f"{key} has shape {group[key].shape}, expected {shape}")
+    for camera in layout.cameras:
+        images = group[f"obs/{camera}"]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != frames or images.shape[3] != 3:
+            found.append(f"obs/{camera} is {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)")
+    for key in expected:
+        values = group[key][:]
+        if not np.isfinite(values).all():
+            found.append(f"{key} has NaN or infinite values")
+        elif key == "actions" and layout.bounded and values.size and np.abs(values).max() > 1.0 + 1e-6:
+            found.append("actions lie outside [-1, 1]")
+    if samples == 0:
+        found.append("it is empty")
+    return found

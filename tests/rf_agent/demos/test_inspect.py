@@ -1,0 +1,91 @@
+"""`rf-agent inspect`: what it says of every format, and the contact sheet."""
+
+import h5py
+import numpy as np
+import pytest
+from calvin_files import WINDOWS, frame, make_calvin, write_frame
+from demo_files import make_store
+from PIL import Image
+
+from rf_agent.cli import main
+from rf_agent.demos.checks import inspect
+from rf_agent.demos.contact_sheet import GAP, HEIGHT, LINE, contact_sheet
+from rf_agent.demos.readers import open_demos
+
+
+def run(capfd, *words):
+    with pytest.raises(SystemExit) as stop:
+        main(["inspect", *map(str, words)])
+    out, err = capfd.readouterr()
+    return stop.value.code, out, err
+
+
+def test_lengths_and_statistics(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=7)
+    summary = inspect(path)
+    assert summary.lengths["open_drawer"] == (7, 7.0, 7) and summary.lengths["turn_on_led"] == (17, 17.0, 17)
+    actions = np.concatenate([record.actions for record in open_demos(path).records])
+    for name in ("min", "max", "mean", "std"):
+        assert np.allclose(getattr(summary.actions, name), getattr(np, name)(actions, axis=0), atol=1e-6)
+    assert summary.failures == 0 and summary.skipped == {}
+
+
+def test_a_folder_of_calvin(tmp_path, capfd):
+    folder = make_calvin(tmp_path)
+    write_frame(folder, 132, rel_actions=np.full(7, 2.0))
+    summary = inspect(tmp_path)
+    assert summary.tasks["open_drawer"] == {"demos": 2, "samples": 18, "instructions": 2}
+    assert summary.lengths["open_drawer"] == (8, 9.0, 10)
+    assert summary.skipped == {"rel_actions lie outside [-1, 1]": 1} and not summary.problems
+    code, out, err = run(capfd, folder)
+    assert code == 0 and not err
+    assert "robot: cameras rgb_static, rgb_gripper; state robot_obs (15); actions (7), gripper at entry 6" in out
+    assert "left out: 1 (rel_actions lie outside [-1, 1])" in out and "6 (gripper)" in out
+    assert "No problems found." in out
+
+
+def test_damaged_and_incomplete_demonstrations_are_counted_and_named(tmp_path, capfd):
+    path = make_store(tmp_path / "d.hdf5", demos=6)
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["complete"] = False
+        file["data/demo_1/actions"][0, 0] = np.nan
+        file["data/demo_4"].attrs["success"] = False
+        del file["data/demo_2/actions"]
+    code, out, err = run(capfd, path)
+    assert code == 1 and "has 2 problems" in err
+    assert "left out: 1 (cut off while they were written)" in out
+    assert "1 demonstrations did not succeed" in out and "problem: demo_1: actions has NaN" in out
+    assert "problem: demo_2: it cannot be read" in out
+    assert np.isfinite(inspect(path).actions.mean).all()
+    with h5py.File(path, "r+") as file:
+        for name in file["data"]:
+            file["data"][name].attrs["complete"] = False
+    code, out, err = run(capfd, path)
+    assert code == 1 and "problem: no complete demonstration" in out
+
+
+def test_the_contact_sheet_shows_the_frames(tmp_path, capfd):
+    folder = make_calvin(tmp_path)
+    sheet = np.asarray(contact_sheet(open_demos(folder)))
+    assert len(sheet) == 2 * LINE + 3 * (LINE + HEIGHT + GAP)  # a row for each task
+    start, end = next(window[:2] for window in WINDOWS if window[2] == "close_drawer")
+    width = round(12 * HEIGHT / 10)
+    for place, number in enumerate((start, start + (end - start) // 2, end - 1)):
+        left, top = GAP + place * (width + 2), 3 * LINE
+        shown = sheet[top : top + HEIGHT, left : left + width]
+        expected = Image.fromarray(frame(number)["rgb_static"]).resize((width, HEIGHT), Image.Resampling.BILINEAR)
+        assert np.array_equal(shown, np.asarray(expected))
+    code, out, _ = run(capfd, folder, "--contact-sheet", tmp_path / "new" / "sheet.png", "--tasks", 2)
+    assert code == 0 and "contact sheet: " in out
+    with Image.open(tmp_path / "new" / "sheet.png") as image:
+        assert image.height == 2 * LINE + 2 * (LINE + HEIGHT + GAP)
+    for words, message in ((("--contact-sheet", "sheet.txt"), "ends in .png"), (("--tasks", "0"), "give 1 or more")):
+        code, _, err = run(capfd, folder, *words)
+        assert code == 1 and message in err
+
+
+def test_the_contact_sheet_of_damaged_images_is_drawn_all_the_same(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=3)
+    with h5py.File(path, "r+") as file:
+        del file["data/demo_0/obs/rgb_static"]
+    assert contact_sheet(open_demos(path), tasks=5).width > 6 * HEIGHT

@@ -1,0 +1,121 @@
+"""Data sets of Minari, as the package writes them."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from rf_agent.demos.files import DemoError
+from rf_agent.demos.readers import open_demos
+from rf_agent.demos.readers.minari import MinariReader
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Minari's, of what a data set should say
+SIZES = (6, 4)
+SPACE = spaces.Dict(
+    {
+        "front": spaces.Box(0, 255, (32, 40, 3), np.uint8),
+        "instruction": spaces.Text(64, charset="abcdefghijklmnopqrstuvwxyz "),
+        "joints": spaces.Box(-1, 1, (5,), np.float64),
+        "small": spaces.Box(0, 255, (8, 8, 3), np.uint8),
+    }
+)
+
+
+@pytest.fixture(params=[True, False], ids=["jpeg", "raw"])
+def data(request, tmp_path, monkeypatch):
+    """A data set and the observations in it."""
+    minari = pytest.importorskip("minari")
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    rng, buffers = np.random.default_rng(0), []
+    for index, steps in enumerate(SIZES):
+        smooth = np.linspace(0, 200, steps + 1, dtype=np.uint8)[:, None, None, None]
+        observations = {
+            "front": list(np.broadcast_to(smooth, (steps + 1, 32, 40, 3)).copy()),
+            "small": list(rng.integers(0, 256, (steps + 1, 8, 8, 3), dtype=np.uint8)),
+            "joints": list(rng.uniform(-1, 1, (steps + 1, 5))),
+            "instruction": [f"reach the {'ab'[index]}"] * (steps + 1),
+        }
+        buffers.append(
+            EpisodeBuffer(
+                id=index,
+                seed=index + 5,
+                observations=observations,
+                actions=list(rng.uniform(-1, 1, (steps, 3)).astype(np.float32)),
+                rewards=[0.0] * steps,
+                terminations=[False] * steps,
+                truncations=[False] * (steps - 1) + [True],
+                infos={"is_success": np.array([False] * steps + [index == 0])},
+            )
+        )
+    minari.create_dataset_from_buffers(
+        "test/reach-v0",
+        buffer=buffers,
+        observation_space=SPACE,
+        action_space=spaces.Box(-1, 1, (3,), np.float32),
+        data_format="hdf5",
+        jpeg_encoding=request.param,
+    )
+    return tmp_path / "test" / "reach-v0", buffers
+
+
+def test_episodes_are_read_without_the_last_observation(data):
+    path, buffers = data
+    reader = MinariReader(path, state="joints")
+    assert [record.name for record in reader.records] == ["episode_0", "episode_1"]
+    assert (reader.layout.cameras, reader.layout.action_dim) == (("front", "small"), 3)
+    assert (reader.layout.state, reader.layout.state_dim, reader.layout.gripper_known) == ("joints", 5, False)
+    assert [record.success for record in reader.records] == [True, False]
+    for record, buffer, steps in zip(reader.records, buffers, SIZES, strict=True):
+        demo = reader.demonstration(record)
+        assert demo.instruction == demo.task == buffer.observations["instruction"][0]
+        assert np.array_equal(demo.actions, np.stack(buffer.actions))
+        assert np.allclose(demo.state, np.stack(buffer.observations["joints"][:-1]))
+        assert np.array_equal(demo.images["small"], np.stack(buffer.observations["small"][:-1]))
+        difference = demo.images["front"].astype(int) - np.stack(buffer.observations["front"][:-1])
+        assert demo.images["front"].shape == (steps, 32, 40, 3) and np.abs(difference).max() <= 2  # JPEG
+        assert not demo.problems(reader.layout)
+    assert list(reader.problems()) == [] and [r.attributes["seed"] for r in reader.records] == [5, 6]
+    assert [len(record.actions) for record in MinariReader(path / "data").records] == list(SIZES)
+    assert isinstance(open_demos(path), MinariReader)
+
+
+def test_what_is_asked_for(data):
+    path, _ = data
+    reader = MinariReader(path, instruction="reach it", task="reach", cameras=["small"])
+    assert {(record.task, record.instruction) for record in reader.records} == {("reach", "reach it")}
+    assert reader.layout.cameras == ("small",) and reader.layout.state is None
+    with pytest.raises(DemoError, match="has no camera 'joints' in its observations: give some of front, small"):
+        MinariReader(path, cameras=["joints"])
+    with pytest.raises(DemoError, match="has no state 'front' in its observations: give some of joints"):
+        MinariReader(path, state="front")
+
+
+def test_what_cannot_be_read_is_refused(data, tmp_path):
+    path, _ = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_1/observations/instruction"]
+        file["episode_0/actions"][2, 0] = np.nan
+    with pytest.raises(DemoError, match=r"episode_1 has no instruction: give one for all episodes \(--instruction\)"):
+        MinariReader(path)
+    (problem,) = MinariReader(path, instruction="reach").problems()
+    assert problem == "episode_0: actions has NaN or infinite values"
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_1/observations/link"] = h5py.ExternalLink("other.hdf5", "x")
+    with pytest.raises(DemoError, match="episode_1/observations/link is a link, which is not followed"):
+        MinariReader(path, instruction="reach")
+    metadata = path / "data" / "metadata.json"
+    said = json.loads(metadata.read_text())
+    for changes, message in (
+        ({"data_format": "arrow"}, "stored in the format 'arrow'"),
+        ({"observation_space": "{}"}, "does not describe an observation_space"),
+        ({"observation_space": json.dumps({"type": "Box", "shape": [3]})}, "observations that are no dictionary"),
+    ):
+        metadata.write_text(json.dumps(said | changes))
+        with pytest.raises(DemoError, match=message):
+            MinariReader(path)
+    with pytest.raises(FileNotFoundError, match="metadata.json does not exist"):
+        MinariReader(tmp_path / "nothing")

@@ -1,0 +1,94 @@
+"""Files of robomimic: what they do not say is given."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from rf_agent.demos.files import DemoError
+from rf_agent.demos.readers.robomimic import RobomimicReader
+
+LENGTHS = {"demo_0": 5, "demo_2": 6, "demo_10": 4}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path, rng = tmp_path / "lift.hdf5", np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        arguments = {"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}}
+        file.create_group("data").attrs["env_args"] = json.dumps(arguments)
+        for name, steps in LENGTHS.items():
+            group = file["data"].create_group(name)
+            group.attrs["num_samples"], group.attrs["model_file"] = steps, "<mujoco>" * 1000
+            group["actions"] = rng.uniform(-1, 1, (steps, 7))
+            group["obs/agentview_image"] = rng.integers(0, 256, (steps, 8, 8, 3), dtype=np.uint8)
+            group["obs/robot0_eye_in_hand_image"] = rng.integers(0, 256, (steps, 6, 6, 3), dtype=np.uint8)
+            group["obs/robot0_eef_pos"], group["obs/robot0_eef_quat"] = rng.random((steps, 3)), rng.random((steps, 4))
+        file["mask/train"] = np.array([b"demo_10", b"demo_0"])
+        file["mask/valid"] = np.array([b"demo_2"])
+    return path
+
+
+def test_all_demonstrations_of_one_instruction(path):
+    reader = RobomimicReader(path, instruction="lift the cube", task="lift")
+    assert [record.name for record in reader.records] == list(LENGTHS)
+    assert {(record.task, record.instruction) for record in reader.records} == {("lift", "lift the cube")}
+    assert reader.layout.cameras == ("agentview_image", "robot0_eye_in_hand_image")
+    assert (reader.layout.action_dim, reader.layout.state, reader.layout.fps) == (7, None, 20.0)
+    assert not reader.layout.gripper_known and list(reader.problems()) == []
+    demo = reader.demonstration(reader.records[1])
+    with h5py.File(path) as file:
+        assert np.array_equal(demo.images["agentview_image"], file["data/demo_2/obs/agentview_image"][:])
+        assert np.array_equal(demo.actions, file["data/demo_2/actions"][:].astype(np.float32))
+    assert demo.attributes == {} and RobomimicReader(path, instruction="lift it").records[0].task == "lift it"
+
+
+def test_observations_make_up_the_state(path):
+    reader = RobomimicReader(path, instruction="lift", state="robot0_eef_pos", cameras=["agentview_image"])
+    assert (reader.layout.state, reader.layout.state_dim) == ("robot0_eef_pos", 3)
+    assert reader.layout.cameras == ("agentview_image",)
+    reader = RobomimicReader(path, instruction="lift", state=["robot0_eef_quat", "robot0_eef_pos"])
+    assert (reader.layout.state, reader.layout.state_dim) == ("state", 7)
+    with h5py.File(path) as file:
+        obs = file["data/demo_0/obs"]
+        expected = np.concatenate([obs["robot0_eef_quat"][:], obs["robot0_eef_pos"][:]], axis=1)
+    assert np.allclose(reader.records[0].state, expected)
+    with pytest.raises(DemoError, match="has no state 'x' under obs: give some of robot0_eef_pos, robot0_eef_quat"):
+        RobomimicReader(path, instruction="lift", state=["x"])
+    with pytest.raises(DemoError, match="has no camera 'x' under obs: give some of agentview_image"):
+        RobomimicReader(path, instruction="lift", cameras=["x"])
+
+
+def test_a_filter_key_chooses(path):
+    names = [record.name for record in RobomimicReader(path, instruction="lift", filter_key="train").records]
+    assert names == ["demo_0", "demo_10"]
+    with pytest.raises(DemoError, match="has no filter key 'test': give one of train, valid"):
+        RobomimicReader(path, instruction="lift", filter_key="test")
+    with h5py.File(path, "r+") as file:
+        file["mask/wrong"] = np.array([b"demo_99"])
+    with pytest.raises(DemoError, match="mask/wrong names demo_99, which is not there"):
+        RobomimicReader(path, instruction="lift", filter_key="wrong")
+
+
+def test_instructions_of_the_file_itself(path):
+    with pytest.raises(DemoError, match=r"demo_0 has no instruction: give one for the whole file \(--instruction\)"):
+        RobomimicReader(path)
+    with h5py.File(path, "r+") as file:
+        for name in LENGTHS:
+            file["data"][name].attrs["ep_meta"] = json.dumps({"lang": f"lift the cube of {name}"})
+    assert RobomimicReader(path, task="lift").records[1].instruction == "lift the cube of demo_2"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda group: group["actions"].__setitem__((1, 2), np.nan), "demo_2: actions has NaN"),
+        (lambda group: group.__delitem__("obs/agentview_image"), "demo_2: images of camera 'agentview_image' are mis"),
+    ],
+)
+def test_what_is_wrong_is_named(path, damage, message):
+    with h5py.File(path, "r+") as file:
+        damage(file["data/demo_2"])
+    (problem,) = RobomimicReader(path, instruction="lift").problems()
+    assert problem.startswith(message)
