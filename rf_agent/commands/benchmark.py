@@ -149,7 +149,7 @@ def _training(args: Args) -> None:
         )
     console.print(table)
     console.print(
-        "frames/s: frames of all windows learned, each counted in every window that holds it; memory: beyond the model's"
+        "frames/s: of all windows learned, a frame counted in each that holds it; memory: beyond the model's"
     )
     if args.output:
         content = {"policy": args.policy, "machine": _machine(device), "versions": versions()}
