@@ -83,7 +83,7 @@ def test_an_append_that_is_cut_off_anywhere_never_happened(traced):
     for count in range(len(steps) + 1):
         halves = [0]
         if count < len(steps) and steps[count][0] == "write":
-            halves += [1, len(steps[count][3]) // 2]
+            halves += [len(steps[count][3]) // 2]
         for half in halves:  # the last write may have come half way
             clean(path, before)
             replay(steps[:count])
@@ -156,7 +156,7 @@ for seed in range(1000):
 def test_a_store_outlives_killed_writers(tmp_path):
     path = make_store(tmp_path / "d.hdf5", demos=2, size=16)
     first, rng, total = path.read_bytes(), random.Random(1), 0
-    for _ in range(4):
+    for _ in range(3):
         held = len(list(iterate_demos(path)))
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), *sys.path], stdout=subprocess.PIPE, text=True
@@ -191,7 +191,7 @@ class Full:
 def test_a_disk_that_fills_up_in_the_middle_changes_nothing(tmp_path, monkeypatch):
     path = make_store(tmp_path / "d.hdf5", demos=2, size=16)
     before, failures = path.read_bytes(), 0
-    for writes in range(0, 400, 3):
+    for writes in range(0, 400, 5):
         with monkeypatch.context() as patched:
             Full(patched, writes)
             try:
@@ -224,6 +224,10 @@ def test_an_exception_while_writing_changes_nothing(tmp_path):
         file["x"] = 1
         raise RuntimeError
     assert [child.name for child in tmp_path.iterdir()] == ["d.hdf5"]
+    (tmp_path / "empty").touch()
+    with pytest.raises(DemoError, match="empty is truncated"):
+        open_hdf5(tmp_path / "empty", "r+")
+    assert (tmp_path / "empty").exists()  # whoever made it may want it
     with open_hdf5(path, "r+") as file:
         assert "data/demo_0" in file
     assert path.read_bytes() == before  # nothing was changed, so nothing is written
