@@ -57,6 +57,7 @@ class AtomicFile:
     def _open(self) -> FileIO:
         for _ in range(10):
             rollback.recover(self.path)
+            self._created = not self.path.exists()
             file = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+")
             try:
                 rollback.lock(file)
@@ -160,7 +161,7 @@ class AtomicFile:
                 if self._journal is not None:
                     self._journal.close()
                     rollback.restore(self._file, self.path, self._journal_path)
-                if self.old_size == 0 and os.fstat(self._file.fileno()).st_size == 0:
+                if self._created and os.fstat(self._file.fileno()).st_size == 0:
                     rollback.remove(self.path)
         finally:
             self._close()

@@ -151,6 +151,9 @@ class _WrittenFile(h5py.File):
         if issubclass(kind, Exception) and (failed := _failed(atomic)) is not None:
             raise failed from atomic.failure
 
+    def __del__(self) -> None:
+        self._interrupts.deliver()  # of a file that was never closed
+
 
 def _failed(file: AtomicFile) -> DiskFullError | None:
     """What went wrong in writing it, in words."""

@@ -83,7 +83,7 @@ def test_an_append_that_is_cut_off_anywhere_never_happened(traced):
     for count in range(len(steps) + 1):
         halves = [0]
         if count < len(steps) and steps[count][0] == "write":
-            halves += [1, len(steps[count][3]) // 2]
+            halves += [len(steps[count][3]) // 2]
         for half in halves:  # the last write may have come half way
             clean(path, before)
             replay(steps[:count])
@@ -156,7 +156,7 @@ for seed in range(1000):
 def test_a_store_outlives_killed_writers(tmp_path):
     path = make_store(tmp_path / "d.hdf5", demos=2, size=16)
     first, rng, total = path.read_bytes(), random.Random(1), 0
-    for _ in range(4):
+    for _ in range(3):
         held = len(list(iterate_demos(path)))
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), *sys.path], stdout=subprocess.PIPE, text=True
@@ -191,7 +191,7 @@ class Full:
 def test_a_disk_that_fills_up_in_the_middle_changes_nothing(tmp_path, monkeypatch):
     path = make_store(tmp_path / "d.hdf5", demos=2, size=16)
     before, failures = path.read_bytes(), 0
-    for writes in range(0, 400, 3):
+    for writes in range(0, 400, 5):
         with monkeypatch.context() as patched:
             Full(patched, writes)
             try:
@@ -241,6 +241,8 @@ def test_an_interrupt_waits_until_the_file_is_written(tmp_path):
         with open_hdf5(path, "r+") as file:
             os.kill(os.getpid(), signal.SIGINT)
             raise ValueError
+    file = open_hdf5(path, "r+")
+    del file  # forgotten, not closed
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
