@@ -148,9 +148,7 @@ def _training(args: Args) -> None:
             f"{side.peak_bytes / max(first.peak_bytes, 1):.0%}",
         )
     console.print(table)
-    console.print(
-        "frames/s: of all windows learned, a frame counted in each that holds it; memory: beyond the model's"
-    )
+    console.print("frames/s: of all windows learned, a frame counted in each that holds it; memory: beyond the model's")
     if args.output:
         content = {"policy": args.policy, "machine": _machine(device), "versions": versions()}
         write_json(args.output, {**content, "training": [asdict(side) for side in sides]})

@@ -8,7 +8,7 @@ windows in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,12 +112,29 @@ class DemoSet:
             )
 
     def split(self, validation_fraction: float) -> tuple[list[int], list[int]]:
-        """Episodes for training and for validation: every n-th is held out, across all tasks."""
-        indices = list(range(len(self.episodes)))
+        """Episodes for training and for validation: every n-th is held out, across all tasks.
+
+        Episodes that share frames, as CALVIN's overlapping windows do, stay together: what is held out was never seen.
+        """
         if validation_fraction <= 0:
-            return indices, []
+            return list(range(len(self.episodes))), []
         period = max(2, round(1 / validation_fraction))
-        return [i for i in indices if i % period != period - 1], indices[period - 1 :: period]
+        training, held_out = [], []
+        for number, group in enumerate(self._groups()):
+            (held_out if number % period == period - 1 else training).extend(group)
+        return sorted(training), sorted(held_out)
+
+    def _groups(self) -> list[list[int]]:
+        """Episodes that share frames, directly or through others; sorted by the first of each group."""
+        groups: list[list[int]] = []
+        end = -1
+        for index in sorted(range(len(self.episodes)), key=lambda i: self.episodes[i].first_frame):
+            episode = self.episodes[index]
+            if episode.first_frame >= end:
+                groups.append([])
+            groups[-1].append(index)
+            end = max(end, episode.first_frame - (-len(episode.actions) // episode.frame_stride))
+        return sorted((sorted(group) for group in groups), key=lambda group: group[0])
 
     def instructions(self, indices: Sequence[int]) -> dict[str, list[str]]:
         """The different instructions of each task among the episodes whose instructions may be exchanged, sorted."""
@@ -172,9 +189,21 @@ class ChunkSampler:
         balance: a task is drawn in proportion to its number of steps to this power: 0 draws all tasks equally
             often, 1 all observation steps.
         mix_instructions: give each sequence any instruction of its task instead of its own, where they mean the same.
+        more_instructions: of tasks, in addition to those of the episodes.
+
+    Raises:
+        DemoError: more instructions for a task whose instructions do not mean the same, or that is not there.
     """
 
-    def __init__(self, demos: DemoSet, indices: Sequence[int], length: int, balance: float, mix_instructions: bool):
+    def __init__(
+        self,
+        demos: DemoSet,
+        indices: Sequence[int],
+        length: int,
+        balance: float,
+        mix_instructions: bool,
+        more_instructions: Mapping[str, Sequence[str]] | None = None,
+    ):
         if not indices:
             raise ValueError("no episode is left to train on: collect more demonstrations or hold out fewer")
         self.demos, self.indices, self.length = demos, list(indices), length
@@ -184,6 +213,15 @@ class ChunkSampler:
         weights = steps * np.array([totals[task] ** (balance - 1.0) for task in tasks])
         self._probabilities = weights / weights.sum()
         self._instructions = demos.instructions(self.indices) if mix_instructions else {}
+        for task, texts in (more_instructions or {}).items():
+            if task in self._instructions:
+                self._instructions[task] = sorted({*self._instructions[task], *texts})
+        if more_instructions and not set(more_instructions) & set(self._instructions):
+            raise DemoError(
+                "none of the further instructions is for a task of the demonstrations whose instructions mean the same: "
+                f"they are for {', '.join(sorted(more_instructions)[:3])} ..., the demonstrations of "
+                f"{', '.join(sorted(set(tasks))[:3])} ..."
+            )
 
     def draw(self, count: int, rng: np.random.Generator) -> ChunkBatch:
         """`count` sequences; all randomness comes from `rng`."""

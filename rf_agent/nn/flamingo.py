@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rf_agent.config import ConfigError, RoboFlamingoConfig
 from rf_agent.nn.cross_attention import Conditioning, CrossAttend, GatedCrossAttentionBlock
@@ -27,6 +28,8 @@ class Flamingo(nn.Module):
 
     Attributes:
         dim: d. feature_dim: width of `hidden`, P * d.
+        checkpoint_rows: frames that are read at a time in training, to save memory (gradient checkpointing); 0 for
+            all, with nothing computed twice.
     """
 
     def __init__(self, config: RoboFlamingoConfig, image_token: int) -> None:
@@ -51,6 +54,7 @@ class Flamingo(nn.Module):
                 f"language.cross_attention_every is {language.cross_attention_every}, but the model has "
                 f"{len(layers)} layers; choose 1 to {len(layers)}."
             )
+        self.checkpoint_rows = 0
         self._conditioning = Conditioning()
         self.exits_early = language.lm_feature == "last_block_input"
         if self.exits_early:  # before the hook of the last cross-attention, which the feature does not see either
@@ -149,7 +153,25 @@ class Flamingo(nn.Module):
         return hidden.unflatten(0, (n, passes, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
 
     def _read(self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool, images: int = 1) -> Tensor:
-        """Hidden states after the final norm, or before the last decoder layer with `early_exit`."""
+        """Hidden states after the final norm, or before the last decoder layer with `early_exit`.
+
+        In training with `checkpoint_rows`, so many frames at a time: what lies between is computed again for the
+        gradients, by the whole language model at once, as its cross-attention hooks need this call's media.
+        """
+        rows = self.checkpoint_rows
+        if not rows or not self.training or not torch.is_grad_enabled():
+            return self._read_at_once(media, tokens, mask, early_exit, images)
+        texts = len(tokens) // len(media)
+        parts = []
+        for first in range(0, len(media), rows):
+            own = slice(first * texts, (first + rows) * texts)
+            given = (media[first : first + rows], tokens[own], None if mask is None else mask[own], early_exit, images)
+            parts.append(checkpoint(self._read_at_once, *given, use_reentrant=False))
+        return torch.cat(parts)
+
+    def _read_at_once(
+        self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool, images: int
+    ) -> Tensor:
         media = media.repeat_interleave(len(tokens) // len(media), dim=0)
         begun = (tokens == self.image_token).cumsum(1)[..., None]  # (N, L, 1) images before or at a token
         reachable = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,7 @@ class Imitation:
         demos: the data.
         batch_size: sequences of a step, over all processes.
         sequence_length: observation steps of a sequence.
-        balance, mix_instructions: see `ChunkSampler`.
+        balance, mix_instructions, more_instructions: see `ChunkSampler`.
         validation_fraction: share of the episodes that are held out.
         seed: of the run.
         split: what of each step is computed here.
@@ -111,6 +111,7 @@ class Imitation:
         sequence_length: int,
         balance: float = 0.5,
         mix_instructions: bool = True,
+        more_instructions: Mapping[str, Sequence[str]] | None = None,
         validation_fraction: float = 0.05,
         seed: int = 0,
         split: Split | None = None,
@@ -129,7 +130,7 @@ class Imitation:
                 f"sequence_length is {sequence_length}, shorter than the head's window: give {needed} or more"
             )
         training, self.validation = demos.split(validation_fraction)
-        sampler = ChunkSampler(demos, training, sequence_length, balance, mix_instructions)
+        sampler = ChunkSampler(demos, training, sequence_length, balance, mix_instructions, more_instructions)
         vision_learns = any(parameter.requires_grad for parameter in policy.vlm.vision_encoder.parameters())
         self.encodes_once = cache_vision and not vision_learns and not any(augmentation.random_shift)
         if self.encodes_once:

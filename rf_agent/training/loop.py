@@ -38,6 +38,7 @@ RUNTIME = {
     "device",
     "threads",
     "gradient_accumulation",
+    "gradient_checkpointing",
     "fsdp",
     "spike",
     "workers",

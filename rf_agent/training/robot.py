@@ -14,11 +14,12 @@ from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers import DemoReader, open_demos
 from rf_agent.errors import UserError
 from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistics
+from rf_agent.progress import Reporter
 
 Readers = Sequence[DemoReader]
 
 
-def open_all(paths: Sequence[str | Path]) -> list[DemoReader]:
+def open_all(paths: Sequence[str | Path], reporter: Reporter | None = None) -> list[DemoReader]:
     """The readers of demonstrations of one robot; every demonstration is checked.
 
     Raises:
@@ -29,7 +30,7 @@ def open_all(paths: Sequence[str | Path]) -> list[DemoReader]:
         raise DemoError("no demonstrations were given: name one or more files or folders with --demos")
     readers = []
     for path in paths:
-        readers.append(open_demos(path))
+        readers.append(open_demos(path, reporter))
         if (found := next(readers[-1].problems(), None)) is not None:
             raise DemoError(f"{path}: {found}; delete that demonstration or collect the file again")
     for name, said, text in (

@@ -12,6 +12,7 @@ from torch import nn
 
 from rf_agent import checkpoint
 from rf_agent.config import RoboFlamingoConfig
+from rf_agent.demos.instructions import read_instructions
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
@@ -41,7 +42,7 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Train a policy by imitation of demonstrations."""
 
     demos: tuple[Path, ...]
-    """Demonstration files (HDF5)."""
+    """Demonstrations: HDF5 files (ours or robomimic's), folders of CALVIN, LeRobot or Minari."""
     preset: str = "roboflamingo-tiny"
     """Name of the policy's configuration."""
     override: tuple[str, ...] = ()
@@ -77,6 +78,10 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     mix_instructions: bool = True
     """Give a demonstration any instruction of its task instead of always the one it was recorded with, where the file
     says that a task's instructions mean the same (those of `rf-agent collect` do)."""
+    instructions: Path | None = None
+    """Further instructions, in the layout of RoboFlamingo's enrich_lang_annotations.json: {task: [instruction, ...]}."""
+    gradient_checkpointing: int = 0
+    """Frames that the language model reads at a time, to save memory; what lies between is computed twice. 0 for all."""
     color_jitter: float = 0.05
     """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
     random_shift: tuple[int, ...] = ()
@@ -135,12 +140,13 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     if start is not None:
         shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
     shape = shape.changed(config.override)
-    readers = open_all(config.demos)
+    readers = open_all(config.demos, reporter)
     trained = start is not None and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
     shape = fitted(shape, readers, trained, config.action_normalization, fixed)
     demos = DemoSet(readers, shape)
     policy = _build(config, shape, start, demos).to(accelerator.device)
+    policy.vlm.checkpoint_rows = config.gradient_checkpointing
     reporter.log(described(shape))
     if accelerator.num_processes > 1:
         reporter.log(f"{accelerator.num_processes} processes, {'FSDP' if config.fsdp else 'DDP'}")
@@ -154,6 +160,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         sequence_length=config.sequence_length,
         balance=config.balance,
         mix_instructions=config.mix_instructions,
+        more_instructions=None if config.instructions is None else read_instructions(config.instructions),
         validation_fraction=config.validation_fraction,
         seed=config.seed,
         split=Split(accelerator.num_processes, accelerator.process_index, config.gradient_accumulation),

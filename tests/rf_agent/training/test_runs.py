@@ -127,3 +127,89 @@ def test_a_batch_of_half_the_steps_is_not_another_one(demos, tmp_path):
     first = list(seen)
     train(config(demos, tmp_path / "b", steps=2, learning_rate=1e-9, evaluations=1, seed=1), callbacks=[Look()])
     assert seen[:2] == first and not np.allclose(seen[2:], first)
+
+
+def test_gradient_checkpointing_saves_memory_and_changes_nothing(demos):
+    from rf_agent.demos.windows import DemoSet
+    from rf_agent.presets import preset
+    from rf_agent.training.imitation import Imitation
+    from rf_agent.training.robot import open_all
+
+    gradients, kept = [], []
+    for rows in (0, 4):
+        data = DemoSet(open_all([demos]), preset("roboflamingo-test"))
+        policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", ["open"], seed=0)
+        policy.vlm.checkpoint_rows = rows
+        imitation = Imitation(policy, data, batch_size=4, sequence_length=6, cache_vision=False)
+        ((batch, share),) = imitation.batches[3] and [(part, part.share) for part in imitation.batches[3]]
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=saved: s.append(x.nbytes) or x, lambda x: x):
+            loss, _ = imitation.objective.train()(batch)
+        loss.backward()
+        assert share == 1.0
+        gradients.append({name: p.grad for name, p in policy.named_parameters() if p.grad is not None})
+        kept.append(sum(saved))
+    assert kept[1] < 0.75 * kept[0]
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-4)
+
+
+def test_further_instructions_are_drawn(demos, tmp_path):
+    from rf_agent.demos.files import DemoError
+    from rf_agent.demos.instructions import read_instructions
+    from rf_agent.demos.windows import ChunkSampler, DemoSet
+    from rf_agent.presets import preset
+    from rf_agent.training.robot import open_all
+
+    path = tmp_path / "more.json"
+    path.write_text(json.dumps({"open_drawer": ["pull it\nsecond line", "draw it"], "unknown": ["x"]}))
+    more = read_instructions(path)
+    assert more["open_drawer"] == ["pull it", "draw it"]
+    data = DemoSet(open_all([demos]), preset("roboflamingo-test"))
+    sampler = ChunkSampler(data, range(6), 4, 0.5, True, more)
+    texts = set(sampler.draw(200, np.random.default_rng(0)).instructions)
+    assert texts == {"pull it", "draw it"} | {
+        f"{task} {i}" for task in ("open drawer", "close drawer", "turn on led") for i in (0, 1)
+    }
+    with pytest.raises(DemoError, match="none of the further instructions"):
+        ChunkSampler(data, range(6), 4, 0.5, True, {"unknown": ["x"]})
+    for text in ("{", "[]", '{"a": []}', '{"a": [3]}'):
+        path.write_text(text)
+        with pytest.raises(DemoError, match=r"its form is|of the form"):
+            read_instructions(path)
+
+
+def test_what_shares_frames_is_held_out_together(demos):
+    from dataclasses import replace
+
+    from rf_agent.demos.windows import DemoSet
+    from rf_agent.presets import preset
+    from rf_agent.training.robot import open_all
+
+    data = DemoSet(open_all([demos]), preset("roboflamingo-test"))
+    assert data.split(0.5)[1] == [1, 3, 5]
+    first = data.episodes[1].first_frame
+    data.episodes[2] = replace(data.episodes[2], first_frame=first + len(data.episodes[1].actions) - 1)
+    training, held_out = data.split(0.5)
+    assert sorted(training + held_out) == list(range(6)) and {1, 2} <= set(held_out) and held_out != [1, 3, 5]
+    assert data.split(0.0) == (list(range(6)), [])
+
+
+def test_weights_and_biases_gets_the_curves(demos, tmp_path, monkeypatch):
+    import sys
+    import types
+
+    logged, started = [], []
+
+    def init(**settings):
+        started.append(settings)
+        return types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    train(config(demos, tmp_path / "run", wandb="robots"))
+    assert started[0]["project"] == "robots" and started[0]["id"] == "run"
+    assert any("validation/loss" in values for _, values in logged)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match="pip install wandb"):
+        train(config(demos, tmp_path / "other", wandb="robots"))
