@@ -30,7 +30,5 @@ def read_instructions(path: Path) -> dict[str, list[str]]:
     found = {task: [text.strip().splitlines()[0].strip() for text in texts] for task, texts in values.items()}
     for task, texts in found.items():
         if long := [text for text in texts if len(text.encode()) > INSTRUCTION_BYTES]:
-            raise DemoError(
-                f"{path}: an instruction of {task} has more than {INSTRUCTION_BYTES} bytes: {long[0][:40]}..."
-            )
+            raise DemoError(f"{path}: an instruction of {task} has over {INSTRUCTION_BYTES} bytes: {long[0][:40]}...")
     return found

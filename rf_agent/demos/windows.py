@@ -119,7 +119,8 @@ class DemoSet:
         if validation_fraction <= 0:
             return list(range(len(self.episodes))), []
         period = max(2, round(1 / validation_fraction))
-        training, held_out = [], []
+        training: list[int] = []
+        held_out: list[int] = []
         for number, group in enumerate(self._groups()):
             (held_out if number % period == period - 1 else training).extend(group)
         return sorted(training), sorted(held_out)
@@ -218,7 +219,7 @@ class ChunkSampler:
                 self._instructions[task] = sorted({*self._instructions[task], *texts})
         if more_instructions and not set(more_instructions) & set(self._instructions):
             raise DemoError(
-                "none of the further instructions is for a task of the demonstrations whose instructions mean the same: "
+                "none of the further instructions is for a task of the demonstrations with instructions of one meaning: "
                 f"they are for {', '.join(sorted(more_instructions)[:3])} ..., the demonstrations of "
                 f"{', '.join(sorted(set(tasks))[:3])} ..."
             )
