@@ -79,7 +79,7 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Give a demonstration any instruction of its task instead of always the one it was recorded with, where the file
     says that a task's instructions mean the same (those of `rf-agent collect` do)."""
     instructions: Path | None = None
-    """Further instructions in a JSON file, as RoboFlamingo's enrich_lang_annotations.json: {task: [instruction, ...]}."""
+    """Further instructions: a JSON file like RoboFlamingo's enrich_lang_annotations.json, {task: [text, ...]}."""
     gradient_checkpointing: int = 0
     """Frames that the language model reads at a time, to save memory: it then computes twice. 0 for all at once."""
     color_jitter: float = 0.05
