@@ -219,7 +219,8 @@ class ChunkSampler:
                 self._instructions[task] = sorted({*self._instructions[task], *texts})
         if more_instructions and not set(more_instructions) & set(self._instructions):
             raise DemoError(
-                "none of the further instructions is for a task whose instructions mean the same in the demonstrations: "
+                "none of the further instructions is for a task of these demonstrations (whose instructions must be "
+                "exchangeable): "
                 f"they are for {', '.join(sorted(more_instructions)[:3])} ..., the demonstrations of "
                 f"{', '.join(sorted(set(tasks))[:3])} ..."
             )
