@@ -131,7 +131,9 @@ def _training(args: Args) -> None:
     device = pick_device(args.policy, args.device)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("measuring"):
-        sides = training_speed.compare(args.policy, device, args.repeats, args.sequences, args.sequence_length)
+        sides = training_speed.compare(
+            args.policy, device, args.repeats, args.sequences, args.sequence_length, args.threads
+        )
     table = Table("training", "frames/s", "range", "times as fast", "memory", "of it", title=_machine(device))
     for column in table.columns[1:]:
         column.justify = "right"

@@ -40,7 +40,9 @@ class TrainingSpeed:
     """Most memory that training took on top of the loaded model."""
 
 
-def compare(policy: str, device: str, repeats: int, sequences: int, length: int) -> list[TrainingSpeed]:
+def compare(
+    policy: str, device: str, repeats: int, sequences: int, length: int, threads: int | None = None
+) -> list[TrainingSpeed]:
     """Measure all sides in turns.
 
     Args:
@@ -49,23 +51,28 @@ def compare(policy: str, device: str, repeats: int, sequences: int, length: int)
         repeats: measurements of each side.
         sequences: of a step of ours.
         length: observation steps of a sequence.
+        threads: CPU threads of each side; torch's choice if None.
 
     Raises:
-        UserError: a side ended without a result, as when memory runs out.
+        UserError: a sequence is shorter than the head's window; a side ended without a result, as when memory runs out.
     """
+    from rf_agent.evaluation.agents import load_policy
+
+    window = load_policy(policy, "cpu").head.window_size
+    if length < window:
+        raise UserError(f"--sequence-length is {length}, shorter than the head's window: give {window} or more")
     context = multiprocessing.get_context("spawn")
     workers, speeds = {}, {side: list[float]() for side in SIDES}
-    window = 1
     try:
         for side in SIDES:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_serve, args=(theirs, side, policy, device, sequences, length), daemon=True
+                target=_serve, args=(theirs, side, policy, device, sequences, length, threads), daemon=True
             )
             process.start()
             theirs.close()
             workers[side] = process, ours
-            window = _receive(side, ours)  # it has warmed up
+            _receive(side, ours)  # it has warmed up
         for _ in range(repeats):
             for side, (_, pipe) in workers.items():
                 pipe.send("measure")
@@ -94,19 +101,23 @@ def _receive(side: str, pipe: Any) -> Any:
         ) from error
 
 
-def _serve(pipe: Any, side: str, policy: str, device: str, sequences: int, length: int) -> None:
+def _serve(pipe: Any, side: str, policy: str, device: str, sequences: int, length: int, threads: int | None) -> None:
     """One side, in its process: measures when it is told to."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
     trainer = _Trainer(side, policy, device, sequences, length)
-    before = _memory(device)
+    before = _held(device)
     trainer.step()
-    pipe.send(trainer.window)
+    pipe.send("ready")
     while True:
         try:
             request = pipe.recv()
         except EOFError:
             return
         if request == "memory":
-            pipe.send(max(0, _memory(device) - before))
+            pipe.send(max(0, _peak(device) - before))
             continue
         begun = time.perf_counter()
         for _ in range(STEPS):
@@ -129,10 +140,6 @@ class _Trainer:
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=1e-6)
         config, self.window = self.model.config, self.model.head.window_size
-        if length < self.window:
-            raise ValueError(
-                f"sequences of {length} observation steps are shorter than the head's window {self.window}"
-            )
         self.windows = sequences * (length - self.window + 1)
         generator = torch.Generator().manual_seed(0)
         steps, size = sequences * length, config.image.size
@@ -148,7 +155,9 @@ class _Trainer:
             torch.ones(actions.shape[:3], dtype=torch.bool),
             [INSTRUCTION] * sequences,
         )
-        self.tokens = self._encode(self.images).half() if side == "kept" else None
+        # Random ones for "kept": what counts is their size, and encoding would count as memory of the training.
+        kept = steps, len(config.views), self.model.vlm.vision_encoder.tokens, self.model.vlm.vision_encoder.dim
+        self.tokens = torch.randn(kept, generator=generator).half().to(device) if side == "kept" else None
 
     def _encode(self, images: Any) -> Any:
         import torch
@@ -199,11 +208,31 @@ class _Trainer:
         return model(values)[0]
 
 
-def _memory(device: str) -> int:
-    """Most bytes held so far, by the GPU's allocator or by this process."""
+def _held(device: str) -> int:
+    """Bytes held now, by the GPU's allocator or by this process; the peak is counted from here on."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # resets the peak, on Linux
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return _peak(device)
+
+
+def _peak(device: str) -> int:
+    """Most bytes held since `_held` was called."""
     if device != "cpu":
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    try:
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rf_agent.demos.augment import draw_colors, draw_offsets
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, window_indices
+from rf_agent.errors import UserError
 from rf_agent.training.vl_cotraining import CoTraining, VLParts
 
 
@@ -88,7 +89,7 @@ def supervised(chunks: ChunkBatch, window: int) -> float:
     return float(chunks.mask[:, window_indices(chunks.valid.shape[1], window)][kept].sum())
 
 
-class StepBatches(Dataset[list[ImitationBatch]]):
+class StepBatches(Dataset[Any]):
     """Item i holds the batches of step i, as many as there are micro-batches.
 
     Args:
@@ -119,7 +120,15 @@ class StepBatches(Dataset[list[ImitationBatch]]):
         self.seed, self.split, self.augmentation, self.loads_images = seed, split, augmentation, loads_images
         self.cotraining = cotraining
 
-    def __getitem__(self, step: int) -> list[ImitationBatch]:
+    def __getitem__(self, step: int) -> list[ImitationBatch] | UserError:
+        """The batches, or what is wrong with the data: raised in a worker, it would become a traceback."""
+        try:
+            return self.draw(step)
+        except UserError as error:
+            return error
+
+    def draw(self, step: int) -> list[ImitationBatch]:
+        """The batches of a step, one for each micro-batch."""
         rng = np.random.default_rng([self.seed, step])
         whole = self.sampler.draw(self.batch_size, rng)
         drawn = ImitationBatch(whole)
@@ -164,7 +173,10 @@ class StepBatches(Dataset[list[ImitationBatch]]):
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
         )
-        return iter(loader)
+        for batches in loader:
+            if isinstance(batches, UserError):
+                raise batches
+            yield batches
 
 
 def _part(batch: ImitationBatch, rows: slice) -> ImitationBatch:

@@ -16,6 +16,9 @@ class Callback:
         ...         print(step, float(metrics["loss"]))
     """
 
+    def on_start(self, step: int) -> None:
+        """Before the first step; `step` is above zero where a run is resumed."""
+
     def on_step(self, step: int, metrics: dict[str, Any]) -> None:
         """After every optimisation step.
 

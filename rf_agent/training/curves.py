@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,13 @@ class Curves:
                 import wandb as service
             except ImportError as error:
                 raise ImportError("--wandb needs the package wandb: pip install wandb") from error
-            # The same id for a resumed run: its curves go on.
-            identity = f"{directory.resolve().name}"
-            self._wandb = service.init(project=wandb, dir=str(directory), id=identity, name=identity, resume="allow")
+            kept = directory / "wandb_id"  # the same for a resumed run: its curves go on
+            if not kept.exists():
+                kept.write_text(secrets.token_hex(6))
+            name = directory.resolve().name
+            self._wandb = service.init(
+                project=wandb, dir=str(directory), id=kept.read_text(), name=name, resume="allow"
+            )
         self._drawn = time.monotonic()
         self._file = (directory / LOG).open("a", encoding="utf-8")
         try:

@@ -6,8 +6,10 @@ the tests are.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ def make_accelerator(config: LoopConfig) -> Any:
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState, PartialState
-        from accelerate.utils import DistributedDataParallelKwargs
+        from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError as error:
         raise ImportError("training needs accelerate: pip install 'roboflamingo-agent[train]'") from error
     device = resolve_device(config.device)
@@ -37,8 +39,6 @@ def make_accelerator(config: LoopConfig) -> Any:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(True)  # of an earlier run in this process, perhaps on another device
         PartialState._reset_state()
-        if device.index:
-            os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     # `accelerate launch --use_fsdp` is taken for --fsdp
     config.fsdp = os.environ.pop("ACCELERATE_USE_FSDP", "").lower() == "true" or config.fsdp
     precision = config.mixed_precision
@@ -46,7 +46,10 @@ def make_accelerator(config: LoopConfig) -> Any:
         half = "no" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         precision = os.environ.get("ACCELERATE_MIXED_PRECISION", half)
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a last cross-attention that no head reads
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[unused])
+    # The first process may evaluate for long while the others wait.
+    handlers = [unused, InitProcessGroupKwargs(timeout=datetime.timedelta(hours=12))]
+    with _environment(ACCELERATE_TORCH_DEVICE=str(device) if device.index else None):
+        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=handlers)
     parts = accelerator.num_processes * config.gradient_accumulation
     if config.batch_size < parts:
         raise UserError(
@@ -82,9 +85,15 @@ def shard(module: nn.Module, blocks: Sequence[nn.Module], left_out: Sequence[nn.
 
 
 def gathered(value: Any) -> Any:
-    """Nested containers with whole tensors in place of divided ones; all processes must call it."""
+    """Nested containers with whole tensors in place of divided ones; all processes must call it.
+
+    Whole tensors are made one at a time and kept in the first process's memory: the others get empty ones.
+    """
     if isinstance(value, Tensor):
-        return _whole(value) if hasattr(value, "full_tensor") else value
+        if not hasattr(value, "full_tensor"):
+            return value
+        whole = value.full_tensor().detach()
+        return whole.cpu().clone() if torch.distributed.get_rank() == 0 else torch.empty(0)
     if isinstance(value, dict):
         return {key: gathered(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -101,7 +110,16 @@ def divided(whole: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]
 
 
-def _whole(value: Any) -> Tensor:
-    """A divided tensor's whole, in memory of its own: what `full_tensor` returns may still be on its way."""
-    whole: Tensor = value.full_tensor().detach().clone()
-    return whole
+@contextlib.contextmanager
+def _environment(**variables: str | None) -> Iterator[None]:
+    """Within the block these environment variables are set; None leaves one as it is."""
+    before = {name: os.environ.get(name) for name, value in variables.items() if value is not None}
+    os.environ.update({name: value for name, value in variables.items() if value is not None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

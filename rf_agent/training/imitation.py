@@ -142,7 +142,9 @@ class Imitation:
         self.batches = StepBatches(
             demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once, texts
         )
-        self.workers = max(0, (os.cpu_count() or 1) // 2 - 1) if workers is None else workers
+        self._local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
+        free = (os.cpu_count() or 1) // (2 * self._local) - 1
+        self.workers = max(0, free) if workers is None else workers
         self._caches: list[VisionCache] = []
 
     def prepare(self, output: Path, reporter: Reporter) -> None:
@@ -154,7 +156,12 @@ class Imitation:
         shape = len(frames.views), tower.tokens, tower.dim
         size = 2 * len(frames) * int(np.prod(shape))
         folder = output.parent / FOLDER
-        if self.encodes_once and not has_room(folder, size):
+        keys: list[str] = []
+        if self.encodes_once:
+            keys = [
+                cache_key(frames.fingerprint(index), tower, self.policy.config) for index in range(len(frames.files()))
+            ]
+        if keys and not has_room([folder / key for key in keys], size):
             reporter.log(
                 f"the disk has no room for {size / 2**30:.1f} GiB of vision tokens in {folder}: frames are encoded at "
                 "each step, which takes longer"
@@ -162,11 +169,10 @@ class Imitation:
             self.encodes_once, self.batches.loads_images = False, True
         if not self.encodes_once:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-            if self.workers == 0 and frames.nbytes < HELD_SHARE * memory:
+            if self.workers == 0 and self._local * frames.nbytes < HELD_SHARE * memory:
                 frames.hold()
             return
-        for index, rows in enumerate(frames.files()):
-            key = cache_key(frames.fingerprint(index), tower, self.policy.config)
+        for key, rows in zip(keys, frames.files(), strict=True):
             self._caches.append(VisionCache(folder / key, rows, shape, self._encode))
         kept = sum(cache.share * (cache.rows[1] - cache.rows[0]) for cache in self._caches) / len(frames)
         found = f", {kept:.0%} of them from earlier runs" if kept else ""

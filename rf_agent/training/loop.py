@@ -10,12 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rf_agent.demos.atomic_file import DeferredInterrupts
 from rf_agent.errors import UserError
 from rf_agent.progress import Reporter
 from rf_agent.training.callbacks import Callback
@@ -120,6 +121,8 @@ class Loop:
         before = self.elapsed
         scalars: dict[str, float] = {}
         batches = self.batches(self.step)
+        for callback in self.callbacks:
+            callback.on_start(self.step)
         try:
             while self.progress < 1.0:
                 began = time.monotonic()
@@ -135,9 +138,10 @@ class Loop:
                     self._log(curves, metrics, now - start)
                 for callback in self.callbacks:
                     callback.on_step(self.step, metrics)
-                if math.floor(self.progress * self.config.evaluations) > self.evaluated and self.progress < 1.0:
-                    self.evaluated = math.floor(self.progress * self.config.evaluations)
+                due = math.floor(self.progress * self.config.evaluations)
+                if due > self.evaluated and self.progress < 1.0:
                     scalars = self._validate(curves)
+                    self.evaluated = due
                 if self._agreed(now - saved) > 60 * self.config.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
@@ -176,11 +180,16 @@ class Loop:
         total = self._summed(total)
         self._check(float(total["loss"]), parts)
         norm = accelerator.clip_grad_norm_(self._trained(), self.config.clip)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if accelerator.scaler is None and not torch.isfinite(norm):  # a scaler leaves such a step out
+            self._stop(f"the norm of the gradient is {float(norm)}", parts)
+        interrupts = DeferredInterrupts()  # weights, average and step change together
         self._scaled.step()
         if self.ema:
             self.ema.update()
         self.step += 1
-        return {**total, "gradient_norm": gathered(norm)}
+        interrupts.deliver()
+        return {**total, "gradient_norm": norm}
 
     def _check(self, loss: float, parts: Sequence[Any]) -> None:
         """Stop before the step, so that neither weights nor checkpoints ever hold what is not a number."""
@@ -189,10 +198,13 @@ class Loop:
         if math.isfinite(loss) and not jumps:
             self._recent.append(loss)
             return
-        path = self.config.output / BAD_BATCH
-        if self.accelerator.is_main_process:
-            torch.save({"step": self.step, "loss": loss, "batches": parts}, path)
-        what = f"the loss is {loss}" if not jumps else f"the loss jumped from {usual:.4g} to {loss:.4g}"
+        self._stop(f"the loss jumped from {usual:.4g} to {loss:.4g}" if jumps else f"the loss is {loss}", parts, jumps)
+
+    def _stop(self, what: str, parts: Sequence[Any], jumps: bool = False) -> NoReturn:
+        """Keep the batch, each process its own part, and end the run."""
+        rank = self.accelerator.process_index
+        path = self.config.output / (BAD_BATCH if not rank else f"{rank}_{BAD_BATCH}")
+        torch.save({"step": self.step, "batches": parts}, path)
         way_out = "start again with a lower --learning-rate" + (", or go on with --resume --spike 0" if jumps else "")
         raise UserError(f"{what} at step {self.step}: {way_out}. The batch is kept in {path}")
 
@@ -309,7 +321,9 @@ class Loop:
             self.ema.steps = state["ema"]["steps"]
             for name, average in self.ema.averages.items():
                 average.copy_(divided(state["ema"]["averages"][name], average))
-        self.step, self.evaluated, self.elapsed = state["step"], state["evaluated"], state["elapsed"]
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        # fewer may have been due by now, where a run is made longer
+        self.evaluated = min(state["evaluated"], math.floor(self.progress * self.config.evaluations))
         self._recent.extend(state["recent"])
 
     def _frozen(self) -> set[str]:

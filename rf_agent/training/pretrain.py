@@ -6,6 +6,7 @@ The paper starts from OpenFlamingo; a policy small enough for a CPU has no such 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     prepare_output(config)
     if config.fsdp:
         raise UserError("--fsdp is for `rf-agent train`: a model small enough to pre-train here fits every process")
+    if config.gradient_accumulation > 1:
+        raise UserError("--gradient-accumulation is for `rf-agent train`: give a smaller --batch-size here")
     accelerator = make_accelerator(config)
     reporter = reporter if accelerator.is_main_process else Silent()
     policy = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
@@ -64,7 +67,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     if policy is None:
         policy = RoboFlamingoPolicy.from_preset(config.preset, data.corpus(), seed=config.seed)
     policy.to(accelerator.device).requires_grad_(True)
-    objective = PretrainObjective(config, policy, data)
+    share = dataclasses.replace(config, batch_size=config.batch_size // accelerator.num_processes)
+    objective = PretrainObjective(share, policy, data)
 
     def batches(first_step: int) -> Iterator[list[tuple[np.random.Generator, float]]]:
         """Of each step and process a generator of its own, with which it draws its images."""

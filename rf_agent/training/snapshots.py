@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.progress import Reporter
@@ -15,14 +15,47 @@ from rf_agent.training.callbacks import Callback
 POLICIES, BEST, EVALUATIONS = "policies", "best", "evaluations"
 
 
-@dataclass(frozen=True)
 class EvaluationPlan:
-    """How a policy acts during training."""
+    """How a policy acts during training.
 
-    env: str
-    """Environment, of single tasks or of chains."""
-    episodes: int
-    """Episodes of each task, or chains."""
+    Args:
+        env: environment, of single tasks or of chains.
+        episodes: of each task, or chains.
+        device: where the policy computes.
+        workers: simulator processes.
+
+    Raises:
+        UserError, ImportError: there is no such environment, or it cannot be made here.
+    """
+
+    def __init__(self, env: str, episodes: int, device: str, workers: int) -> None:
+        from rf_agent.evaluation.runner import env_facts
+
+        self.env, self.episodes, self.device, self.workers = env, episodes, device, workers
+        self._facts = env_facts(env)  # asked now, so that what is wrong with it shows before the training
+        self.metric = "average_length" if self._facts.chained else "success_rate"
+
+    def score(self, policy: Path, output: Path) -> dict[str, float]:
+        """The score of a checkpoint directory, under the name of the metric; episodes are kept in `output`."""
+        from rf_agent.evaluation.agents import trained_tasks
+        from rf_agent.evaluation.episode import chain_items, task_items
+        from rf_agent.evaluation.runner import evaluate, with_renderer
+
+        shutil.rmtree(output, ignore_errors=True)
+        facts, learned = self._facts, trained_tasks(str(policy))
+        tasks = [task for task in facts.tasks if task in learned] or list(facts.tasks)
+        items = chain_items(self.episodes, 0) if facts.chained else task_items(tasks, self.episodes, 0)
+        episodes, _ = evaluate(
+            self.env,
+            str(policy),
+            items,
+            output,
+            workers=self.workers,
+            device=self.device,
+            env_options=with_renderer(self.env, {}, facts.renderer),
+            renderer=facts.renderer,
+        )
+        return {self.metric: sum(episode.completed for episode in episodes) / len(episodes)}
 
 
 class Snapshots(Callback):
@@ -52,49 +85,48 @@ class Snapshots(Callback):
         self.card, self.reporter = card, reporter
         self._record = output / "best.json"
 
+    def on_start(self, step: int) -> None:
+        """Remove what a run that is continued from an earlier step left behind it."""
+        for folder in (self.output / POLICIES).glob("step_*"):
+            if int(folder.name.rpartition("_")[2]) > step:
+                shutil.rmtree(folder)
+
     def on_validation(self, step: int, scalars: dict[str, float]) -> dict[str, float] | None:
         """Save, evaluate, compare."""
+        metric = "loss" if self.plan is None else self.plan.metric
+        if not self.keep and self.plan is None and metric not in scalars:
+            return None
         folder = self.output / POLICIES / f"step_{step:07d}"
-        shutil.rmtree(folder, ignore_errors=True)  # of a step that is repeated after a resume
-        self.policy.save_pretrained(folder, card=self.card)
-        found = _act(self.plan, folder, self.output / EVALUATIONS / folder.name) if self.plan else {}
-        score = next(iter(found.values())) if found else -scalars["loss"] if "loss" in scalars else None
-        if score is not None and score > self._best():
-            self._replace_best(folder, {"step": step, "score": score, **scalars, **found})
+        found: dict[str, float] = {}
+        if self.keep or self.plan is not None:
+            self.policy.save_pretrained(folder, card=self.card)
+        if self.plan is not None:
+            try:
+                found = self.plan.score(folder, self.output / EVALUATIONS / folder.name)
+            except Exception as error:  # a simulator that dies must not end the training
+                self.reporter.log(f"the evaluation at step {step} failed: {error}")
+        values = {**scalars, **found}
+        if metric in values:
+            score = -values[metric] if metric == "loss" else values[metric]
+            if score > self._best(metric):
+                self._replace_best({"step": step, "metric": metric, "score": score, **values})
         kept = sorted((self.output / POLICIES).glob("step_*"))
-        for old in kept[: len(kept) - self.keep]:
+        for old in kept[: max(0, len(kept) - self.keep)]:
             shutil.rmtree(old)
         return found
 
-    def _best(self) -> float:
-        """The best score so far."""
+    def _best(self, metric: str) -> float:
+        """The best score so far, by this metric."""
         try:
-            return float(json.loads(self._record.read_text())["score"])
+            facts = json.loads(self._record.read_text())
+            return float(facts["score"]) if facts["metric"] == metric else float("-inf")
         except (FileNotFoundError, ValueError, KeyError):
             return float("-inf")
 
-    def _replace_best(self, folder: Path, facts: dict[str, float]) -> None:
-        draft, target = self.output / f".{BEST}", self.output / BEST
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(folder, draft)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(draft, target)
-        self._record.write_text(json.dumps(facts, indent=2) + "\n")
+    def _replace_best(self, facts: dict[str, Any]) -> None:
+        target = self.output / BEST
+        self.policy.save_pretrained(target, card=self.card)
+        draft = self._record.with_suffix(".partial")
+        draft.write_text(json.dumps(facts, indent=2) + "\n")
+        os.replace(draft, self._record)
         self.reporter.log(f"step {facts['step']}: the best policy so far, in {target}")
-
-
-def _act(plan: EvaluationPlan, policy: Path, output: Path) -> dict[str, float]:
-    """The score of a policy in an environment: `average_length` of chains, or `success_rate`."""
-    from rf_agent.evaluation.agents import trained_tasks
-    from rf_agent.evaluation.episode import chain_items, task_items
-    from rf_agent.evaluation.runner import env_facts, evaluate, with_renderer
-
-    shutil.rmtree(output, ignore_errors=True)
-    facts = env_facts(plan.env)
-    learned = trained_tasks(str(policy))
-    tasks = [task for task in facts.tasks if task in learned] or list(facts.tasks)
-    items = chain_items(plan.episodes, 0) if facts.chained else task_items(tasks, plan.episodes, 0)
-    options = with_renderer(plan.env, {}, facts.renderer)
-    episodes, _ = evaluate(plan.env, str(policy), items, output, env_options=options, renderer=facts.renderer)
-    name = "average_length" if facts.chained else "success_rate"
-    return {name: sum(episode.completed for episode in episodes) / len(episodes)}

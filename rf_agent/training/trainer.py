@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +25,15 @@ from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.batches import Augmentation, Split
 from rf_agent.training.callbacks import Callback
+from rf_agent.training.curves import LOG
 from rf_agent.training.engine import gathered, make_accelerator, shard
 from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
-from rf_agent.training.run_info import demos_facts, write_run_info
+from rf_agent.training.run_info import RUN, demos_facts, write_run_info
 from rf_agent.training.settings import LoopConfig, command, prepare_output
-from rf_agent.training.snapshots import EvaluationPlan, Snapshots
+from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
@@ -133,6 +136,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         ValueError, FileNotFoundError, FileExistsError: bad data or settings, before anything is written.
     """
     accelerator = make_accelerator(config)
+    _check_processes(config, accelerator.num_processes)
     reporter = (reporter if accelerator.is_main_process else None) or Silent()
     prepare_output(config)
     shape = preset(config.preset)
@@ -169,6 +173,10 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         workers=config.workers,
         cotraining=CoTraining(config, policy),
     )
+    plan = None
+    if config.evaluation_env and accelerator.is_main_process:
+        workers = max(1, (os.cpu_count() or 1) // 2)
+        plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes, str(accelerator.device), workers)
     # everything that can be refused has been
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -182,7 +190,6 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         frozen_tower = [policy.vlm.vision_encoder] if not imitation.objective.vision_learns else []
         shard(imitation.objective, blocks, frozen_tower, accelerator.device)
     elif accelerator.is_main_process:
-        plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes) if config.evaluation_env else None
         card = _card(config, demos, {})
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
     groups = [
@@ -199,14 +206,31 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         imitation.close()
     if config.fsdp:  # modules that were divided cannot become whole again
         weights = gathered(policy.state_dict())
-        policy = _build(config, shape, start, demos)
-        policy.load_state_dict(weights)
-        policy.config.tasks, policy.config.trained = tasks, True
+        if accelerator.is_main_process:
+            policy = _build(config, shape, start, demos)
+            policy.load_state_dict(weights)
+            policy.config.tasks, policy.config.trained = tasks, True
     report = TrainReport(config.output / "policy", scalars)
     if accelerator.is_main_process:
         policy.save_pretrained(report.output, card=_card(config, demos, scalars))
     accelerator.wait_for_everyone()
     return report
+
+
+def _check_processes(config: TrainConfig, processes: int) -> None:
+    """Refuse what several processes cannot do."""
+    if config.fsdp and config.gradient_checkpointing:
+        raise UserError(
+            "--fsdp and --gradient-checkpointing do not go together yet: processes would wait for each other; give a "
+            "larger --gradient-accumulation instead"
+        )
+    if config.fsdp and (config.keep or config.evaluation_env):
+        raise UserError("with --fsdp only the last policy is kept: leave out --keep and --evaluation-env")
+    parts = processes * config.gradient_accumulation
+    if (config.vl_captions or config.vl_questions) and config.vl_batch_size < parts:
+        raise UserError(
+            f"vl_batch_size is {config.vl_batch_size}, but the step has {parts} parts: give {parts} or more"
+        )
 
 
 def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
@@ -222,6 +246,9 @@ def _begin(config: TrainConfig, shape: RoboFlamingoConfig) -> None:
     """Keep the configuration that the run began with, or check that a resumed one has the same."""
     path = config.output / checkpoint.CONFIG
     if not config.resume:
+        for leftover in (LOG, BEST, "best.json", POLICIES, EVALUATIONS, RUN):  # of a run without a checkpoint yet
+            old = config.output / leftover
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         shape.save(path)
     elif path.exists() and (begun := RoboFlamingoConfig.load(path)) != shape:

@@ -69,8 +69,10 @@ class VisionCache:
         # Never cut or replaced: another run may be using it. Growing it leaves what is there.
         (folder / TOKENS).touch()
         self._file = open(folder / TOKENS, "r+b", buffering=0)
-        if self._file.seek(0, os.SEEK_END) < count * self._row_bytes:
+        is_whole = self._file.seek(0, os.SEEK_END) >= count * self._row_bytes
+        if not is_whole:
             self._file.truncate(count * self._row_bytes)
+            self._record.unlink(missing_ok=True)  # without the tokens that it tells of, it would hand out zeros
         self._done = self._recorded(blocks)
         self._unsaved = 0
 
@@ -90,13 +92,16 @@ class VisionCache:
     def get(self, rows: NDArray[np.int64]) -> Tensor:
         """Tokens (m, V, n, dv) float16 of frames (m,)."""
         own = rows - self.rows[0]
-        for block in np.unique(own // BLOCK):
-            if not self._done[block]:
-                self._fill(int(block))
+        blocks = np.unique(own // BLOCK)
+        if not self._done[blocks].all():
+            self._done |= self._recorded(len(self._done))  # what another process has encoded since
+        for block in blocks[~self._done[blocks]]:
+            self._fill(int(block))
         tokens = np.empty((len(own), *self.shape), np.float16)
         flat = tokens.reshape(len(own), -1).view(np.uint8)
         for target, row in zip(flat, own.tolist(), strict=True):
-            os.preadv(self._file.fileno(), [target.data], row * self._row_bytes)
+            if os.preadv(self._file.fileno(), [target.data], row * self._row_bytes) != self._row_bytes:
+                raise OSError(f"{self.folder / TOKENS} was cut while it was used: start again with --resume")
         return torch.from_numpy(tokens)
 
     def save(self) -> None:
@@ -119,7 +124,10 @@ class VisionCache:
         rows = torch.arange(first, min(first + BLOCK, self.rows[1] - self.rows[0]))
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):  # full precision is stored
             tokens = self.encode(rows + self.rows[0]).cpu().to(torch.float16).contiguous().numpy()
-        os.pwrite(self._file.fileno(), tokens.data, first * self._row_bytes)
+        left, place = memoryview(tokens.reshape(-1).view(np.uint8).data), first * self._row_bytes
+        while left:
+            written = os.pwrite(self._file.fileno(), left, place)
+            left, place = left[written:], place + written
         self._done[block] = True
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
@@ -137,11 +145,10 @@ def kept_tokens(caches: Sequence[VisionCache], rows: NDArray[np.int64]) -> Tenso
     return torch.cat(parts)[torch.from_numpy(np.concatenate(order).argsort())]
 
 
-def has_room(folder: Path, size: int) -> bool:
-    """Whether the disk has room for caches of so many bytes in a folder, beside those that are there already.
-
-    A write to a full disk through a memory map would end the process.
-    """
-    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    held = sum(512 * file.stat().st_blocks for file in folder.glob(f"*/{TOKENS}"))
+def has_room(folders: Sequence[Path], size: int) -> bool:
+    """Whether the disk has room for caches of so many bytes in these folders, of which some may be there already."""
+    first = folders[0].absolute()
+    parent = next(path for path in (first, *first.parents) if path.exists())
+    files = [folder / TOKENS for folder in folders]
+    held = sum(512 * file.stat().st_blocks for file in files if file.exists())
     return size - held < DISK_SHARE * shutil.disk_usage(parent).free

@@ -42,12 +42,12 @@ class Recorder(Callback):
 
 def test_what_a_run_leaves_behind(demos, tmp_path):
     run, recorder = tmp_path / "run", Recorder()
-    report = train(config(demos, run, keep=2), callbacks=[recorder])
+    report = train(config(demos, run, keep=3), callbacks=[recorder])
     assert [step for step, *_ in recorder.steps] == list(range(1, 9))
     assert all(loss > 0 and norm > 0 for _, loss, norm in recorder.steps)
     assert recorder.validations == [2, 4, 6, 8] and report.scalars["answer"] == 42.0
     kept = sorted(path.name for path in (run / "policies").iterdir())
-    assert kept == ["step_0000006", "step_0000008"]
+    assert kept == ["step_0000004", "step_0000006", "step_0000008"]
     for path in (run / "best", run / "policy", run / "policies" / kept[0]):
         policy = RoboFlamingoPolicy.from_pretrained(path, "cpu")
         assert policy.config.trained and policy.config.tasks == ("close_drawer", "open_drawer", "turn_on_led")
@@ -141,12 +141,12 @@ def test_gradient_checkpointing_saves_memory_and_changes_nothing(demos):
         policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", ["open"], seed=0)
         policy.vlm.checkpoint_rows = rows
         imitation = Imitation(policy, data, batch_size=4, sequence_length=6, cache_vision=False)
-        ((batch, share),) = imitation.batches[3] and [(part, part.share) for part in imitation.batches[3]]
+        (batch,) = imitation.batches.draw(3)
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, s=saved: s.append(x.nbytes) or x, lambda x: x):
             loss, _ = imitation.objective.train()(batch)
         loss.backward()
-        assert share == 1.0
+        assert batch.share == pytest.approx(1.0)
         gradients.append({name: p.grad for name, p in policy.named_parameters() if p.grad is not None})
         kept.append(sum(saved))
     assert kept[1] < 0.75 * kept[0]
@@ -208,8 +208,75 @@ def test_weights_and_biases_gets_the_curves(demos, tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
     train(config(demos, tmp_path / "run", wandb="robots"))
-    assert started[0]["project"] == "robots" and started[0]["id"] == "run"
+    assert started[0]["project"] == "robots" and started[0]["id"] == (tmp_path / "run" / "wandb_id").read_text()
     assert any("validation/loss" in values for _, values in logged)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ImportError, match="pip install wandb"):
         train(config(demos, tmp_path / "other", wandb="robots"))
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(demos, tmp_path, monkeypatch):
+    forward = ImitationObjective.forward
+
+    def broken(self, batch, progress=0.0):
+        loss, metrics = forward(self, batch, progress)
+        return loss + torch.sqrt(0.0 * loss), metrics  # its slope is infinite
+
+    monkeypatch.setattr(ImitationObjective, "forward", broken)
+    with pytest.raises(UserError, match="the norm of the gradient is nan at step 0.*batch is kept"):
+        train(config(demos, tmp_path / "run"))
+
+
+def test_a_longer_run_is_validated_again_and_old_snapshots_go(demos, tmp_path):
+    run = tmp_path / "run"
+    train(config(demos, run, keep=9))
+    (run / "policies" / "step_0000900").mkdir()  # as if the run had once been further
+    recorder = Recorder()
+    train(config(demos, run, keep=9, steps=16, resume=True), callbacks=[recorder])
+    assert recorder.validations == [12, 16]
+    kept = [path.name for path in sorted((run / "policies").iterdir())]
+    assert kept == [f"step_{step:07d}" for step in (2, 4, 6, 8, 12, 16)]
+    assert len(json.loads((run / "run.json").read_text())) == 2
+
+
+def test_leftovers_of_a_run_without_a_checkpoint_do_not_count(demos, tmp_path):
+    run = tmp_path / "run"
+    (run / "best").mkdir(parents=True)
+    (run / "best.json").write_text('{"metric": "loss", "score": 1e9, "step": 7}')
+    (run / "log.jsonl").write_text('{"step": 900, "split": "train", "loss": 1}\n')
+    train(config(demos, run))
+    assert json.loads((run / "best.json").read_text())["score"] < 0
+    assert all(row["step"] <= 8 for row in read_log(run))
+
+
+def test_the_policy_acts_at_every_validation(demos, tmp_path, monkeypatch):
+    pytest.importorskip("pybullet")
+    run = tmp_path / "run"
+    with pytest.raises(Exception, match="NoSuchTable"):
+        train(config(demos, run, evaluation_env="rf/NoSuchTable-v0"))
+    assert not run.exists()
+    settings = {"evaluation_env": "rf/PlayTableD-v0", "evaluation_episodes": 1, "evaluations": 1, "steps": 2}
+    report = train(config(demos, run, **settings))
+    assert 0 <= report.scalars["success_rate"] <= 1
+    assert (run / "evaluations" / "step_0000002" / "episodes.jsonl").exists()
+    assert json.loads((run / "best.json").read_text())["metric"] == "success_rate"
+    monkeypatch.setattr("rf_agent.training.snapshots.EvaluationPlan.score", lambda *_: 1 / 0)
+    report = train(config(demos, tmp_path / "broken", **settings))  # a simulator that dies does not end it
+    assert "success_rate" not in report.scalars and report.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fsdp": True, "gradient_checkpointing": 4}, "do not go together"),
+        ({"fsdp": True, "keep": 2}, "only the last policy is kept"),
+        ({"fsdp": True, "evaluation_env": "rf/PlayTableD-v0"}, "only the last policy is kept"),
+    ],
+)
+def test_what_fsdp_cannot_do_is_refused(changes, said):
+    from pathlib import Path
+
+    from rf_agent.training.trainer import _check_processes
+
+    with pytest.raises(UserError, match=said):
+        _check_processes(config(Path("a"), Path("b"), **changes), 2)

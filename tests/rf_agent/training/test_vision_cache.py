@@ -67,7 +67,23 @@ def test_rows_of_several_files_come_back_in_their_order(tmp_path):
 
 
 def test_a_disk_without_room_is_not_filled(tmp_path):
-    assert has_room(tmp_path / "not" / "there", 1000) and not has_room(tmp_path / "new", 2**60)
+    assert has_room([tmp_path / "not" / "there"], 1000) and not has_room([tmp_path / "new"], 2**60)
+    (tmp_path / "mine").mkdir(), (tmp_path / "other").mkdir()
+    for name in ("mine", "other"):
+        (tmp_path / name / "tokens.float16").write_bytes(bytes(2**20))
+    room = int(0.5 * shutil.disk_usage(tmp_path).free)
+    assert has_room([tmp_path / "mine"], room + 2**19) and not has_room([tmp_path / "new"], room + 2**30)
+
+
+def test_a_record_without_its_tokens_is_not_believed(tmp_path):
+    def encode(rows):
+        return rows[:, None].float()
+
+    cache = VisionCache(tmp_path, (0, BLOCK), (1,), encode)
+    cache.get(np.array([3])), cache.close()
+    (tmp_path / "tokens.float16").unlink()
+    again = VisionCache(tmp_path, (0, BLOCK), (1,), encode)
+    assert again.share == 0 and again.get(np.array([3])).item() == 3
 
 
 def test_two_runs_may_share_a_cache(tmp_path):
