@@ -1,5 +1,6 @@
 """What a run leaves behind: curves, snapshots, the best policy, its history; and what stops it."""
 
+import importlib.metadata
 import json
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_what_a_run_leaves_behind(demos, tmp_path):
     width, height = Image.open(run / "curves.png").size
     assert width > 400 and height > 200
     (start,) = json.loads((run / "run.json").read_text())
-    assert start["settings"]["batch_size"] == 3 and start["versions"]["torch"] == torch.__version__
+    assert start["settings"]["batch_size"] == 3 and start["versions"]["torch"] == importlib.metadata.version("torch")
     assert start["data"]["tasks"] == {"close_drawer": 2, "open_drawer": 2, "turn_on_led": 2}
     assert str(tmp_path) not in start["command"]
 
