@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import statistics
@@ -43,9 +44,9 @@ class Args:
     compile: bool = False
     """Compile the preset's network."""
     sequences: int = 8
-    """`train`: sequences of a step."""
+    """Sequences of a training step."""
     sequence_length: int = 16
-    """`train`: observation steps of a sequence."""
+    """Observation steps of a training sequence."""
     repeats: int = 5
     """Measurements of each; the median is reported."""
     steps: int = 100
@@ -61,6 +62,8 @@ class Args:
 def run(args: Args) -> None:
     """Measure and print a table."""
     import torch
+
+    from rf_agent.training.speed import Trainer
 
     for name in ("repeats", "steps", "threads", "sequences", "sequence_length"):
         value = getattr(args, name)
@@ -84,7 +87,8 @@ def run(args: Args) -> None:
     with console.status("measuring"):
         speeds, ratios = speed.simulators(args.env, args.repeats, args.steps, args.renderer)
         speeds += speed.policy(args.env[0], model, args.repeats, args.steps, args.renderer)
-        speeds.append(speed.training(model, args.repeats))
+        trainer = Trainer("first pass", copy.deepcopy(model), args.sequences, args.sequence_length)
+        speeds.append(speed.repeated("training, frames of all windows", "frames/s", args.repeats, trainer.measure))
     machine = _machine(device)
     console.print(_table(f"{args.policy} on {machine}", speeds, ratios))
     if args.output:
@@ -124,16 +128,14 @@ def _machine(device: str) -> str:
 
 def _training(args: Args) -> None:
     """Measure and print how fast imitation trains."""
-    from rf_agent.evaluation import training_speed
+    from rf_agent.training.speed import compare
 
     if args.policy in SCRIPTED:
         raise UserError(f"--policy {args.policy} does not learn: give a checkpoint directory or a bundled name")
     device = pick_device(args.policy, args.device)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("measuring"):
-        sides = training_speed.compare(
-            args.policy, device, args.repeats, args.sequences, args.sequence_length, args.threads
-        )
+        sides = compare(args.policy, device, args.repeats, args.sequences, args.sequence_length, args.threads)
     table = Table("training", "frames/s", "range", "times as fast", "memory", "of it", title=_machine(device))
     for column in table.columns[1:]:
         column.justify = "right"

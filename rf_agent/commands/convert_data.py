@@ -18,28 +18,48 @@ from rf_agent.progress import RichReporter
 
 
 @dataclass(kw_only=True)
-class LeRobot:
-    """A LeRobot data set (v3.0, v2.1, v2.0) to an HDF5 file of demonstrations."""
+class _DataSet:
+    """What all data sets have in common."""
 
-    source: tyro.conf.Positional[Path]
-    """Folder of the data set, with meta/info.json."""
     output: Path
-    """The file (HDF5)."""
-    gripper: int | None = None
-    """Entry of an action that opens or closes a gripper and has two values; LeRobot does not say it. Without,
-    training regresses all entries."""
+    """The file of demonstrations that is made (HDF5)."""
+    image_size: int | None = None
+    """Side of the stored images in pixels; by default as they are."""
     overwrite: bool = False
     """Replace a file that exists."""
 
 
 @dataclass(kw_only=True)
-class Calvin:
+class _WithoutInstructions(_DataSet):
+    """What data sets need whose format knows neither instructions nor grippers."""
+
+    instruction: str | None = None
+    """What the robot was asked, in words; needed where the data do not say it."""
+    task: str | None = None
+    """Name of the task; by default what the data say, or the instruction."""
+    cameras: tuple[str, ...] = ()
+    """Image observations; all by default."""
+    gripper: int | None = None
+    """Entry of an action that opens or closes a gripper and has two values. Without, training regresses all."""
+
+
+@dataclass(kw_only=True)
+class LeRobot(_DataSet):
+    """A LeRobot data set (v3.0, v2.1, v2.0) to an HDF5 file of demonstrations."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder of the data set, with meta/info.json."""
+    gripper: int | None = None
+    """Entry of an action that opens or closes a gripper and has two values; LeRobot does not say it. Without,
+    training regresses all entries."""
+
+
+@dataclass(kw_only=True)
+class Calvin(_DataSet):
     """A split of CALVIN to an HDF5 file of demonstrations: its windows with language annotations."""
 
     source: tyro.conf.Positional[Path]
     """Folder of the data set or of a split, such as task_D_D/training."""
-    output: Path
-    """The file (HDF5)."""
     split: str | None = None
     """Which split, where SOURCE is the folder of the data set; by default training."""
     scenes: tuple[str, ...] = ()
@@ -50,60 +70,28 @@ class Calvin:
     """Take the frame END of each window too, which the reference implementation never uses."""
     strict: bool = False
     """Stop at a window that cannot be used, instead of leaving it out."""
-    image_size: int | None = None
-    """Side of the stored images in pixels; by default as they are."""
-    overwrite: bool = False
-    """Replace a file that exists."""
 
 
 @dataclass(kw_only=True)
-class Robomimic:
+class Robomimic(_WithoutInstructions):
     """A robomimic file, which holds no instructions, to an HDF5 file of demonstrations."""
 
     source: tyro.conf.Positional[Path]
     """The file (HDF5), with image observations."""
-    output: Path
-    """The file that is made."""
-    instruction: str | None = None
-    """What the robot was asked, in words; needed where the demonstrations do not say it."""
-    task: str | None = None
-    """Name of the task; by default the instruction."""
     filter_key: str | None = None
     """Take the demonstrations of this list under mask, such as train."""
     state: tuple[str, ...] = ()
     """Low-level observations that make up the state, in this order."""
-    cameras: tuple[str, ...] = ()
-    """Image observations; all by default."""
-    gripper: int | None = None
-    """Entry of an action that opens or closes a gripper and has two values. Without, training regresses all."""
-    image_size: int | None = None
-    """Side of the stored images in pixels; by default as they are."""
-    overwrite: bool = False
-    """Replace a file that exists."""
 
 
 @dataclass(kw_only=True)
-class Minari:
+class Minari(_WithoutInstructions):
     """A Minari data set (stored in HDF5) to an HDF5 file of demonstrations."""
 
     source: tyro.conf.Positional[Path]
     """Folder of the data set."""
-    output: Path
-    """The file (HDF5)."""
-    instruction: str | None = None
-    """What the robot was asked, in words; needed where the observations have no text `instruction`."""
-    task: str | None = None
-    """Name of the task; by default what infos/task says, or the instruction."""
     state: str | None = None
     """Key of the observation that is the state."""
-    cameras: tuple[str, ...] = ()
-    """Keys of the observations that are images; all by default."""
-    gripper: int | None = None
-    """Entry of an action that opens or closes a gripper and has two values. Without, training regresses all."""
-    image_size: int | None = None
-    """Side of the stored images in pixels; by default as they are."""
-    overwrite: bool = False
-    """Replace a file that exists."""
 
 
 @dataclass(kw_only=True)
@@ -152,12 +140,11 @@ def run(args: DataSet) -> None:
     else:
         check_output(args.output, args.overwrite)  # what can be refused is refused before the work
         reader = _reader(args)
-        size = getattr(args, "image_size", None)
-        gripper = getattr(args, "gripper", None)
+        if args.image_size is not None:
+            reader = ResizedReader(reader, args.image_size)
+        gripper = None if isinstance(args, Calvin) else args.gripper  # CALVIN's is known
         with RichReporter("convert") as reporter:
-            convert(
-                reader if size is None else ResizedReader(reader, size), args.output, gripper, args.overwrite, reporter
-            )
+            convert(reader, args.output, gripper, args.overwrite, reporter)
     Console(soft_wrap=True, highlight=False).print(f"Demonstrations: {args.output}", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""How fast the simulator, the policy and a training step are on this machine."""
+"""How fast the simulator and the policy are on this machine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Ratio:
     high: float
 
 
-def _repeated(name: str, unit: str, repeats: int, measure: Callable[[], float]) -> Speed:
+def repeated(name: str, unit: str, repeats: int, measure: Callable[[], float]) -> Speed:
+    """Of so many measurements, after one that does not count."""
     measure()  # caches, lazily made simulators and thread pools
     return Speed.of(name, unit, [measure() for _ in range(repeats)])
 
@@ -149,46 +150,7 @@ def _policy(env: Any, model: Any, repeats: int, steps: int) -> list[Speed]:
                 newest, _ = env.reset(seed=step)
         return steps / (time.perf_counter() - begun)
 
-    speeds = [_repeated("policy, an observation step", "ms", repeats, lambda: latency(0))]
+    speeds = [repeated("policy, an observation step", "ms", repeats, lambda: latency(0))]
     if replan_every > 1:
-        speeds.append(_repeated("policy, a queued action", "ms", repeats, lambda: latency(1)))
-    return [*speeds, _repeated("simulator and policy", "steps/s", repeats, together)]
-
-
-def training(model: Any, repeats: int, batch_size: int = 8) -> Speed:
-    """Frames a second through loss, gradients and update of what imitation trains, on random windows."""
-    import copy
-
-    import torch
-
-    learner = copy.deepcopy(model).train()
-    learner.set_trainable()
-    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5)
-    config, device = model.config, model.device
-    window = config.head.window
-    tokens, mask = learner.tokenize(["push the red block to the left"] * batch_size)
-    size = config.image.size
-    generator = torch.Generator().manual_seed(0)
-    batch = {
-        "pixels": torch.rand(batch_size, window, len(config.views), 3, size, size, generator=generator).to(device),
-        "tokens": tokens,
-        "token_mask": mask,
-        "actions": torch.rand(batch_size, window, config.head.chunk_size, config.action.dim, generator=generator).to(
-            device
-        ),
-        "mask": torch.ones(batch_size, window, dtype=torch.bool, device=device),
-        config.state.key: torch.zeros(batch_size, window, config.state.dim, device=device),
-    }
-
-    def measure() -> float:
-        begun = time.perf_counter()
-        for _ in range(2):
-            loss, _ = learner(batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        float(loss.detach())  # waits for the GPU
-        return 2 * batch_size * window / (time.perf_counter() - begun)
-
-    return _repeated("training", "frames/s", repeats, measure)
+        speeds.append(repeated("policy, a queued action", "ms", repeats, lambda: latency(1)))
+    return [*speeds, repeated("simulator and policy", "steps/s", repeats, together)]

@@ -39,6 +39,8 @@ class ImitationBatch:
     """(M, V, n, dv) float16, where they are kept instead."""
     vision_language: VLParts = field(default_factory=dict)
     """Captions and questions to be learned in the same step, with their shares of the step's."""
+    skipped: int = 0
+    """Images of theirs that could not be decoded so far."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class StepBatches(Dataset[Any]):
         split: what of it is loaded here.
         augmentation: of the images.
         loads_images: whether the model needs images at each step.
-        cotraining: draws captions and questions, if there are any.
+        cotraining: draws captions and questions; it may have none.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class StepBatches(Dataset[Any]):
         split: Split,
         augmentation: Augmentation,
         loads_images: bool,
-        cotraining: CoTraining | None = None,
+        cotraining: CoTraining,
     ) -> None:
         self.demos, self.sampler, self.batch_size, self.window = demos, sampler, batch_size, window
         self.seed, self.split, self.augmentation, self.loads_images = seed, split, augmentation, loads_images
@@ -143,11 +145,12 @@ class StepBatches(Dataset[Any]):
         total = supervised(whole, self.window)
         own = self.split.parts(len(counts))
         loaded = [self._load(_part(drawn, rows), total) for rows in own]
-        if self.cotraining is not None and self.cotraining.data:
+        if self.cotraining.data:
             every = self.split.all_parts(len(counts))
             texts = self.cotraining.split(self.cotraining.draw(rng), every)
             for batch, rows in zip(loaded, own, strict=True):
                 batch.vision_language = texts[every.index(rows)]
+                batch.skipped = self.cotraining.skipped()
         return loaded
 
     def _load(self, batch: ImitationBatch, total: float) -> ImitationBatch:

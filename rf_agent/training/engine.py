@@ -25,7 +25,7 @@ def make_accelerator(config: LoopConfig) -> Any:
 
     Raises:
         ImportError: accelerate is not installed.
-        DeviceError, UserError: there is no such device, or FSDP with one process.
+        DeviceError, UserError: there is no such device, half precision on a CPU, or FSDP with one process.
     """
     try:
         from accelerate import Accelerator
@@ -45,6 +45,8 @@ def make_accelerator(config: LoopConfig) -> Any:
     if precision == "auto":
         half = "no" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         precision = os.environ.get("ACCELERATE_MIXED_PRECISION", half)
+    if device.type == "cpu" and precision != "no":
+        raise UserError(f"--mixed-precision {precision} is for GPUs: on CPUs it is slower, or fails; leave it out")
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a last cross-attention that no head reads
     # The first process may evaluate for long while the others wait.
     handlers = [unused, InitProcessGroupKwargs(timeout=datetime.timedelta(hours=12))]

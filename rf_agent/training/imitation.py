@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from rf_agent.training.batches import (
     validation_batches,
 )
 from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
-from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig, VLParts
+from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 
 HELD_SHARE = 0.25
 """Share of the machine's memory that images may take which are encoded at every step."""
@@ -39,7 +39,7 @@ class ImitationObjective(nn.Module):
         vision_learns: whether gradients go into the vision tower.
         color_jitter: strength of the change of colour, for batches that have numbers for it.
         rounds: whether vision tokens are rounded to float16, as kept ones are.
-        vl_loss: of captions and questions, where a batch has some.
+        cotraining: computes the loss of captions and questions, where a batch has some.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class ImitationObjective(nn.Module):
         vision_learns: bool,
         color_jitter: float,
         rounds: bool,
-        vl_loss: Callable[[VLParts], tuple[Tensor, dict[str, Tensor]]],
+        cotraining: CoTraining,
     ) -> None:
         super().__init__()
         self.policy, self.vision_learns = policy, vision_learns
-        self.color_jitter, self.rounds, self.vl_loss = color_jitter, rounds, vl_loss
+        self.color_jitter, self.rounds, self.cotraining = color_jitter, rounds, cotraining
 
     def train(self, mode: bool = True) -> ImitationObjective:
         """Running statistics of a convolutional tower come from pre-training: a few episodes are no sample."""
@@ -64,7 +64,7 @@ class ImitationObjective(nn.Module):
         """Loss and metrics of a batch; `progress` is the share of the run that is over, which nothing here needs."""
         loss, metrics = chunk_loss(self.policy, self._vision_tokens(batch), batch.chunks)
         if batch.vision_language:
-            extra, more = self.vl_loss(batch.vision_language)
+            extra, more = self.cotraining.loss(self.policy, batch.vision_language)
             # the loop weighs a batch by its share of the actions, which is not that of the texts
             loss, metrics = loss + extra / max(batch.share, 1e-9), metrics | more
         return loss, metrics
@@ -136,15 +136,14 @@ class Imitation:
         if self.encodes_once:
             augmentation = Augmentation()
         texts = cotraining or CoTraining(CoTrainingConfig(), policy)
-        self.objective = ImitationObjective(
-            policy, vision_learns, augmentation.color_jitter, self.encodes_once, texts.loss
-        )
+        self.objective = ImitationObjective(policy, vision_learns, augmentation.color_jitter, self.encodes_once, texts)
         self.batches = StepBatches(
             demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once, texts
         )
         self._local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
         free = (os.cpu_count() or 1) // (2 * self._local) - 1
         self.workers = max(0, free) if workers is None else workers
+        self.skipped = 0  # images of captions and questions that a process which reads could not decode
         self._caches: list[VisionCache] = []
 
     def prepare(self, output: Path, reporter: Reporter) -> None:
@@ -180,7 +179,9 @@ class Imitation:
 
     def iterate(self, first_step: int) -> Iterator[list[tuple[ImitationBatch, float]]]:
         """For each step from one on, its batches here and their shares of it."""
-        for parts in self.batches.iterate(first_step, self.workers if self.batches.loads_images else 0):
+        reads_images = self.batches.loads_images or bool(self.batches.cotraining.data)
+        for parts in self.batches.iterate(first_step, self.workers if reads_images else 0):
+            self.skipped = max(self.skipped, *(part.skipped for part in parts))
             yield [(self._with_tokens(part), part.share) for part in parts]
 
     @torch.no_grad()

@@ -272,10 +272,17 @@ class Loop:
         if self.accelerator.is_main_process:
             path = self.config.output / CHECKPOINT
             partial = path.with_suffix(".partial")
-            with open(partial, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with open(partial, "wb") as file:
+                    torch.save(state, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a write fails
+                partial.unlink(missing_ok=True)
+                raise UserError(
+                    f"{path} cannot be written ({error}): make room on the disk and go on with --resume, from the "
+                    "checkpoint before"
+                ) from error
             os.replace(partial, path)
         self.accelerator.wait_for_everyone()
 

@@ -204,6 +204,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         scalars = loop.run()
     finally:
         imitation.close()
+    if imitation.skipped:
+        reporter.log(f"left out: {imitation.skipped} images of captions and questions that cannot be decoded")
     if config.fsdp:  # modules that were divided cannot become whole again
         weights = gathered(policy.state_dict())
         if accelerator.is_main_process:

@@ -139,14 +139,14 @@ class CoTraining:
 
     Args:
         config: the data and their weights.
-        policy: what learns.
+        policy: whose tokenizer and resolution the data are made for. It is not kept: the data go to other processes.
 
     Raises:
         UserError, FileNotFoundError: files are missing, or are not what they should be.
     """
 
     def __init__(self, config: CoTrainingConfig, policy: RoboFlamingoPolicy) -> None:
-        self.config, self.policy = config, policy
+        self.config = config
         self.data = {
             name: VisionLanguageData(samples, policy, PROMPTS[config.vl_prompts])
             for name, samples in _samples(config).items()
@@ -178,23 +178,23 @@ class CoTraining:
             return (rows.stop - rows.start) / len(batch.images)
         return float(batch.target[rows, 1:].sum()) / max(1.0, float(batch.target[:, 1:].sum()))
 
-    def loss(self, parts: VLParts) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, policy: RoboFlamingoPolicy, parts: VLParts) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss, to be added to that of demonstrations; and metrics such as `questions_accuracy`.
 
         The losses of all parts of a step sum to that of the step; see `split`.
         """
-        total = torch.zeros((), device=self.policy.device)
+        total = torch.zeros((), device=policy.device)
         metrics: dict[str, Tensor] = {}
         weights = {"captions": self.config.vl_caption_weight, "questions": self.config.vl_question_weight}
         for name, (batch, share) in parts.items():
             mean = self.config.vl_question_mean if name == "questions" else "targets"
-            loss, scalars = vl_loss(self.policy, batch, mean)
+            loss, scalars = vl_loss(policy, batch, mean)
             total = total + weights[name] * share * loss
             metrics |= {f"{name}_{key}": value for key, value in scalars.items()}
         return total, metrics
 
     def skipped(self) -> int:
-        """Images that could not be decoded so far."""
+        """Images that could not be decoded so far, by this process."""
         return sum(len(data.reader.broken) for data in self.data.values())
 
 

@@ -281,3 +281,28 @@ def test_what_fsdp_cannot_do_is_refused(changes, said):
 
     with pytest.raises(UserError, match=said):
         _check_processes(config(Path("a"), Path("b"), **changes), 2)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(demos, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(config(demos, run))
+    before = (run / "checkpoint.pt").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rf_agent.training.loop.os.fsync", full)
+    with pytest.raises(UserError, match="checkpoint.pt cannot be written .*make room on the disk .* --resume"):
+        train(config(demos, run, steps=16, resume=True))
+    assert (run / "checkpoint.pt").read_bytes() == before and not (run / "checkpoint.partial").exists()
+    monkeypatch.undo()
+    train(config(demos, run, steps=16, resume=True))
+
+
+def test_half_precision_on_a_cpu_is_refused(demos, tmp_path):
+    """oneDNN has no LSTM in bfloat16 for many CPUs, and its error says nothing."""
+    with pytest.raises(UserError, match="--mixed-precision bf16 is for GPUs"):
+        train(config(demos, tmp_path / "run", mixed_precision="bf16"))
+    with pytest.raises(ValueError, match="mixed_precision is 'half': give auto, no, bf16, fp16"):
+        config(demos, tmp_path / "other", mixed_precision="half")
+    assert not (tmp_path / "run").exists()

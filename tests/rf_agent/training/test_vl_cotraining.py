@@ -1,8 +1,11 @@
 """Co-training: batches of captions and questions, and their loss."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
+from demo_files import make_store
 from policy_cases import make_policy
 from torch.nn import functional as F
 from vl_files import change, write_vl_files
@@ -11,6 +14,8 @@ from rf_agent.demos.files import DemoError
 from rf_agent.demos.vision_language import PROMPTS, CaptionSet, QuestionSet
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.curves import read_log
+from rf_agent.training.trainer import TrainConfig, train
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig, VisionLanguageData, vl_loss
 
 
@@ -99,7 +104,7 @@ def test_weights_are_those_of_the_reference(files):
     cotraining = CoTraining(config(files), policy)
     batches = cotraining.draw(np.random.default_rng(0))
     (whole,) = cotraining.split(batches, [slice(0, 1)])
-    total, metrics = cotraining.loss(whole)
+    total, metrics = cotraining.loss(policy, whole)
     assert list(metrics) == ["captions_loss", "captions_accuracy", "questions_loss", "questions_accuracy"]
     torch.testing.assert_close(total, 0.005 * metrics["captions_loss"] + 0.5 * metrics["questions_loss"])
     total.backward()
@@ -115,8 +120,8 @@ def test_the_losses_of_the_parts_sum_to_that_of_the_step(files, mean):
     batches = cotraining.draw(np.random.default_rng(0))
     (whole,) = cotraining.split(batches, [slice(0, 7)])
     parts = cotraining.split(batches, [slice(0, 3), slice(3, 4), slice(4, 7)])
-    total = sum(cotraining.loss(part)[0] for part in parts)
-    torch.testing.assert_close(total, cotraining.loss(whole)[0], atol=1e-5, rtol=1e-5)
+    total = sum(cotraining.loss(policy, part)[0] for part in parts)
+    torch.testing.assert_close(total, cotraining.loss(policy, whole)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_one_kind_alone_or_none(files):
@@ -125,7 +130,7 @@ def test_one_kind_alone_or_none(files):
     assert list(alone.draw(np.random.default_rng(0))) == ["captions"]
     nothing = CoTraining(CoTrainingConfig(), policy)
     assert nothing.draw(np.random.default_rng(0)) == {}
-    total, metrics = nothing.loss({})
+    total, metrics = nothing.loss(policy, {})
     assert total == 0 and metrics == {}
 
 
@@ -153,7 +158,7 @@ def test_learns_to_say_what_it_sees(files):
     rng = np.random.default_rng(0)
     for _ in range(60):
         (whole,) = cotraining.split(cotraining.draw(rng), [slice(0, 1)])
-        loss, metrics = cotraining.loss(whole)
+        loss, metrics = cotraining.loss(policy, whole)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -164,3 +169,36 @@ def _unanimous():
     from vl_files import color_of
 
     return [{"question_id": 100 * n, "image_id": n, "answers": [{"answer": color_of(n)}] * 10} for n in range(1, 9)]
+
+
+def test_a_run_trains_on_texts_too_in_any_number_of_parts(files, tmp_path):
+    demos = make_store(tmp_path / "demos.hdf5")
+    runs, losses = {}, {}
+    for name, changes in {"whole": {}, "parts": {"gradient_accumulation": 3}, "ahead": {"workers": 1}}.items():
+        settings = {"preset": "roboflamingo-test", "steps": 20, "batch_size": 6, "sequence_length": 6, "threads": 1}
+        settings |= {"device": "cpu", "validation_fraction": 0.3, "evaluations": 1, "vl_batch_size": 4}
+        settings |= {f"vl_{key}": path for key, path in files.items()} | changes
+        report = train(TrainConfig(demos=(demos,), output=tmp_path / name, **settings))
+        runs[name] = RoboFlamingoPolicy.from_pretrained(report.output, "cpu").state_dict()
+        losses[name] = next(row for row in read_log(tmp_path / name) if row["split"] == "train")
+    assert losses["whole"]["questions_loss"] > 0 and losses["whole"]["captions_loss"] > 0
+    assert losses["whole"]["loss"] > losses["whole"]["pose_loss"] + 0.4 * losses["whole"]["questions_loss"]
+    for name in ("parts", "ahead"):
+        assert losses[name]["loss"] == pytest.approx(losses["whole"]["loss"], abs=1e-4)
+        for key, tensor in runs["whole"].items():
+            torch.testing.assert_close(runs[name][key], tensor, atol=1e-4, rtol=1e-3)
+    with pytest.raises(UserError, match="vl_batch_size is 4, but the step has 5 parts"):
+        train(TrainConfig(demos=(demos,), output=tmp_path / "no", **settings | {"gradient_accumulation": 5}))
+
+
+def test_images_that_cannot_be_decoded_are_counted_at_the_end(files, tmp_path):
+    lines = []
+    reporter = types.SimpleNamespace(update=lambda fraction, text: None, log=lines.append)
+    for path in sorted(files["images"].iterdir())[:1]:
+        path.write_bytes(b"no image")
+    settings = {"preset": "roboflamingo-test", "steps": 12, "batch_size": 2, "sequence_length": 6, "threads": 1}
+    settings |= {"device": "cpu", "evaluations": 1, "vl_batch_size": 4, "workers": 0}
+    settings |= {f"vl_{key}": path for key, path in files.items()}
+    demos = make_store(tmp_path / "demos.hdf5")
+    train(TrainConfig(demos=(demos,), output=tmp_path / "run", **settings), reporter)
+    assert any("images of captions and questions that cannot be decoded" in line for line in lines)

@@ -16,7 +16,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from rf_agent.demos.windows import ChunkBatch, window_indices
 from rf_agent.errors import UserError
+from rf_agent.evaluation.agents import load_policy
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.preprocess import normalise
+from rf_agent.training.imitation import chunk_loss
 
 SIDES = {
     "sliding": "every window by itself",
@@ -56,8 +63,6 @@ def compare(
     Raises:
         UserError: a sequence is shorter than the head's window; a side ended without a result, as when memory runs out.
     """
-    from rf_agent.evaluation.agents import load_policy
-
     window = load_policy(policy, "cpu").head.window_size
     if length < window:
         raise UserError(f"--sequence-length is {length}, shorter than the head's window: give {window} or more")
@@ -103,11 +108,9 @@ def _receive(side: str, pipe: Any) -> Any:
 
 def _serve(pipe: Any, side: str, policy: str, device: str, sequences: int, length: int, threads: int | None) -> None:
     """One side, in its process: measures when it is told to."""
-    import torch
-
     if threads is not None:
         torch.set_num_threads(threads)
-    trainer = _Trainer(side, policy, device, sequences, length)
+    trainer = Trainer(side, load_policy(policy, device), sequences, length)
     before = _held(device)
     trainer.step()
     pipe.send("ready")
@@ -119,22 +122,21 @@ def _serve(pipe: Any, side: str, policy: str, device: str, sequences: int, lengt
         if request == "memory":
             pipe.send(max(0, _peak(device) - before))
             continue
-        begun = time.perf_counter()
-        for _ in range(STEPS):
-            trainer.step()
-        pipe.send(STEPS * trainer.windows / (time.perf_counter() - begun))
+        pipe.send(trainer.measure() / trainer.window)
 
 
-class _Trainer:
-    """Loss, gradients and update of what imitation trains, on random images."""
+class Trainer:
+    """Loss, gradients and update of what imitation trains, on random images.
 
-    def __init__(self, side: str, policy: str, device: str, sequences: int, length: int) -> None:
-        import torch
+    Args:
+        side: one of `SIDES`.
+        policy: what learns; it is changed.
+        sequences: of a step.
+        length: observation steps of a sequence.
+    """
 
-        from rf_agent.demos.windows import ChunkBatch
-        from rf_agent.evaluation.agents import load_policy
-
-        self.side, self.model = side, load_policy(policy, device).train()
+    def __init__(self, side: str, policy: RoboFlamingoPolicy, sequences: int, length: int) -> None:
+        self.side, self.model = side, policy.train()
         self.model.set_trainable()
         self.model.vlm.vision_encoder.eval()
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -157,12 +159,9 @@ class _Trainer:
         )
         # Random ones for "kept": what counts is their size, and encoding would count as memory of the training.
         kept = steps, len(config.views), self.model.vlm.vision_encoder.tokens, self.model.vlm.vision_encoder.dim
-        self.tokens = torch.randn(kept, generator=generator).half().to(device) if side == "kept" else None
+        self.tokens = torch.randn(kept, generator=generator).half().to(policy.device) if side == "kept" else None
 
     def _encode(self, images: Any) -> Any:
-        import torch
-
-        from rf_agent.preprocess import normalise
 
         with torch.no_grad():
             return torch.cat(
@@ -172,9 +171,15 @@ class _Trainer:
                 ]
             )
 
+    def measure(self) -> float:
+        """Frames of all windows that are learned in a second."""
+        begun = time.perf_counter()
+        for _ in range(STEPS):
+            self.step()
+        return STEPS * self.windows * self.window / (time.perf_counter() - begun)
+
     def step(self) -> None:
         """One optimisation step."""
-        from rf_agent.training.imitation import chunk_loss
 
         if self.side == "sliding":
             loss = self._sliding()
@@ -187,8 +192,6 @@ class _Trainer:
         float(loss.detach())  # waits for a GPU
 
     def _sliding(self) -> Any:
-        from rf_agent.demos.windows import window_indices
-        from rf_agent.preprocess import normalise
 
         batch, model = self.batch, self.model
         sequences, length = batch.valid.shape
@@ -211,8 +214,6 @@ class _Trainer:
 def _held(device: str) -> int:
     """Bytes held now, by the GPU's allocator or by this process; the peak is counted from here on."""
     if device != "cpu":
-        import torch
-
         torch.cuda.reset_peak_memory_stats(device)
         return int(torch.cuda.memory_allocated(device))
     try:
@@ -227,8 +228,6 @@ def _held(device: str) -> int:
 def _peak(device: str) -> int:
     """Most bytes held since `_held` was called."""
     if device != "cpu":
-        import torch
-
         return int(torch.cuda.max_memory_allocated(device))
     try:
         with open("/proc/self/status") as file:
