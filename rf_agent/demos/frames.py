@@ -27,7 +27,8 @@ class Frames:
     """
 
     def __init__(self, readers: Sequence[DemoReader], views: Sequence[str], image: ImageConfig) -> None:
-        self.readers, self.views, self.image = list(readers), tuple(views), image
+        # what is known of the frames does not depend on which demonstrations were chosen
+        self.readers, self.views, self.image = [reader.whole for reader in readers], tuple(views), image
         self.starts = np.concatenate([[0], np.cumsum([reader.frame_count for reader in self.readers])])
         self._held: NDArray[np.uint8] | None = None
         self._is_held = np.zeros(0, bool)

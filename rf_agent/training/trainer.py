@@ -16,6 +16,7 @@ from rf_agent import checkpoint
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.instructions import read_instructions
 from rf_agent.demos.readers import DemoReader
+from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
 from rf_agent.nn.flamingo import fsdp_blocks
@@ -46,6 +47,10 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
 
     demos: tuple[Path, ...]
     """Demonstrations: HDF5 files (ours or robomimic's), folders of CALVIN, LeRobot or Minari."""
+    scenes: tuple[str, ...] = ()
+    """Train on demonstrations of these scenes alone, such as A B C: those of CALVIN and ours name theirs."""
+    demos_fraction: float = 1.0
+    """Share of every task's demonstrations to train on, chosen at random by the seed (the paper's Table 3: 0.1)."""
     preset: str = "roboflamingo-tiny"
     """Name of the policy's configuration."""
     override: tuple[str, ...] = ()
@@ -144,7 +149,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     if start is not None:
         shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
     shape = shape.changed(config.override)
-    readers = open_all(config.demos, reporter)
+    readers = choose(open_all(config.demos, reporter), config.scenes, config.demos_fraction, config.seed)
     trained = start is not None and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
     shape = fitted(shape, readers, trained, config.action_normalization, fixed)

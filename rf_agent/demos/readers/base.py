@@ -69,6 +69,11 @@ class DemoReader(ABC):
         May read everything there is, images excepted.
         """
 
+    @property
+    def whole(self) -> DemoReader:
+        """The reader of all demonstrations, where this one gives some of them: both have the same rows."""
+        return self
+
     def close(self) -> None:  # noqa: B027 (readers that keep nothing open need not define it)
         """Close what was opened; the reader opens it again if it is used after that."""
 
