@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -135,6 +136,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         self._task_steps = 0
         self._is_success = False
         self._ended = [False, False]
+        self.render_seconds = 0.0  # spent on observed images, since the environment was made
 
     # Gymnasium's interface
 
@@ -300,7 +302,9 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         # counted from the start of the task: a new task in a chain is looked at right away
         if self._task_steps % self._render_every == 0:
             static, gripper = self._image_size
+            begun = time.perf_counter()
             self._images = simulator.render("static", static), simulator.render("gripper", gripper)
+            self.render_seconds += time.perf_counter() - begun
         if self.render_mode == "human":
             self.render()
         return {

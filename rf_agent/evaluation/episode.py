@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rf_agent.environments import instructed
+from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Agent
 from rf_agent.evaluation.metrics import Attempt, Episode
 from rf_agent.evaluation.video import Recorder
@@ -63,21 +64,57 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
         recorder: sees every step; `caption` is written into its frames.
     """
     begun = time.perf_counter()
+    rendered = _render_seconds(env)
     observation, info = env.reset(seed=item.seed, options=dict(item.options))
     agent.reset(env, item.seed)
     attempts: list[Attempt] = []
-    steps, over = 0, False
+    steps, attempt_steps, total, acting, over = 0, 0, 0.0, 0.0, False
     while not over:
         if recorder:
             recorder.add(observation, info["instruction"], caption)
         task, instruction = info["task"], info["instruction"]
-        observation, reward, terminated, truncated, info = env.step(agent.act(instructed(observation, info)))
-        steps += 1
+        asked = time.perf_counter()
+        action = agent.act(instructed(observation, info))
+        acting += time.perf_counter() - asked
+        check_action(action, env.action_space, f"{item.key}, step {steps}")
+        observation, reward, terminated, truncated, info = env.step(action)
+        steps, attempt_steps, total = steps + 1, attempt_steps + 1, total + float(reward)
         over = terminated or truncated
         if reward > 0 or over:
-            attempts.append(Attempt(task, bool(reward > 0)))
+            attempts.append(Attempt(task, bool(reward > 0), attempt_steps, instruction))
+            attempt_steps = 0
     if recorder:
         outcome = "success" if attempts[-1].success else "failure"
         recorder.add(observation, instruction, caption, outcome if item.scored else "not scored")
-    seconds = round(time.perf_counter() - begun, 3)
-    return Episode(item.key, tuple(attempts), steps, seconds, item.seed, item.chain)
+    return Episode(
+        item.key,
+        tuple(attempts),
+        steps,
+        round(time.perf_counter() - begun, 3),
+        item.seed,
+        item.chain,
+        total,
+        round(acting, 3),
+        round(_render_seconds(env) - rendered, 3),
+    )
+
+
+def check_action(action: Any, space: Any, where: str) -> None:
+    """Refuse an action that is no number or of another shape than the space of a continuous action.
+
+    Raises:
+        UserError: it does; the text begins with `where`.
+    """
+    shape = getattr(space, "shape", None)
+    if not shape:  # discrete actions: the environment knows best
+        return
+    if np.shape(action) != shape:
+        raise UserError(
+            f"{where}: the policy gave an action of shape {np.shape(action)}, but the environment takes {shape}"
+        )
+    if not np.isfinite(action).all():
+        raise UserError(f"{where}: the policy gave an action that is not finite, {np.asarray(action).tolist()}")
+
+
+def _render_seconds(env: Any) -> float:
+    return float(getattr(env.unwrapped, "render_seconds", 0.0))

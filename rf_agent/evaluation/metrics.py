@@ -17,6 +17,10 @@ class Attempt:
 
     task: str
     success: bool
+    steps: int = 0
+    """Environment steps that it took; 0 in records of earlier versions."""
+    instruction: str = ""
+    """What was asked for, in words."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Episode:
         seconds: wall-clock time in the worker.
         seed: what `reset` was given.
         chain: index of the chain, or None for an episode with a single task.
+        reward: sum of the rewards.
+        policy_seconds: how much of the time the agent took to act, waiting for a server included.
+        render_seconds: how much the cameras took, where the environment says it.
     """
 
     key: str
@@ -38,6 +45,9 @@ class Episode:
     seconds: float
     seed: int
     chain: int | None = None
+    reward: float = 0.0
+    policy_seconds: float = 0.0
+    render_seconds: float = 0.0
 
     @property
     def completed(self) -> int:
