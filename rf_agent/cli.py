@@ -29,6 +29,7 @@ COMMANDS = {
     "pretrain": "pre-train a small vision-language model on images of the table",
     "train": "train a policy by imitation of demonstrations",
     "evaluate": "measure success per task, or on chains of five tasks",
+    "report": "show evaluations as a page or as tables, and merge shards",
     "evaluate-vl": "score a policy's captions and its answers to questions",
     "grounding": "measure whether the colour word decides which block is touched",
     "convert": "make a policy of published weights, or convert data sets",

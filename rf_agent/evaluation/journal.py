@@ -11,6 +11,20 @@ from typing import Any
 from rf_agent.errors import UserError
 from rf_agent.evaluation.metrics import Attempt, Episode
 
+NAME = "episodes.jsonl"
+
+
+def parse_record(record: dict[str, Any]) -> tuple[Episode, float]:
+    """A line of the journal after the first: the episode, and the wall-clock seconds of the evaluation at its end.
+
+    Raises:
+        ValueError, KeyError, TypeError or AttributeError: it is something else.
+    """
+    fields = dict(record)
+    elapsed = float(fields.pop("elapsed"))
+    attempts = tuple(Attempt(**attempt) for attempt in fields.pop("attempts"))
+    return Episode(attempts=attempts, **fields), elapsed
+
 
 class Journal:
     """`DIRECTORY/episodes.jsonl`: the settings on the first line, then a line for every finished episode.
@@ -24,7 +38,7 @@ class Journal:
     """
 
     def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
-        self.path = directory / "episodes.jsonl"
+        self.path = directory / NAME
         self._header = json.dumps({"settings": settings}) + "\n"
         self.episodes: dict[str, Episode] = {}
         self.seconds = 0.0  # wall-clock time of earlier runs
@@ -54,9 +68,8 @@ class Journal:
             header, *lines = [json.loads(line) for line in whole.splitlines()]
             stored = header["settings"]
             for line in lines:
-                self.seconds = float(line.pop("elapsed"))
-                attempts = tuple(Attempt(**attempt) for attempt in line.pop("attempts"))
-                self.episodes[line["key"]] = Episode(attempts=attempts, **line)
+                episode, self.seconds = parse_record(line)
+                self.episodes[episode.key] = episode
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.path} is not a readable list of episodes: delete it or give another --output"
