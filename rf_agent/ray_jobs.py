@@ -94,10 +94,12 @@ def _work(
     if make not in _owned:
         stack = contextlib.ExitStack()
         atexit.register(stack.close)
-        watchdog.start(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rf_agent_"))), timeout)
         _owned[make] = stack.enter_context(make())
-    with watchdog.watching(0):
-        return work(_owned[make], job)
+    # a worker may have done jobs with another time-out, or none
+    with tempfile.TemporaryDirectory(prefix="rf_agent_") as folder:
+        watchdog.start(Path(folder), timeout)
+        with watchdog.watching(0):
+            return work(_owned[make], job)
 
 
 def _first_line(error: Exception) -> str:

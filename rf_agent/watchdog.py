@@ -35,8 +35,9 @@ _watch: _Watch | None = None  # of this process; set in workers only
 def start(folder: Path, timeout: float | None) -> None:
     """Watch the jobs of this process from now on, if there is a time-out in seconds; traces go to `folder`."""
     global _watch
-    if timeout is not None:
-        _watch = _Watch(folder, timeout, (folder / f"hung-{os.getpid()}.txt").open("w"))
+    if _watch:
+        _watch.trace.close()
+    _watch = None if timeout is None else _Watch(folder, timeout, (folder / f"hung-{os.getpid()}.txt").open("w"))
 
 
 @contextlib.contextmanager
