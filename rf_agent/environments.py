@@ -46,9 +46,11 @@ class Environments:
         self.close()
 
 
-def instructed(observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+def instructed(observation: Any, info: dict[str, Any]) -> Any:
     """The observation with the instruction that a policy reads, where the environment says it in `info` alone."""
-    return observation if "instruction" in observation else {**observation, "instruction": info["instruction"]}
+    if not isinstance(observation, dict) or "instruction" in observation or "instruction" not in info:
+        return observation
+    return {**observation, "instruction": info["instruction"]}
 
 
 def is_ours(env_id: str) -> bool:

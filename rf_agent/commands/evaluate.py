@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import report
-from rf_agent.evaluation.agents import SCRIPTED, Execution, fingerprint, pick_device, trained_tasks
-from rf_agent.evaluation.episode import Item, chain_items, task_items
-from rf_agent.evaluation.metrics import Episode
+from rf_agent.evaluation.agents import Execution, fingerprint, has_network, pick_device, trained_tasks
+from rf_agent.evaluation.episode import Item, chain_items, episode_items, task_items
 from rf_agent.evaluation.options import parse_options
-from rf_agent.evaluation.runner import EnvFacts, env_facts, evaluate, with_renderer
+from rf_agent.evaluation.progress import Progress
+from rf_agent.evaluation.runner import CHAIN_LENGTH, Engine, EnvFacts, env_facts, evaluate, with_renderer
+from rf_agent.evaluation.shards import Shard
 from rf_agent.progress import RichReporter
 
-CHAIN_LENGTH = 5
 ALL_CHAINS = 1000
 
 
@@ -34,7 +34,8 @@ class Args:
     """Arguments of the environment as NAME=VALUE, lists and numbers as in JSON: instructions=enriched,
     'image_size=[128,64]', and of the real CALVIN renderer=tiny, calvin_root=DIR, ..."""
     policy: str = "roboflamingo-tiny"
-    """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
+    """A checkpoint directory, the name of a bundled policy, `expert`, `random`, or `package.module:factory` for any
+    object with act(observation) or Stable-Baselines3's predict."""
     episodes_per_task: int | None = None
     """Single tasks: episodes of each task (20 if not given)."""
     tasks: tuple[str, ...] = ()
@@ -43,6 +44,14 @@ class Args:
     """Chains: how many of the 1000, from the first (100 if not given)."""
     workers: int = os.cpu_count() or 1
     """Simulator processes."""
+    shard: str | None = None
+    """Play one part of the episodes, such as 1/3 on one machine and 2/3 and 3/3 on others, each with an OUTPUT of its
+    own; `rf-agent report` puts them together."""
+    engine: Engine = "local"
+    """Where the episodes are played: local processes, or tasks of a Ray cluster (that of RAY_ADDRESS, else one on this
+    machine)."""
+    timeout: float = 600.0
+    """Seconds after which a simulator that makes no step is ended and its episode played again; 0 for never."""
     seed: int = 0
     """Seed of the scenes."""
     device: str = "auto"
@@ -72,20 +81,13 @@ def run(args: Args) -> None:
     facts = env_facts(args.env, args.tasks, env_options)
     env_options = with_renderer(args.env, env_options, facts.renderer)
     items = _items(args, facts)
+    shard = Shard.parse(args.shard) if args.shard is not None else None
+    own = shard.part(items) if shard else items
     with RichReporter("evaluate") as reporter:
-        finished: list[Episode] = []
-
-        def progress(episode: Episode) -> None:
-            finished.append(episode)
-            solved = sum(e.completed for e in finished) / len(finished)
-            what = "sub-tasks solved on average" if facts.chained else "solved"
-            number = f"{solved:.2f}" if facts.chained else report.percent(solved)
-            reporter.update(min(len(finished) / len(items), 1.0), f"{len(finished)} episodes, {number} {what}")
-
         episodes, seconds = evaluate(
             args.env,
             args.policy,
-            items,
+            own,
             args.output,
             seed=args.seed,
             workers=args.workers,
@@ -94,24 +96,34 @@ def run(args: Args) -> None:
             env_options=env_options,
             renderer=facts.renderer,
             execution=execution,
-            on_episode=progress,
+            shard=str(shard) if shard else None,
+            timeout=args.timeout or None,
+            engine=args.engine,
+            on_episode=Progress(reporter, len(own), CHAIN_LENGTH if facts.chained else 1),
+            on_restart=lambda why: reporter.log(f"{why}; what was being played is played again"),
         )
     results = report.build_results(
         episodes,
         env=args.env,
         env_options=env_options,
         policy=args.policy,
+        weights=fingerprint(args.policy),
         seed=args.seed,
         renderer=facts.renderer,
         seconds=seconds,
         length=CHAIN_LENGTH if facts.chained else 1,
-        execution={} if args.policy in SCRIPTED else asdict(acting),
+        execution=asdict(acting) if has_network(args.policy) else {},
+        requested=_requested(args, facts, items),
+        shard=str(shard) if shard else None,
     )
     report.write_json(args.output / "results.json", results)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(report.task_table(results["tasks"]))
+    if results["tasks"]:
+        console.print(report.task_table(results["tasks"]))
     if facts.chained:
         console.print(report.chain_table(results))
+    if not facts.named:
+        console.print(report.return_line(results["return"]))
     where = args.output / "results.json"
     console.print(f"{len(episodes)} episodes, renderer {facts.renderer}, {seconds:.0f} s: {where}")
 
@@ -121,6 +133,8 @@ def _check(args: Args) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
+    if not args.timeout >= 0:
+        raise UserError(f"--timeout is {args.timeout}: give a number of seconds, or 0 for none")
     if args.chains is not None and args.chains > ALL_CHAINS:
         raise UserError(f"--chains is {args.chains}, but the benchmark has {ALL_CHAINS} chains")
 
@@ -132,5 +146,15 @@ def _items(args: Args, facts: EnvFacts) -> list[Item]:
         return chain_items(args.chains or 100, args.seed)
     if args.chains is not None:
         raise UserError(f"{args.env} plays single tasks: give --episodes-per-task instead of --chains")
+    if not facts.named:
+        return episode_items(args.env, args.episodes_per_task or 20, args.seed)
     tasks = list(dict.fromkeys(args.tasks or trained_tasks(args.policy) or facts.tasks))
     return task_items(tasks, args.episodes_per_task or 20, args.seed)
+
+
+def _requested(args: Args, facts: EnvFacts, items: list[Item]) -> dict[str, Any]:
+    """What the whole evaluation is, all shards together."""
+    if facts.chained:
+        return {"chains": len(items)}
+    tasks = list(dict.fromkeys(item.key.rpartition("/")[0] for item in items))
+    return {"tasks": tasks, "episodes_per_task": len(items) // len(tasks)}

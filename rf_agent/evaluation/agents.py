@@ -1,6 +1,7 @@
 """What can act in an environment: a policy, the environment's own expert, or chance.
 
-An agent is named by `--policy`: a checkpoint directory, the name of a bundled policy, `expert` or `random`.
+An agent is named by `--policy`: a checkpoint directory, the name of a bundled policy, `expert`, `random`, or
+`package.module:factory` for any other object with `act` or `predict` (`rf_agent.evaluation.custom`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rf_agent.errors import UserError
+from rf_agent.evaluation import custom
 
 Observation = dict[str, np.ndarray]
 
@@ -99,11 +101,11 @@ class Execution:
         Raises:
             UserError: the values do not fit together or do not fit the policy, or it has no network.
         """
-        if name in SCRIPTED:
+        if not has_network(name):
             if self != Execution():
                 raise UserError(
-                    f"--policy {name} has no network: leave --n-action-steps, --repeat, --ensemble, --dtype and "
-                    "--compile out"
+                    f"--policy {name} has no network of this project: leave --n-action-steps, --repeat, --ensemble, "
+                    "--dtype and --compile out"
                 )
             return self
         from rf_agent.checkpoint import read_config
@@ -141,6 +143,11 @@ AS_TRAINED = Execution()
 SCRIPTED: dict[str, Callable[[], Agent]] = {"expert": ExpertAgent, "random": RandomAgent}
 
 
+def has_network(name: str) -> bool:
+    """Whether `--policy NAME` means a checkpoint of ours."""
+    return name not in SCRIPTED and not custom.is_factory(name)
+
+
 @functools.lru_cache(maxsize=1)
 def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINED) -> Any:
     """The policy of a checkpoint directory or bundled name, ready to act on `device`; the last one is kept.
@@ -163,13 +170,17 @@ def _find(name: str) -> Path:
     try:
         return find_checkpoint(name)
     except CheckpointError as error:
-        raise UserError(f"{str(error).rstrip('.')}; --policy also takes 'expert' and 'random'") from error
+        raise UserError(
+            f"{str(error).rstrip('.')}; --policy also takes 'expert', 'random' and module:factory"
+        ) from error
 
 
 def load_agent(name: str, device: str = "cpu", execution: Execution = AS_TRAINED) -> Agent:
     """The agent that `--policy NAME` means."""
     if name in SCRIPTED:
         return SCRIPTED[name]()
+    if custom.is_factory(name):
+        return custom.as_agent(custom.make(name))
     return PolicyAgent(load_policy(name, device, execution))
 
 
@@ -179,7 +190,7 @@ def pick_device(name: str, device: str) -> str:
     Raises:
         UserError: there is no such device.
     """
-    if name in SCRIPTED or device == "cpu":
+    if not has_network(name) or device == "cpu":
         return "cpu"
     from rf_agent.devices import resolve_device
 
@@ -188,11 +199,16 @@ def pick_device(name: str, device: str) -> str:
 
 def trained_tasks(name: str) -> tuple[str, ...]:
     """The tasks that a checkpoint says it was trained on; none for scripted agents and where it does not say."""
-    if name in SCRIPTED:
+    if not has_network(name):
         return ()
     from rf_agent.checkpoint import read_config
 
     return read_config(_find(name)).tasks
+
+
+def checkpoint_bytes(name: str) -> int:
+    """Size of the weights of a checkpoint; 0 for agents without a network of ours."""
+    return sum(file.stat().st_size for file in _find(name).glob("*.safetensors")) if has_network(name) else 0
 
 
 def fingerprint(name: str) -> str:
@@ -203,6 +219,8 @@ def fingerprint(name: str) -> str:
     """
     if name in SCRIPTED:
         return name
+    if custom.is_factory(name):
+        return custom.fingerprint(name)
     from rf_agent.checkpoint import read_config
 
     digest = hashlib.sha256()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rf_agent import watchdog
 from rf_agent.environments import instructed
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Agent
@@ -46,6 +47,17 @@ def task_items(tasks: list[str], episodes_per_task: int, seed: int) -> list[Item
     return [Item(key, item_seed(seed, key), {"task": task}) for task, key in keys]
 
 
+def episode_items(env_id: str, episodes: int, seed: int) -> list[Item]:
+    """Episodes of an environment that names no tasks."""
+    keys = [f"{task_name(env_id)}/{index}" for index in range(episodes)]
+    return [Item(key, item_seed(seed, key)) for key in keys]
+
+
+def task_name(env_id: str) -> str:
+    """What the task of an environment without named tasks is called: its id, without namespace and version."""
+    return env_id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0] or env_id
+
+
 def chain_items(chains: int, seed: int) -> list[Item]:
     """The first `chains` chains of the benchmark."""
     return [
@@ -56,23 +68,27 @@ def chain_items(chains: int, seed: int) -> list[Item]:
 def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, caption: str = "") -> Episode:
     """Play `item` to its end.
 
-    A positive reward means that the task in hand was solved; where the episode goes on, `info["task"]` names
-    the next one.
+    Where `info` names a `task`, a positive reward means that it was solved; where the episode goes on, `info["task"]`
+    names the next one. In other environments the last `info` says whether the episode was a success, in `is_success` or
+    `success`; if it does not, there is no attempt, and only the rewards count.
 
     Args:
-        env: a Gymnasium environment whose `info` has `task` and `instruction`.
+        env: a Gymnasium environment.
         recorder: sees every step; `caption` is written into its frames.
     """
     begun = time.perf_counter()
+    where = f"{env.spec.id if env.spec else type(env.unwrapped).__name__}, {item.key},"
     rendered = _render_seconds(env)
     observation, info = env.reset(seed=item.seed, options=dict(item.options))
     agent.reset(env, item.seed)
     attempts: list[Attempt] = []
+    named = "task" in info
     steps, attempt_steps, total, acting, over = 0, 0, 0.0, 0.0, False
     while not over:
+        watchdog.alive(where)
+        task, instruction = info.get("task", item.key.rpartition("/")[0]), str(info.get("instruction", ""))
         if recorder:
-            recorder.add(observation, info["instruction"], caption)
-        task, instruction = info["task"], info["instruction"]
+            recorder.add(observation, instruction, caption)
         asked = time.perf_counter()
         action = agent.act(instructed(observation, info))
         acting += time.perf_counter() - asked
@@ -80,12 +96,14 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
         observation, reward, terminated, truncated, info = env.step(action)
         steps, attempt_steps, total = steps + 1, attempt_steps + 1, total + float(reward)
         over = terminated or truncated
-        if reward > 0 or over:
-            attempts.append(Attempt(task, bool(reward > 0), attempt_steps, instruction))
+        success = bool(reward > 0) if named else info.get("is_success", info.get("success")) if over else None
+        if success or (over and success is not None):
+            attempts.append(Attempt(task, bool(success), attempt_steps, instruction))
             attempt_steps = 0
     if recorder:
-        outcome = "success" if attempts[-1].success else "failure"
-        recorder.add(observation, instruction, caption, outcome if item.scored else "not scored")
+        known = item.scored and attempts
+        outcome = ("success" if attempts[-1].success else "failure") if known else "not scored"
+        recorder.add(observation, instruction, caption, outcome)
     return Episode(
         item.key,
         tuple(attempts),

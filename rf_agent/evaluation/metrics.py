@@ -100,6 +100,13 @@ def average_length(episodes: Sequence[Episode], seed: int = 0) -> dict[str, obje
     return {"mean": mean, "ci95": list(bootstrap_interval(lengths, seed))}
 
 
+def mean_return(episodes: Sequence[Episode], seed: int = 0) -> dict[str, object]:
+    """Mean sum of rewards of an episode, with a bootstrap interval over episodes: {"mean", "ci95"}."""
+    rewards = [episode.reward for episode in episodes]
+    mean = float(np.mean(rewards)) if rewards else 0.0
+    return {"mean": mean, "ci95": list(bootstrap_interval(rewards, seed))}
+
+
 def task_counts(episodes: Sequence[Episode]) -> dict[str, dict[str, int]]:
     """Per task, how often it was tried and solved: {task: {"success", "total"}}, sorted by name."""
     counts: dict[str, dict[str, int]] = {}

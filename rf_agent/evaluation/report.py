@@ -39,7 +39,10 @@ def build_results(
     renderer: str,
     seconds: float,
     length: int,
+    weights: str | None = None,
     execution: Mapping[str, Any] | None = None,
+    requested: Mapping[str, Any] | None = None,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """The content of `results.json`.
 
@@ -47,19 +50,27 @@ def build_results(
         episodes: finished episodes, in any order.
         length: sub-tasks in an episode: 5 for chains, 1 for single tasks (whose `sequences` stay empty).
         seconds: wall-clock time of the evaluation.
+        weights: digest of the checkpoint.
         execution: how the policy acted; none for scripted agents.
+        requested: what the whole evaluation is, all shards together: `chains`, or `tasks` and `episodes_per_task`.
+        shard: which part of it this is, such as "1/3"; None for all.
     """
+    tried = any(episode.attempts for episode in episodes)  # some environments know no success
     chains = sorted((e for e in episodes if e.chain is not None), key=lambda e: e.chain or 0)
     return {
         "env": env,
         "env_options": dict(env_options),
         "policy": policy,
+        "weights": weights,
         "execution": dict(execution or {}),
         "seed": seed,
         "episodes": len(episodes),
         "chains": len(chains),
-        "success_rate": metrics.success_rates(episodes, length),
-        "average_length": metrics.average_length(episodes, seed),
+        "requested": dict(requested or {}),
+        "shard": shard,
+        "success_rate": metrics.success_rates(episodes if tried else (), length),
+        "average_length": metrics.average_length(episodes if tried else (), seed),
+        "return": metrics.mean_return(episodes, seed),
         "tasks": metrics.task_counts(episodes),
         "sequences": [{"chain": e.chain, "completed": e.completed, "steps": e.steps} for e in chains],
         "renderer": renderer,
@@ -120,6 +131,12 @@ def chain_table(results: dict[str, Any]) -> Table:
     low, high = average["ci95"]
     table.add_row("average length", f"{average['mean']:.2f}", f"{low:.2f} – {high:.2f}", style="bold")
     return table
+
+
+def return_line(mean_return: Mapping[str, Any]) -> str:
+    """The mean sum of rewards with its interval, in words."""
+    low, high = mean_return["ci95"]
+    return f"mean return {mean_return['mean']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _add_mean(table: Table, name: str, counts: dict[str, dict[str, int]]) -> None:

@@ -8,18 +8,37 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rf_agent import watchdog
 from rf_agent.environments import Environments, is_ours
-from rf_agent.evaluation.agents import AS_TRAINED, SCRIPTED, Agent, Execution, fingerprint, load_agent, load_policy
-from rf_agent.evaluation.episode import Item, play
+from rf_agent.errors import UserError
+from rf_agent.evaluation.agents import (
+    AS_TRAINED,
+    Agent,
+    Execution,
+    checkpoint_bytes,
+    fingerprint,
+    has_network,
+    load_agent,
+    load_policy,
+)
+from rf_agent.evaluation.episode import Item, play, task_name
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.server import Address, PolicyServer, RemoteAgent
 from rf_agent.evaluation.video import STATIC, Recorder, Video
 from rf_agent.workers import run_jobs
 
+Engine = Literal["local", "ray"]
+
+CHAIN_LENGTH = 5
+"""Tasks of a chain."""
 VIDEO_SIZE = STATIC  # pixels of the static view that is rendered for videos
+RESTARTS = 2
+"""How often an episode is played again because its worker died."""
+LARGE = 1 << 30
+"""Bytes of weights from which on a policy on a CPU is held once, and answers all environments in batches."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,8 @@ class EnvFacts:
     """Whether an episode is a chain of tasks."""
     renderer: str
     """What draws the camera images; scores of different renderers do not compare."""
+    named: bool = True
+    """Whether its `info` names tasks; without, an episode is one try of whatever the environment is about."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +80,27 @@ def env_facts(env_id: str, wanted: Sequence[str] = (), env_options: Mapping[str,
         ValueError: one of the `wanted` tasks is unknown to the environment, in its words.
     """
     with Environments() as environments:
-        return _ask(make_env(environments, env_id, env_options=env_options), env_id, wanted)
+        return ask(make_env(environments, env_id, env_options=env_options), env_id, wanted)
 
 
-def _ask(env: Any, env_id: str, wanted: Sequence[str]) -> EnvFacts:
+def ask(env: Any, env_id: str, wanted: Sequence[str] = ()) -> EnvFacts:
+    """What the episodes of an environment are. It is reset.
+
+    Raises:
+        ValueError: one of the `wanted` tasks is unknown to the environment, in its words.
+    """
     _, info = env.reset(seed=0)
+    bare = env.unwrapped
+    renderer = str(getattr(bare, "renderer", "unknown"))
     if "task" not in info or "is_success" not in info:
-        raise ValueError(
-            f"{env_id} does not say its task and success in `info`: give an environment of single tasks or of chains, "
-            "such as rf/PlayTableD-v0"
-        )
+        if wanted:
+            raise ValueError(f"{env_id} does not name tasks in `info`: leave --tasks out")
+        return EnvFacts((task_name(env_id),), False, renderer, named=False)
     chained = "chain" in info
     for task in () if chained else wanted:
         env.reset(seed=0, options={"task": task})
-    bare = env.unwrapped
     tasks = bare.expert().tasks if hasattr(bare, "expert") else getattr(bare, "tasks", (info["task"],))
-    return EnvFacts(tuple(tasks), chained, str(getattr(bare, "renderer", "unknown")))
+    return EnvFacts(tuple(tasks), chained, renderer)
 
 
 def evaluate(
@@ -90,12 +116,17 @@ def evaluate(
     env_options: Mapping[str, Any] | None = None,
     renderer: str = "unknown",
     execution: Execution = AS_TRAINED,
+    shard: str | None = None,
+    timeout: float | None = None,
+    engine: Engine = "local",
     on_episode: Callable[[Episode], None] | None = None,
+    on_restart: Callable[[str], None] | None = None,
 ) -> tuple[list[Episode], float]:
     """Play those of `items` that `output` does not hold yet.
 
     On a CPU every worker process has its own copy of the policy on one thread, and an item's result depends
-    on the item alone. On a GPU one copy serves the observation steps of all workers in batches.
+    on the item alone. On a GPU, and where the policy is large, one copy serves the observation steps of all workers
+    in batches, whose sums may round differently. A worker that dies is replaced, and its episode played again.
 
     Args:
         env_id: Gymnasium id; `rf/...` finds rf_envs by itself.
@@ -103,19 +134,23 @@ def evaluate(
         items: see `task_items` and `chain_items`.
         output: directory of the journal `episodes.jsonl` and of `videos/`.
         seed: of the evaluation, kept in the journal; the items have theirs.
-        workers: simulator processes; 1 plays in this process.
+        workers: simulator processes; 1 plays in this process if there is no time-out.
         video_episodes: that many of the first items are recorded.
         env_options: further arguments of the environment.
         renderer: what draws, as `env_facts` found; results of another one are refused.
         execution: how the policy acts; results of another way are refused.
+        shard: which part of a divided evaluation the items are, such as "1/3"; kept in the journal.
+        timeout: seconds that a step may take before its worker is ended.
+        engine: `ray` plays the items as tasks of a Ray cluster, as many at once as it has CPUs.
         on_episode: called with each episode as it finishes.
+        on_restart: hears, in a sentence, why workers are replaced.
 
     Returns:
         The episodes of `items`, in their order, and the wall-clock seconds spent on the journal so far.
 
     Raises:
-        UserError: `output` holds results of another environment, policy or seed.
-        RuntimeError: a worker died; what had finished is kept.
+        UserError: `output` holds results of another environment, policy or seed; or the policy gives what is no action.
+        RuntimeError: workers died again and again, or an episode hung twice; what had finished is kept.
     """
     env_options = dict(env_options or {})
     settings = {
@@ -127,11 +162,14 @@ def evaluate(
         "seed": seed,
         # Only what differs from the checkpoint, so that results of versions without these settings can go on.
         **execution.changes(policy),
+        **({} if shard is None else {"shard": shard}),
     }
     journal = Journal(output, settings)
     wanted = [(index, item) for index, item in enumerate(items) if item.key not in journal.episodes]
     begun = time.perf_counter() - journal.seconds
-    serve = device != "cpu" and policy not in SCRIPTED
+    serve = has_network(policy) and (device != "cpu" or (workers > 1 and checkpoint_bytes(policy) >= LARGE))
+    if serve and engine == "ray":
+        raise UserError("--engine ray plays on the CPUs of a cluster: leave --device out, or use --engine local")
     with _served(policy, device, execution) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
             _Job(item, env_id, env_options, policy, device, video, server, execution)
@@ -141,7 +179,23 @@ def evaluate(
         try:
             leftovers = (server.folder,) if server and server.folder else ()
             count = max(1, min(workers, len(wanted)))
-            for _, episode in run_jobs(_run, jobs, count, Environments, leftovers):
+            if engine == "ray":
+                from rf_agent.ray_jobs import run_jobs_on_ray
+
+                done = run_jobs_on_ray(_run, jobs, Environments, RESTARTS, timeout)
+            else:
+                restarts = RESTARTS if count > 1 or timeout else 0
+                done = run_jobs(
+                    _run,
+                    jobs,
+                    count,
+                    Environments,
+                    leftovers,
+                    restarts=restarts,
+                    timeout=timeout,
+                    on_restart=on_restart,
+                )
+            for _, episode in done:
                 journal.add(episode, time.perf_counter() - begun)
                 if on_episode:
                     on_episode(episode)
@@ -175,6 +229,7 @@ def _video(output: Path, item: Item) -> Path:
 
 
 def _run(environments: Environments, job: _Job) -> Episode:
+    watchdog.alive(f"{job.env_id.rpartition(':')[2]}, {job.item.key},")
     agent = _agent(job.policy, job.device, job.server, job.execution)
     if job.video is None:
         return play(
@@ -208,7 +263,7 @@ def _served(policy: str, device: str, execution: Execution) -> Iterator[Address]
 @contextlib.contextmanager
 def one_thread(policy: str, serve: bool = False) -> Iterator[None]:
     """Sums over several threads round differently, so a policy in this process has one, as in the workers."""
-    if serve or policy in SCRIPTED:
+    if serve or not has_network(policy):
         yield
         return
     import torch

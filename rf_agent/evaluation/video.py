@@ -150,7 +150,8 @@ class Recorder:
     def add(self, observation: dict[str, np.ndarray], instruction: str, caption: str, outcome: str = "running") -> None:
         """One more step. An outcome other than "running" ends the episode."""
         static = self._env.render()
-        cameras = [value for value in observation.values() if np.ndim(value) == 3]
+        values = observation.values() if isinstance(observation, dict) else ()
+        cameras = [value for value in values if np.ndim(value) == 3]
         # The first camera mostly sees what is rendered anyway; the last one is that at the gripper, if there is any.
         frame = compose(static, cameras[-1] if cameras else static, instruction, caption, outcome)
         for _ in range(1 if outcome == "running" else self._hold):

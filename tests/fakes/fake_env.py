@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -113,3 +116,49 @@ class CrashEnv(FakeEnv):
         if self._task() == "go_right" and self.steps == 2:
             raise RuntimeError("the simulator exploded")
         return super().step(action)
+
+
+class TroubledEnv(FakeEnv):
+    """Kills its process, or hangs, at the third step of some episodes; each as often as `times` says, or always.
+
+    Args:
+        marks: folder in which it notes how often it did.
+    """
+
+    def __init__(self, marks: str, kind: str = "die", task: str = "go_right", times: int = 1):
+        super().__init__()
+        self.marks, self.kind, self.troubled, self.times = Path(marks), kind, task, times
+
+    def step(self, action: np.ndarray):
+        count = len(list(self.marks.iterdir()))
+        if self._task() == self.troubled and self.steps == 2 and count < self.times:
+            (self.marks / f"{count}").touch()
+            if self.kind == "die":
+                os._exit(9)
+            time.sleep(1000)
+        return super().step(action)
+
+
+gym.register("fake/Troubled-v0", TroubledEnv)
+
+
+class Unnamed(gym.Env):
+    """Knows no task: five steps, and success if the sum of the actions is positive, where it `tells`."""
+
+    def __init__(self, tells: bool = True):
+        self.tells = tells
+        self.observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+        self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count, self.total = 0, 0.0
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
+
+    def step(self, action):
+        self.count, self.total = self.count + 1, self.total + float(np.sum(action))
+        info = {"is_success": self.total > 0} if self.tells else {}
+        return np.zeros(3, np.float32), float(action[0]), False, self.count == 5, info
+
+
+gym.register("fake/Unnamed-v3", Unnamed)

@@ -230,6 +230,14 @@ def test_an_exception_while_writing_changes_nothing(tmp_path):
 
 
 def test_an_interrupt_waits_until_the_file_is_written(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, it may be ignored
+    try:
+        interrupts_wait(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupts_wait(tmp_path):
     path = make_store(tmp_path / "d.hdf5", demos=1, size=16)
     with pytest.raises(KeyboardInterrupt):
         with open_hdf5(path, "r+") as file:

@@ -1,0 +1,82 @@
+"""The benchmark from Python: any agent in any Gymnasium environment, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rf_agent.environments import Environments
+from rf_agent.evaluation import custom, report
+from rf_agent.evaluation.agents import Agent, PolicyAgent, load_agent
+from rf_agent.evaluation.episode import Item, chain_items, episode_items, play, task_items
+from rf_agent.evaluation.metrics import Episode
+from rf_agent.evaluation.runner import CHAIN_LENGTH, EnvFacts, ask, make_env, with_renderer
+
+
+def evaluate_agent(
+    agent: Any,
+    env_id: str,
+    *,
+    chains: int | None = None,
+    episodes_per_task: int | None = None,
+    tasks: Sequence[str] = (),
+    seed: int = 0,
+    env_options: Mapping[str, Any] | None = None,
+    on_episode: Callable[[Episode], None] | None = None,
+) -> dict[str, Any]:
+    """Play the episodes that `rf-agent evaluate` would play, and return what it writes to `results.json`.
+
+    Args:
+        agent: an object with `act(observation)` (and `reset()`, if it remembers anything), one with
+            Stable-Baselines3's `predict`, or a name that `--policy` takes.
+        env_id: Gymnasium id. Of environments whose `info` names no task, `success_rate` counts the last `info`'s
+            `is_success` or `success`, and `return` the rewards.
+        chains: in environments of chains, how many; 100 if not given.
+        episodes_per_task: in others, episodes of each task; 20 if not given.
+        tasks: which; all if none are given.
+        seed: of the scenes.
+        env_options: further arguments of the environment.
+        on_episode: called with each episode as it finishes.
+
+    Raises:
+        UserError: the agent is none, or gives what is no action of the environment.
+        ValueError: there is no such environment or task.
+
+    Example:
+        >>> results = evaluate_agent(policy, "rf/PlayTableChainD-v0", chains=10)
+        >>> results["average_length"]["mean"]
+    """
+    player: Agent
+    if isinstance(agent, str):
+        player = load_agent(agent)
+    else:
+        player = PolicyAgent(agent) if hasattr(agent, "config") and hasattr(agent, "act") else custom.as_agent(agent)
+    with Environments() as environments:
+        options = dict(env_options or {})
+        facts = ask(make_env(environments, env_id, env_options=options), env_id, tasks)
+        options = with_renderer(env_id, options, facts.renderer)
+        env = make_env(environments, env_id, player.render_every, env_options=options)
+        episodes = []
+        for item in _items(env_id, facts, chains, episodes_per_task, tasks, seed):
+            episodes.append(play(env, player, item))
+            if on_episode:
+                on_episode(episodes[-1])
+    return report.build_results(
+        episodes,
+        env=env_id,
+        env_options=options,
+        policy=agent if isinstance(agent, str) else type(agent).__name__,
+        seed=seed,
+        renderer=facts.renderer,
+        seconds=sum(episode.seconds for episode in episodes),
+        length=CHAIN_LENGTH if facts.chained else 1,
+    )
+
+
+def _items(
+    env_id: str, facts: EnvFacts, chains: int | None, episodes_per_task: int | None, tasks: Sequence[str], seed: int
+) -> list[Item]:
+    if facts.chained:
+        return chain_items(100 if chains is None else chains, seed)
+    count = 20 if episodes_per_task is None else episodes_per_task
+    return task_items(list(tasks or facts.tasks), count, seed) if facts.named else episode_items(env_id, count, seed)

@@ -1,0 +1,88 @@
+"""Agents and environments of others."""
+
+import fake_agents
+import fake_env  # noqa: F401 (registers the environments)
+import pytest
+
+from rf_agent import cli
+from rf_agent.errors import UserError
+from rf_agent.evaluation import custom, evaluate_agent
+from rf_agent.evaluation.episode import chain_items, task_items
+from rf_agent.evaluation.runner import evaluate
+
+TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
+
+
+def test_an_object_with_act_is_reset_for_every_episode():
+    walker = fake_agents.Walker()
+    results = evaluate_agent(walker, TASK, episodes_per_task=2, tasks=["go_left", "go_right"])
+    assert walker.resets == 4
+    assert results["tasks"] == {"go_left": {"success": 0, "total": 2}, "go_right": {"success": 2, "total": 2}}
+    assert results["policy"] == "Walker" and results["return"]["mean"] == 0.5
+
+
+def test_an_object_with_predict_gets_its_state_back():
+    agent = fake_agents.Predictor()
+    evaluate_agent(agent, TASK, episodes_per_task=2, tasks=["go_far"])
+    assert agent.seen == [(step, step == 0, True) for _ in range(2) for step in range(20)]
+
+
+def test_python_and_command_play_the_same(tmp_path):
+    results = evaluate_agent("random", CHAIN, chains=4, seed=3)
+    episodes, _ = evaluate(CHAIN, "random", chain_items(4, seed=3), tmp_path, seed=3)
+    assert [entry["completed"] for entry in results["sequences"]] == [e.completed for e in episodes]
+    assert [entry["steps"] for entry in results["sequences"]] == [e.steps for e in episodes]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_factory_is_found_by_its_name(tmp_path, workers):
+    items = task_items(["go_left", "go_right"], 2, seed=0)
+    episodes, _ = evaluate(TASK, "fake_agents:Walker", items, tmp_path, workers=workers)
+    assert [e.completed for e in episodes] == [0, 1, 0, 1]
+
+
+def test_a_module_of_the_present_folder_is_found(tmp_path, monkeypatch, capfd):
+    (tmp_path / "my_agents_here.py").write_text("from fake_agents import Walker\n\ndef make():\n    return Walker()\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["--env", TASK, "--policy", "my_agents_here:make", "--tasks", "go_right", "--episodes-per-task", "2"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", *words, "--workers", "1", "--timeout", "0", "--output", str(tmp_path / "run")])
+    out, err = capfd.readouterr()
+    assert stop.value.code == 0 and "2/2" in out, err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module_here:make", "there is no module 'no_such_module_here' here or among the installed ones"),
+        ("fake_agents:nothing", "has no attribute 'nothing': give module:factory"),
+        ("fake_agents:NoAgent", r"NoAgent is no agent: give an object with act\(observation\), or with predict"),
+    ],
+)
+def test_what_is_no_agent_is_named(name, said):
+    with pytest.raises(UserError, match=said):
+        custom.make(name)
+
+
+def test_options_of_a_network_are_refused_for_others(tmp_path, capfd):
+    words = ["--env", TASK, "--policy", "fake_agents:Walker", "--n-action-steps", "2"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", *words, "--output", str(tmp_path / "run")])
+    assert stop.value.code == 1 and "has no network of this project" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_an_environment_without_tasks_counts_what_it_says(tmp_path, capfd, tells):
+    words = ["--env", "fake_env:fake/Unnamed-v3", "--policy", "fake_agents:small_predictor", "--episodes-per-task", "4"]
+    words += ["--env-options", f"tells={'true' if tells else 'false'}", "--workers", "1", "--timeout", "0"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", *words, "--output", str(tmp_path / "run")])
+    out, err = capfd.readouterr()
+    assert stop.value.code == 0, err
+    assert "mean return 2.50 [2.50, 2.50]" in out
+    assert ("Unnamed" in out and "4/4" in out) == tells
+    results = evaluate_agent(
+        fake_agents.small_predictor(), "fake_env:fake/Unnamed-v3", episodes_per_task=3, env_options={"tells": tells}
+    )
+    assert results["return"]["mean"] == 2.5
+    assert results["tasks"] == ({"Unnamed": {"success": 3, "total": 3}} if tells else {})
