@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from rf_agent.evaluation.metrics import Episode, bootstrap_interval
 from rf_agent.evaluation.runs import Run
 
+PAIRWISE = 4
+"""Runs up to which each is compared with each; of more runs each is compared with the first."""
 LEVEL = 0.05
 """Differences whose corrected p is below are called significant."""
 DRAWS = 20_000
@@ -58,8 +60,12 @@ class Difference:
 
 
 def compare(runs: Sequence[Run]) -> list[Difference]:
-    """Every run against every earlier one. Runs without an episode in common are left out."""
-    found = [test for first, second in itertools.combinations(runs, 2) for test in _compare(first, second)]
+    """Every run against every earlier one, or against the first where there are many.
+
+    Runs without an episode in common are left out.
+    """
+    pairs = [(i, j) for i, j in itertools.combinations(range(len(runs)), 2) if i == 0 or len(runs) <= PAIRWISE]
+    found = [test for i, j in pairs for test in _compare(runs[i], runs[j])]
     corrected = holm([test.p for test in found])
     return [replace(test, corrected=p) for test, p in zip(found, corrected, strict=True)]
 

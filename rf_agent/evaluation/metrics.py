@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -83,9 +84,9 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0, resamples: int = 
     return float(low), float(high)
 
 
-def success_rates(episodes: Sequence[Episode], length: int) -> dict[str, dict[str, object]]:
+def success_rates(episodes: Sequence[Episode], length: int) -> dict[str, dict[str, Any]]:
     """Shares of episodes that solved at least 1, ..., `length` sub-tasks: {"1": {"rate", "ci95"}}."""
-    rates: dict[str, dict[str, object]] = {}
+    rates: dict[str, dict[str, Any]] = {}
     for needed in range(1, length + 1):
         solved = sum(episode.completed >= needed for episode in episodes)
         rate = solved / len(episodes) if episodes else 0.0
@@ -93,14 +94,14 @@ def success_rates(episodes: Sequence[Episode], length: int) -> dict[str, dict[st
     return rates
 
 
-def average_length(episodes: Sequence[Episode], seed: int = 0) -> dict[str, object]:
+def average_length(episodes: Sequence[Episode], seed: int = 0) -> dict[str, Any]:
     """Mean number of sub-tasks solved in a row, with a bootstrap interval over episodes: {"mean", "ci95"}."""
     lengths = [float(episode.completed) for episode in episodes]
     mean = float(np.mean(lengths)) if lengths else 0.0
     return {"mean": mean, "ci95": list(bootstrap_interval(lengths, seed))}
 
 
-def mean_return(episodes: Sequence[Episode], seed: int = 0) -> dict[str, object]:
+def mean_return(episodes: Sequence[Episode], seed: int = 0) -> dict[str, Any]:
     """Mean sum of rewards of an episode, with a bootstrap interval over episodes: {"mean", "ci95"}."""
     rewards = [episode.reward for episode in episodes]
     mean = float(np.mean(rewards)) if rewards else 0.0

@@ -13,10 +13,10 @@ from markupsafe import Markup, escape
 
 from rf_agent.evaluation import failures, metrics, paper, svg, tables
 from rf_agent.evaluation.clips import Clip, embedded
-from rf_agent.evaluation.compare import Difference, compare, differing_conditions
+from rf_agent.evaluation.compare import PAIRWISE, Difference, compare, differing_conditions
 from rf_agent.evaluation.page_conditions import conditions
 from rf_agent.evaluation.report import percent
-from rf_agent.evaluation.runs import Run, mean_return
+from rf_agent.evaluation.runs import Run
 
 SHOWN = 12
 """Rows of a long table that are seen at once; the rest unfolds."""
@@ -70,6 +70,7 @@ def render(runs: Sequence[Run], clips: Sequence[Clip] = (), source: Callable[[Cl
         clips=[_clip(clip, runs, source) for clip in clips],
         conditions=conditions(runs),
         shown=SHOWN,
+        pairwise=PAIRWISE,
     )
 
 
@@ -123,7 +124,7 @@ def _failed(counts: dict) -> list:
 
 def _figures(run: Run) -> list[Figure]:
     if not run.scored:
-        mean, low, high = mean_return(run)
+        mean, low, high = tables.mean_return(run)
         return [Figure(f"{mean:.2f}", "", "mean return", f"{low:.2f} – {high:.2f}")]
     rates = metrics.success_rates(run.episodes, run.length)
     if not run.chained:

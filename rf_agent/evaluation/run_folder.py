@@ -10,6 +10,7 @@ from typing import Any
 from rf_agent.errors import UserError
 from rf_agent.evaluation import journal
 from rf_agent.evaluation.metrics import Episode
+from rf_agent.evaluation.shards import Shard
 
 REMEDY = "give a folder that `rf-agent evaluate` wrote"
 
@@ -21,8 +22,8 @@ class RunFolder:
     path: Path
     settings: dict[str, Any]
     """The journal's settings without the shard: environment, policy, weights, seed and what changes the execution."""
-    shard: tuple[int, int] | None
-    """(I, N): these are the episodes of part I (from 1) of N."""
+    shard: Shard | None
+    """Which part of the evaluation this is; None for all of it."""
     episodes: dict[str, Episode]
     """By key, in the order in which they finished."""
     seconds: float
@@ -47,10 +48,7 @@ class RunFolder:
     @property
     def own_keys(self) -> list[str] | None:
         """Those of them that this shard plays."""
-        if self.expected is None or self.shard is None:
-            return self.expected
-        index, count = self.shard
-        return self.expected[index - 1 :: count]
+        return self.expected if self.expected is None or self.shard is None else self.shard.part(self.expected)
 
     @property
     def chained(self) -> bool:
@@ -83,7 +81,7 @@ def read_folder(path: Path) -> RunFolder:
     return RunFolder(
         path=path,
         settings=settings,
-        shard=None if shard is None else _parts(str(shard), file),
+        shard=None if shard is None else _shard(str(shard), file),
         episodes=episodes,
         seconds=seconds,
         results=results,
@@ -138,8 +136,8 @@ def _requested(results: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _parts(text: str, file: Path) -> tuple[int, int]:
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UserError(f"{file} names the shard {text!r}, not one such as 1/3: {REMEDY}")
-    return int(index), int(count)
+def _shard(text: str, file: Path) -> Shard:
+    try:
+        return Shard.parse(text)
+    except UserError as error:
+        raise UserError(f"{file} cannot be read: {error}") from error

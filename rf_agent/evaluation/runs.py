@@ -10,12 +10,15 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation import metrics, report
+from rf_agent.evaluation import report
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.run_folder import RunFolder, read_folder
+from rf_agent.evaluation.shards import Shard
 
 CHAIN_LENGTH = 5
 NAMED = 12  # episodes that a sentence names
+COMMON = ("env", "env_options", "renderer", "policy", "weights", "seed")
+"""Settings that every journal has; others say how a policy acts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +55,9 @@ class Run:
         return any(episode.attempts for episode in self.episodes)
 
     @property
-    def finished(self) -> bool:
-        """Whether it holds every episode of the evaluation."""
-        return len(self.episodes) == self.total
+    def rewarded(self) -> bool:
+        """Whether its records have the rewards, unlike those of earlier versions."""
+        return any(episode.reward for episode in self.episodes) or not any(e.completed for e in self.episodes)
 
     def results(self) -> dict[str, Any]:
         """The content of `results.json`, as one run of all its episodes writes it."""
@@ -63,14 +66,17 @@ class Run:
             env=self.settings.get("env", "unknown"),
             env_options=self.settings.get("env_options", {}),
             policy=self.settings.get("policy", "unknown"),
+            weights=self.settings.get("weights"),
             seed=self.settings.get("seed", 0),
             renderer=self.settings.get("renderer", "unknown"),
             seconds=self.seconds,
             length=self.length,
             execution=self.execution,
+            requested=self.requested,
         )
-        known = {"weights": self.settings.get("weights"), "requested": self.requested, "shard": None}
-        return results | known | {"versions": self.versions}
+        if not self.rewarded:
+            del results["return"]
+        return results | {"versions": self.versions}
 
 
 def read_runs(folders: Sequence[Path], allow_missing: bool = False) -> list[Run]:
@@ -136,10 +142,10 @@ def _merged(folders: list[RunFolder], allow_missing: bool) -> Run:
     Raises:
         UserError: they overlap, belong to different divisions, or some are missing.
     """
-    folders = sorted(folders, key=lambda folder: folder.shard or (0, 0))
+    folders = sorted(folders, key=lambda folder: folder.shard.index if folder.shard else 0)
     shards = [folder.shard for folder in folders if folder.shard]
     _refuse_overlap(folders)
-    counts = sorted({count for _, count in shards})
+    counts = sorted({shard.count for shard in shards})
     if len(counts) > 1:
         raise UserError(
             f"the folders hold shards of {' and of '.join(map(str, counts))} ({_listed(folders)}): "
@@ -154,13 +160,14 @@ def _merged(folders: list[RunFolder], allow_missing: bool) -> Run:
         )
     whole = next(iter(asked.values()), folders[0])
     found = {key for folder in folders for key in folder.episodes}
-    absent = [f"{index}/{counts[0]}" for index in range(1, counts[0] + 1) if (index, counts[0]) not in shards]
+    parts = [Shard(index, counts[0]) for index in range(1, counts[0] + 1)]
+    absent = [str(part) for part in parts if part not in shards]
     missing = [key for key in whole.expected or () if key not in found]
     unfinished = [folder for folder in folders if whole.expected is None and not folder.results]
     notes = [note for folder in folders for note in folder.notes]
     if said := _incomplete(absent, missing, unfinished):
         if not allow_missing:
-            raise UserError(f"{said}: give them all, or --allow-missing to report on what there is")
+            raise UserError(f"{said}: play and give the rest, or --allow-missing to report on what there is")
         notes.append(f"{said[0].upper()}{said[1:]}. What follows is about the rest.")
     if whole.expected is None:
         keys = [key for folder in folders for key in folder.episodes]
@@ -178,8 +185,7 @@ def _refuse_overlap(folders: list[RunFolder]) -> None:
     for index, folder in enumerate(folders):
         for other in folders[:index]:
             if folder.shard == other.shard and folder.shard:
-                name = "{}/{}".format(*folder.shard)
-                raise UserError(f"{other.path} and {folder.path} are both shard {name}: give one of them")
+                raise UserError(f"{other.path} and {folder.path} are both shard {folder.shard}: give one of them")
             if both := [key for key in other.episodes if key in folder.episodes]:
                 raise UserError(
                     f"{other.path} and {folder.path} overlap, both hold {_named(both)}: "
@@ -191,12 +197,17 @@ def _incomplete(absent: list[str], missing: list[str], unfinished: list[RunFolde
     """What is missing, as a clause without its end; empty where nothing is."""
     parts = []
     if absent:
-        parts.append(f"shard{'s' if len(absent) > 1 else ''} {', '.join(absent)} of the evaluation are not given")
+        parts.append(f"{'shards' if len(absent) > 1 else 'shard'} {', '.join(absent)} {_be(absent)} not given")
     if missing:
-        parts.append(f"{_named(missing)} are missing")
+        parts.append(f"{_named(missing)} {_be(missing)} missing")
     if unfinished:
-        parts.append(f"{', '.join(str(folder.path) for folder in unfinished)} has not finished")
+        names = ", ".join(str(folder.path) for folder in unfinished)
+        parts.append(f"{names} {'have' if len(unfinished) > 1 else 'has'} not finished")
     return ", and ".join(parts)
+
+
+def _be(things: Sequence[object]) -> str:
+    return "are" if len(things) > 1 else "is"
 
 
 def _run(
@@ -207,15 +218,11 @@ def _run(
     chained = any(folder.chained for folder in folders)
     reported = len(first.results.get("success_rate") or ())
     # without results.json the execution is what differs from the checkpoint
-    changes = {
-        name: value
-        for name, value in folders[0].settings.items()
-        if name not in ("env", "env_options", "renderer", "policy", "weights", "seed")
-    }
+    changes = {name: value for name, value in folders[0].settings.items() if name not in COMMON}
     return Run(
         label=str(folders[0].settings.get("policy", "unknown")),
         folders=tuple(folder.path for folder in folders),
-        shards=tuple("{}/{}".format(*folder.shard) for folder in folders if folder.shard),
+        shards=tuple(str(folder.shard) for folder in folders if folder.shard),
         settings=folders[0].settings,
         execution=dict(first.results.get("execution") or changes),
         versions=dict(first.results.get("versions") or {}),
@@ -263,16 +270,9 @@ def _named(keys: Iterable[str]) -> str:
 
 
 def _listed(folders: list[RunFolder]) -> str:
-    return ", ".join("{}/{} in {}".format(*(folder.shard or (0, 0)), folder.path) for folder in folders)
+    return ", ".join(f"{folder.shard} in {folder.path}" for folder in folders)
 
 
 def _amount(folder: RunFolder) -> str:
     expected = folder.expected or []
     return f"{len(expected)} {'chains' if folder.chained else 'episodes'}"
-
-
-def mean_return(run: Run) -> tuple[float, float, float]:
-    """Mean sum of rewards of an episode, and its bootstrap interval."""
-    rewards = [episode.reward for episode in run.episodes]
-    mean = sum(rewards) / len(rewards) if rewards else 0.0
-    return (mean, *metrics.bootstrap_interval(rewards, run.settings.get("seed", 0)))

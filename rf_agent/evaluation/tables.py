@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from rf_agent.evaluation import metrics, paper
 from rf_agent.evaluation.compare import Difference, compare, differing_conditions
-from rf_agent.evaluation.runs import Run, mean_return
+from rf_agent.evaluation.runs import Run
 
+CSV_COLUMNS = ("run", "measure", "value", "low", "high", "solved", "total", "against", "p", "p_holm")
 LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -24,6 +25,7 @@ LATEX = {
     '"': r"\textquotedbl{}",
     "[": "{[}",  # after a row's end it would begin an argument
     "]": "{]}",
+    "*": "{*}",
     "–": "--",
     "→": r"$\rightarrow$",
     "…": r"\ldots{}",
@@ -58,7 +60,7 @@ def chain_table(runs: Sequence[Run]) -> Table:
     rows = []
     for run in runs:
         rates = metrics.success_rates(run.episodes, run.length)
-        cells = [measured(entry["rate"], *entry["ci95"]) for entry in rates.values()]  # type: ignore[misc]
+        cells = [measured(entry["rate"], *entry["ci95"]) for entry in rates.values()]
         mean, low, high = average_length(run)
         cells += [""] * (length - len(cells))
         rows.append((run.label, str(len(run.episodes)), *cells, measured(mean, low, high, 2)))
@@ -86,7 +88,7 @@ def single_table(runs: Sequence[Run]) -> Table:
 
 def return_table(runs: Sequence[Run]) -> Table:
     """Mean sum of rewards, for environments that know no success."""
-    rows = [(run.label, str(len(run.episodes)), measured(*mean_return(run), 3)) for run in runs]
+    rows = [(run.label, str(len(run.episodes)), measured(*mean_return(run))) for run in runs]
     return Table("Mean return, 95 % intervals in brackets", ("Method", "Episodes", "Return"), tuple(rows), _notes(runs))
 
 
@@ -109,7 +111,8 @@ def comparison_table(differences: Sequence[Difference], runs: Sequence[Run]) -> 
     """Paired tests of the differences between runs."""
     rows = [
         (
-            f"{test.second} – {test.first}",
+            test.second,
+            test.first,
             test.measure,
             str(test.pairs),
             measured(test.mean, *test.interval, 3 if test.is_rate else 2, "+"),
@@ -119,7 +122,7 @@ def comparison_table(differences: Sequence[Difference], runs: Sequence[Run]) -> 
         )
         for test in differences
     ]
-    columns = ("Difference", "Measure", "Pairs", "Mean", "p", "p (Holm)", "Significant")
+    columns = ("Method", "Against", "Measure", "Pairs", "Difference", "p", "p (Holm)", "Significant")
     conditions = differing_conditions(runs)
     notes = ("The runs also differ in: " + "; ".join(conditions),) if conditions else ()
     return Table("Differences on the episodes that both have played", columns, tuple(rows), notes)
@@ -155,25 +158,29 @@ def csv_text(runs: Sequence[Run]) -> str:
     `difference` rows hold the run, minus the run in `against`.
     """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", "measure", "value", "low", "high", "solved", "total", "against", "p", "p_holm"])
+    writer = csv.DictWriter(out, CSV_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+
+    def write(*cells: object) -> None:
+        writer.writerow(dict(zip(CSV_COLUMNS, cells, strict=False)))
+
     for run in runs:
         if run.scored:
             for needed, entry in metrics.success_rates(run.episodes, run.length).items():
                 solved = sum(episode.completed >= int(needed) for episode in run.episodes)
-                ends: list[float] = entry["ci95"]  # type: ignore[assignment]
-                writer.writerow([run.label, f"{needed} in a row", entry["rate"], *ends, solved, len(run.episodes)])
+                numbers = [entry["rate"], *entry["ci95"], solved, len(run.episodes)]
+                write(run.label, f"{needed} in a row", *numbers)
             if run.chained:
-                writer.writerow([run.label, "average length", *average_length(run), "", len(run.episodes)])
-        writer.writerow([run.label, "return", *mean_return(run), "", len(run.episodes)])
+                write(run.label, "average length", *average_length(run), "", len(run.episodes))
+        if run.rewarded:
+            write(run.label, "return", *mean_return(run), "", len(run.episodes))
         for task, count in metrics.task_counts(run.episodes).items():
             solved, total = count["success"], count["total"]
-            ends = list(metrics.wilson_interval(solved, total))
-            writer.writerow([run.label, f"task {task}", solved / total, *ends, solved, total])
+            numbers = [solved / total, *metrics.wilson_interval(solved, total), solved, total]
+            write(run.label, f"task {task}", *numbers)
     for test in compare(runs):
         name = f"difference in {test.measure}"
-        numbers = [test.mean, *test.interval, "", test.pairs]
-        writer.writerow([test.second, name, *numbers, test.first, test.p, test.corrected])
+        write(test.second, name, test.mean, *test.interval, "", test.pairs, test.first, test.p, test.corrected)
     return out.getvalue()
 
 
@@ -186,8 +193,13 @@ def tasks(runs: Iterable[Run]) -> list[str]:
 def average_length(run: Run) -> tuple[float, float, float]:
     """Mean number of sub-tasks in a row, and its interval."""
     found = metrics.average_length(run.episodes, run.settings.get("seed", 0))
-    low, high = found["ci95"]  # type: ignore[misc]
-    return float(found["mean"]), low, high  # type: ignore[arg-type]
+    return (found["mean"], *found["ci95"])
+
+
+def mean_return(run: Run) -> tuple[float, float, float]:
+    """Mean sum of rewards of an episode, and its interval."""
+    found = metrics.mean_return(run.episodes, run.settings.get("seed", 0))
+    return (found["mean"], *found["ci95"])
 
 
 def is_enriched(run: Run) -> bool:
