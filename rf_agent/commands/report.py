@@ -52,6 +52,8 @@ def run(args: Args) -> None:
         raise UserError(f"--videos is {args.videos}: give 0 or more")
     form = _format(args)
     runs = read_runs(args.runs, args.allow_missing)
+    for note in (note for run in runs for note in run.notes):
+        print(f"note: {note}", file=sys.stderr)
     if args.output is None:
         print(_text(form, runs), end="")
         return
@@ -65,8 +67,6 @@ def run(args: Args) -> None:
             write_text(args.output, _text(form, runs))
     except OSError as error:
         raise UserError(f"cannot write to --output {args.output}: {error.strerror or error}") from error
-    for note in (note for run in runs for note in run.notes):
-        print(f"note: {note}", file=sys.stderr)
     episodes = sum(len(run.episodes) for run in runs)
     print(f"{len(runs)} evaluation{'s' if len(runs) > 1 else ''}, {episodes} episodes: {args.output}")
 
