@@ -124,6 +124,9 @@ class ActionConfig:
             )
 
 
+STATE_NORMALIZATIONS = ("none", "mean_std")
+
+
 @dataclass
 class StateConfig:
     """The robot's measured state in the observation, for heads with proprioception."""
@@ -134,12 +137,21 @@ class StateConfig:
     """Its entries; 0 where there is none."""
     entries: tuple[int, ...] = ()
     """The entries that are read as numbers."""
+    angles: tuple[int, ...] = ()
+    """Those of `entries` that are angles in radians: read as sine and cosine, as an angle jumps at a full turn."""
     binary: int | None = None
     """The entry that is read as above zero or not, such as the last gripper action."""
+    normalization: str = "none"
+    """`mean_std`: training fills `mean` and `std` from the demonstrations; `none`: numbers are read as they are."""
     mean: tuple[float, ...] = ()
-    """Subtracted from `entries`; empty: they are read as they are."""
+    """Subtracted from the numbers that are read: the plain entries, the sines, the cosines. Empty: nothing is."""
     std: tuple[float, ...] = ()
-    """What `entries` are divided by then."""
+    """What they are divided by then."""
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers `entries` make: an angle makes two."""
+        return len(self.entries) + len(self.angles)
 
     def check(self) -> None:
         """Raise ConfigError for values that do not fit together."""
@@ -147,10 +159,16 @@ class StateConfig:
             for index in indices:
                 if not 0 <= index < self.dim:
                     raise ConfigError(f"state.{key} names entry {index}, but a state has {self.dim}, from 0 on.")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (0, len(self.entries)):
+        if missing := set(self.angles) - set(self.entries):
+            raise ConfigError(f"state.angles names entry {min(missing)}, which is not in state.entries: add it there.")
+        if self.normalization not in STATE_NORMALIZATIONS:
             raise ConfigError(
-                f"state.mean and state.std have {len(self.mean)} and {len(self.std)} values, but state.entries has "
-                f"{len(self.entries)}."
+                f"state.normalization is {self.normalization!r}: give one of {', '.join(STATE_NORMALIZATIONS)}."
+            )
+        if len(self.mean) != len(self.std) or len(self.mean) not in (0, self.numbers):
+            raise ConfigError(
+                f"state.mean and state.std have {len(self.mean)} and {len(self.std)} values, but state.entries make "
+                f"{self.numbers} numbers."
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -75,8 +75,21 @@ def _is_constant(low: float, high: float) -> bool:
     return bool(high - low <= 1e-5 * max(1e-3, abs(low), abs(high)))  # rounding is no motion
 
 
-def state_statistics(states: Iterable[NDArray[np.float32]]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each entry of the states (T, S); an entry that never changes has 1."""
+def state_statistics(
+    states: Iterable[NDArray[np.float32]], entries: Sequence[int], angles: Sequence[int] = ()
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the numbers that a policy reads of states (T, S).
+
+    Args:
+        states: of the demonstrations.
+        entries: those that are read.
+        angles: those of them that are read as sine and cosine.
+
+    Returns:
+        Of the plain entries, the sines and the cosines. A number that never changes has the deviation 1.
+    """
     every = np.concatenate(list(states)).astype(np.float64)
-    std = every.std(axis=0)
-    return every.mean(axis=0).tolist(), np.where(std > 1e-6, std, 1.0).tolist()
+    plain, turned = every[:, [entry for entry in entries if entry not in angles]], every[:, list(angles)]
+    numbers = np.concatenate([plain, np.sin(turned), np.cos(turned)], axis=1)
+    std = numbers.std(axis=0)
+    return numbers.mean(axis=0).tolist(), np.where(std > 1e-6, std, 1.0).tolist()

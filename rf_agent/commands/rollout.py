@@ -28,7 +28,7 @@ class Args:
     """Arguments of the environment as NAME=VALUE, lists and numbers as in JSON: instructions=enriched,
     'image_size=[128,64]', and of the real CALVIN renderer=tiny, calvin_root=DIR, ..."""
     policy: str = "roboflamingo-tiny"
-    """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
+    """A checkpoint directory, the name of a bundled policy, `expert`, `random`, or `package.module:factory`."""
     episodes: int = 6
     """How many."""
     output: Path | None = None
@@ -108,6 +108,8 @@ def _items(args: Args, facts: EnvFacts, env: Any) -> list[Item]:
         task = find(args.instruction) if find else None
         scored = task is not None
         options = [{} if task is None else {"task": task}] * args.episodes
+    elif not facts.named:
+        options = [{}] * args.episodes
     else:
         tasks = args.tasks or _variety(trained_tasks(args.policy) or facts.tasks)
         options = [{"task": tasks[index % len(tasks)]} for index in range(args.episodes)]
@@ -125,6 +127,8 @@ def _variety(tasks: tuple[str, ...]) -> list[str]:
 
 
 def _outcome(episode: Episode) -> str:
+    if not episode.attempts:
+        return f"return {episode.reward:.2f}"
     if len(episode.attempts) == 1:
         (attempt,) = episode.attempts
         return f"{attempt.task}: {'success' if attempt.success else 'failure'}"

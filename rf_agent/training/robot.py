@@ -189,8 +189,11 @@ def _state(config: RoboFlamingoConfig, readers: Readers, trained: bool) -> State
                 "or train a policy without"
             )
     assert key is not None
-    if wanted and (state.entries or state.binary is not None) and (trained or not state.mean):
+    known = wanted and bool(state.entries or state.binary is not None)
+    to_fill = state.normalization == "mean_std" and not state.mean
+    if known and (trained or not state.mean) and not to_fill:
         return state  # a trained policy's, or a preset's that is read as it is
+    chosen = state if known else StateConfig(key, dim, tuple(range(dim)), normalization="mean_std")
     states = (record.state for reader in readers for record in reader.records if record.state is not None)
-    mean, std = state_statistics(states)
-    return StateConfig(key, dim, tuple(range(dim)), None, tuple(mean), tuple(std))
+    mean, std = state_statistics(states, chosen.entries, chosen.angles)
+    return dataclasses.replace(chosen, mean=tuple(mean), std=tuple(std))

@@ -21,6 +21,7 @@ from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
 from rf_agent.nn.flamingo import fsdp_blocks
 from rf_agent.nn.fusion import with_other_resamplers
+from rf_agent.nn.heads import PolicyHead
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
@@ -39,6 +40,8 @@ from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
 """Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
+STATE = "proprioception."
+"""Tensors of a head that read the state of the robot."""
 
 
 @dataclass(kw_only=True)
@@ -56,7 +59,8 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     override: tuple[str, ...] = ()
     """Changes to that configuration, as KEY=VALUE: head.type=gpt head.hidden=768 fusion=pre."""
     init: str | None = None
-    """Checkpoint directory whose vision-language model (and head, if it has the same shape) is the start."""
+    """Checkpoint directory whose vision-language model (and head, if it has the same shape, or lacks the state of the
+    robot alone) is the start."""
     init_head: bool = True
     """Take the head from `init`, too; --no-init-head draws it anew, and may learn the actions of another robot."""
     action_normalization: str = "auto"
@@ -283,8 +287,8 @@ def _build(
             drawn = checkpoint.unique_tensors(policy.vlm)
             weights |= {name: tensor for name, tensor in drawn.items() if name.startswith(BETWEEN)}
         checkpoint.load_strictly(policy.vlm, weights, str(config.init))
-        if config.init_head and _shapes(start.head) == _shapes(policy.head):
-            checkpoint.load_strictly(policy.head, checkpoint.unique_tensors(start.head), str(config.init))
+        if config.init_head:
+            _load_head(policy.head, start.head, str(config.init))
     # Without a pre-trained start there is nothing to keep frozen.
     which = "full" if start is None and config.trainable == "default" else config.trainable
     with torch.random.fork_rng(devices=[]):
@@ -296,6 +300,17 @@ def _build(
             "checkpoint to start from, or --trainable full"
         )
     return policy
+
+
+def _load_head(head: PolicyHead, start: PolicyHead, source: str) -> None:
+    """Begin from another head if it has the same shape, or lacks the state of the robot alone."""
+    own, had = _shapes(head), _shapes(start)
+    if own == had:
+        checkpoint.load_strictly(head, checkpoint.unique_tensors(start), source)
+    elif head.proprioception and {name: own[name] for name in own if not name.startswith(STATE)} == had:
+        drawn = {name: tensor for name, tensor in checkpoint.unique_tensors(head).items() if name.startswith(STATE)}
+        checkpoint.load_strictly(head, checkpoint.unique_tensors(start) | drawn, source)
+        head.proprioception.silence()
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:

@@ -145,8 +145,10 @@ gym.register("fake/Troubled-v0", TroubledEnv)
 class Unnamed(gym.Env):
     """Knows no task: five steps, and success if the sum of the actions is positive, where it `tells`."""
 
-    def __init__(self, tells: bool = True):
-        self.tells = tells
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+
+    def __init__(self, tells: bool = True, render_mode: str | None = None):
+        self.tells, self.render_mode = tells, render_mode
         self.observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
         self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
 
@@ -159,6 +161,9 @@ class Unnamed(gym.Env):
         self.count, self.total = self.count + 1, self.total + float(np.sum(action))
         info = {"is_success": self.total > 0} if self.tells else {}
         return np.zeros(3, np.float32), float(action[0]), False, self.count == 5, info
+
+    def render(self):
+        return np.full((40, 40, 3), 128, np.uint8)
 
 
 gym.register("fake/Unnamed-v3", Unnamed)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rf_agent.config import ActionConfig, ConfigError
+from rf_agent.config import ActionConfig, ConfigError, StateConfig
 from rf_agent.errors import UserError
+from rf_agent.nn.heads.base import Proprioception
 from rf_agent.normalization import (
     action_range,
     closed_or_open,
@@ -51,8 +52,40 @@ def test_quantiles_leave_outliers_out_but_not_the_gripper():
 def test_an_entry_that_never_changes_has_no_range():
     with pytest.raises(UserError, match=r"actions\[:, 1\] is 0.5 in all 3 steps .*\(3, 2\)"):
         action_range(np.array([[0, 0.5], [1, 0.5 + 1e-8], [2, 0.5]], np.float32), "min_max", None)
-    mean, std = state_statistics([np.array([[0, 5], [2, 5]], np.float32)])
+    mean, std = state_statistics([np.array([[0, 5], [2, 5]], np.float32)], (0, 1))
     assert mean == [1, 5] and std == [1, 1]
+
+
+def test_a_policy_reads_states_that_are_normalised_and_angles_without_a_jump():
+    rng = np.random.default_rng(0)
+    roll = np.pi + rng.normal(0, 0.05, 500)  # jumps between pi and -pi
+    state = np.stack([rng.normal(3, 2, 500), (roll + np.pi) % (2 * np.pi) - np.pi, rng.normal(size=500)], axis=1)
+    state = state.astype(np.float32)
+    mean, std = state_statistics([state[:200], state[200:]], (0, 1), (1,))
+    config = StateConfig("state", 3, (0, 1), (1,), None, "mean_std", tuple(mean), tuple(std))
+    config.check()
+    reads = Proprioception(4, config)
+    seen = []
+    reads.arm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    reads(torch.from_numpy(state))
+    numbers = seen[0].numpy()  # entry 0, the sine and the cosine of entry 1
+    np.testing.assert_allclose(numbers.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(numbers.std(axis=0), 1, atol=1e-3)
+    wrapped = state + np.array([0, 2 * np.pi, 0], np.float32)
+    torch.testing.assert_close(reads(torch.from_numpy(wrapped)), reads(torch.from_numpy(state)), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"angles": (2,)}, "state.angles names entry 2, which is not in state.entries"),
+        ({"angles": (1,), "mean": (0.0, 0.0), "std": (1.0, 1.0)}, "have 2 and 2 values, but state.entries make 3"),
+        ({"normalization": "z"}, "state.normalization is 'z': give one of none, mean_std"),
+    ],
+)
+def test_what_a_state_cannot_be_is_refused(values, said):
+    with pytest.raises(ConfigError, match=said):
+        StateConfig(**{"key": "state", "dim": 3, "entries": (0, 1), **values}).check()
 
 
 @pytest.mark.parametrize(

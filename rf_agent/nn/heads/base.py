@@ -73,25 +73,35 @@ class MLP(nn.Module):
 class Proprioception(nn.Module):
     """The robot's state as something to add to a feature of width `dim` (the reference's `use_state`)."""
 
-    entries: Tensor
+    plain: Tensor
+    angles: Tensor
     mean: Tensor
     std: Tensor
 
     def __init__(self, dim: int, state: StateConfig) -> None:
         super().__init__()
-        self.arm = nn.Linear(len(state.entries), dim)
+        self.arm = nn.Linear(state.numbers, dim)
         # The last entry is counted from the end: the reference implementation cuts what neither of the two reads.
         self.binary = -1 if state.binary == state.dim - 1 else state.binary
         self.gripper = nn.Embedding(2, dim) if state.binary is not None else None
         self.join = nn.Linear(dim if self.gripper is None else 2 * dim, dim)
         # They come from the configuration, so that no checkpoint needs to hold them.
-        self.register_buffer("entries", torch.tensor(state.entries, dtype=torch.long), persistent=False)
-        self.register_buffer("mean", torch.tensor(state.mean or [0.0] * len(state.entries)), persistent=False)
-        self.register_buffer("std", torch.tensor(state.std or [1.0] * len(state.entries)), persistent=False)
+        plain = [entry for entry in state.entries if entry not in state.angles]
+        for name, indices in (("plain", plain), ("angles", state.angles)):
+            self.register_buffer(name, torch.tensor(indices, dtype=torch.long), persistent=False)
+        self.register_buffer("mean", torch.tensor(state.mean or [0.0] * state.numbers), persistent=False)
+        self.register_buffer("std", torch.tensor(state.std or [1.0] * state.numbers), persistent=False)
+
+    def silence(self) -> None:
+        """Add nothing, until it has learned to: a head that has learned without begins as it was."""
+        nn.init.zeros_(self.join.weight)
+        nn.init.zeros_(self.join.bias)
 
     def forward(self, robot: Tensor) -> Tensor:
         """State (N, S) in the robot's units -> (N, dim)."""
-        numbers = (robot[:, self.entries].float() - self.mean.float()) / self.std.float()
+        angles = robot[:, self.angles].float()
+        numbers = torch.cat([robot[:, self.plain].float(), angles.sin(), angles.cos()], dim=-1)  # (N, numbers)
+        numbers = (numbers - self.mean.float()) / self.std.float()
         parts = [self.arm(numbers.to(self.arm.weight.dtype)).relu()]
         if self.gripper is not None:
             parts.append(self.gripper((robot[:, self.binary] > 0).long()).relu())

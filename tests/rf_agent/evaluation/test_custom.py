@@ -86,3 +86,12 @@ def test_an_environment_without_tasks_counts_what_it_says(tmp_path, capfd, tells
     )
     assert results["return"]["mean"] == 2.5
     assert results["tasks"] == ({"Unnamed": {"success": 3, "total": 3}} if tells else {})
+
+
+def test_an_environment_without_tasks_is_filmed(tmp_path, capfd):
+    video = tmp_path / "v.mp4"
+    words = ["--env", "fake_env:fake/Unnamed-v3", "--policy", "fake_agents:small_predictor", "--episodes", "2"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["rollout", *words, "--env-options", "tells=false", "--output", str(video)])
+    out, err = capfd.readouterr()
+    assert stop.value.code == 0 and out.count("return 2.50, 5 steps") == 2 and video.exists(), err

@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from policy_cases import make_policy
 
 from rf_agent.environments import Environments
 from rf_agent.errors import UserError
+from rf_agent.evaluation import runner
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
 from rf_agent.evaluation.runner import env_facts, evaluate, make_env, with_renderer
+from rf_agent.evaluation.server import PolicyServer
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
 
@@ -146,3 +149,15 @@ def test_an_unknown_argument_of_an_environment_is_named():
 def test_workers_share_the_renderer_that_was_found():
     assert with_renderer("rf/CalvinD-v0", {"renderer": "auto"}, "tiny") == {"renderer": "tiny"}
     assert with_renderer("rf/PlayTableD-v0", {}, "tiny") == {}
+
+
+def test_a_large_policy_on_a_cpu_is_held_once_and_answers_in_batches(tmp_path, monkeypatch):
+    make_policy(seed=0).save_pretrained(tmp_path / "policy")
+    items = chain_items(4, seed=0)
+    alone, _ = evaluate(CHAIN, str(tmp_path / "policy"), items, tmp_path / "alone", workers=2)
+    served = []
+    monkeypatch.setattr(runner, "LARGE", 1)
+    monkeypatch.setattr(runner, "PolicyServer", lambda policy: served.append(policy) or PolicyServer(policy))
+    together, _ = evaluate(CHAIN, str(tmp_path / "policy"), items, tmp_path / "together", workers=2)
+    assert len(served) == 1
+    assert outcomes(together) == outcomes(alone)

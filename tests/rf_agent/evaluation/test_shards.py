@@ -1,7 +1,10 @@
 """Parts of an evaluation."""
 
+import json
+
 import pytest
 
+from rf_agent import cli
 from rf_agent.errors import UserError
 from rf_agent.evaluation.episode import chain_items
 from rf_agent.evaluation.runner import evaluate
@@ -35,3 +38,16 @@ def test_parts_play_what_the_whole_plays(tmp_path):
     assert parts == whole
     with pytest.raises(UserError, match="shard '1/3', but now shard is '2/3'"):
         evaluate(CHAIN, "random", items[1::3], tmp_path / "1", shard="2/3")
+
+
+def test_the_command_plays_its_part_and_says_which(tmp_path, capfd):
+    words = ["evaluate", "--env", CHAIN, "--policy", "random", "--chains", "5", "--workers", "1", "--timeout", "0"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*words, "--shard", "2/2", "--output", str(tmp_path)])
+    assert stop.value.code == 0, capfd.readouterr().err
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["shard"] == "2/2" and results["requested"] == {"chains": 5} and results["weights"] == "random"
+    assert [entry["chain"] for entry in results["sequences"]] == [1, 3]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*words, "--shard", "3/2", "--output", str(tmp_path / "other")])
+    assert stop.value.code == 1 and "the shard is '3/2'" in capfd.readouterr().err

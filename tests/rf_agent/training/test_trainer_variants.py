@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from demo_files import make_store
@@ -169,3 +170,27 @@ def test_wrong_choices_are_explained(demos, tmp_path):
     with pytest.raises(ValueError, match="sequence_length is 6, shorter than the head's window: give 8"):
         train(config(demos, tmp_path / "run", override=("head.type=fc_hist", "head.window=8")))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_head_that_has_learned_without_a_state_begins_as_it_was(tmp_path):
+    demos = make_store(tmp_path / "demos.hdf5")
+    settings = {"preset": "roboflamingo-test", "batch_size": 2, "sequence_length": 6, "threads": 1, "device": "cpu"}
+    first = train(TrainConfig(demos=(demos,), output=tmp_path / "a", steps=3, **settings)).output
+    override = ("head.proprioception=true", "state.angles=[3,4,5]", "state.binary=null", "state.normalization=mean_std")
+    second = train(
+        TrainConfig(
+            demos=(demos,), output=tmp_path / "b", steps=1, init=str(first), override=override, learning_rate=1e-12,
+            **settings,
+        )
+    ).output  # fmt: skip
+    without, state = (RoboFlamingoPolicy.from_pretrained(path, "cpu") for path in (first, second))
+    assert len(state.config.state.mean) == 9 and state.config.state.std != (1.0,) * 9
+    observation = make_observation(0)
+    np.testing.assert_allclose(state.act(observation), without.act(observation), atol=1e-5)
+    third = train(
+        TrainConfig(demos=(demos,), output=tmp_path / "c", steps=3, init=str(second), override=override, **settings)
+    ).output
+    learned = RoboFlamingoPolicy.from_pretrained(third, "cpu")
+    assert learned.config.state == state.config.state  # what a trained policy reads stays
+    other = observation | {"robot_obs": observation["robot_obs"] + 1}
+    assert not np.allclose(learned.predict_action_chunk(other), learned.predict_action_chunk(observation), atol=1e-7)
