@@ -97,6 +97,7 @@ def run(args: Args) -> None:
             renderer=facts.renderer,
             execution=execution,
             shard=str(shard) if shard else None,
+            requested=_requested(args, facts, items),
             timeout=args.timeout or None,
             engine=args.engine,
             on_episode=Progress(reporter, len(own), CHAIN_LENGTH if facts.chained else 1),

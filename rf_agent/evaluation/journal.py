@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,17 @@ class Journal:
     Args:
         directory: made if need be.
         settings: what makes episodes comparable (environment, policy, seed); others are refused.
+        requested: what the whole evaluation is, for those who read a journal before it is finished.
 
     Raises:
         UserError: the directory holds results of different settings, or something that is not a journal.
     """
 
-    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, settings: dict[str, Any], requested: Mapping[str, Any] | None = None) -> None:
         self.path = directory / NAME
-        self._header = json.dumps({"settings": settings}) + "\n"
+        self._header = (
+            json.dumps({"settings": settings, **({"requested": dict(requested)} if requested else {})}) + "\n"
+        )
         self.episodes: dict[str, Episode] = {}
         self.seconds = 0.0  # wall-clock time of earlier runs
         try:

@@ -117,6 +117,7 @@ def evaluate(
     renderer: str = "unknown",
     execution: Execution = AS_TRAINED,
     shard: str | None = None,
+    requested: Mapping[str, Any] | None = None,
     timeout: float | None = None,
     engine: Engine = "local",
     on_episode: Callable[[Episode], None] | None = None,
@@ -140,6 +141,7 @@ def evaluate(
         renderer: what draws, as `env_facts` found; results of another one are refused.
         execution: how the policy acts; results of another way are refused.
         shard: which part of a divided evaluation the items are, such as "1/3"; kept in the journal.
+        requested: what the whole evaluation is, all shards together, for reports on an unfinished one.
         timeout: seconds that a step may take before its worker is ended.
         engine: `ray` plays the items as tasks of a Ray cluster, as many at once as it has CPUs.
         on_episode: called with each episode as it finishes.
@@ -164,7 +166,7 @@ def evaluate(
         **execution.changes(policy),
         **({} if shard is None else {"shard": shard}),
     }
-    journal = Journal(output, settings)
+    journal = Journal(output, settings, requested)
     wanted = [(index, item) for index, item in enumerate(items) if item.key not in journal.episodes]
     begun = time.perf_counter() - journal.seconds
     serve = has_network(policy) and (device != "cpu" or (workers > 1 and checkpoint_bytes(policy) >= LARGE))

@@ -48,6 +48,8 @@ def test_the_command_plays_its_part_and_says_which(tmp_path, capfd):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["shard"] == "2/2" and results["requested"] == {"chains": 5} and results["weights"] == "random"
     assert [entry["chain"] for entry in results["sequences"]] == [1, 3]
+    header = json.loads((tmp_path / "episodes.jsonl").read_text().splitlines()[0])
+    assert header["requested"] == {"chains": 5}  # a report on what is not finished says how much is to come
     with pytest.raises(SystemExit) as stop:
         cli.main([*words, "--shard", "3/2", "--output", str(tmp_path / "other")])
     assert stop.value.code == 1 and "the shard is '3/2'" in capfd.readouterr().err
