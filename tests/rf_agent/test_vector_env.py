@@ -12,7 +12,7 @@ from rf_agent.evaluation.agents import PolicyAgent
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
 from rf_agent.evaluation.episode import play
 
-ITEMS = chain_items(7, seed=0)
+ITEMS = chain_items(14, seed=0)[::2]  # all begin with the same instruction: its change does not restart history
 STEPS = 7  # odd, so that an episode ends in the middle of what the policy carries out
 
 
