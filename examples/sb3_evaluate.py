@@ -1,40 +1,57 @@
-"""Our policy in Stable-Baselines3's own evaluation; needs `pip install '.[sb3]'`."""
+"""Our policy in Stable-Baselines3's own evaluation, with one environment and with several.
+
+    python examples/sb3_evaluate.py [--chains 10 --n-envs 4]
+
+The chains are those of `rf-agent evaluate`, and the mean reward is its average length. Needs `pip install '.[sb3]'`.
+"""
 
 import argparse
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 
 from rf_agent import RoboFlamingoPolicy
+from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
 
 try:
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv
 except ImportError:
     raise SystemExit("this example needs Stable-Baselines3: pip install -c constraints.txt '.[sb3]'") from None
 
-TASKS = ("open_drawer", "move_slider_left", "turn_on_led", "push_red_block_left", "lift_red_block_table")
+
+def record(local: dict[str, Any], _: dict[str, Any]) -> None:
+    """Print each episode as it ends."""
+    if local["done"]:
+        info = local["info"]
+        print(f"  {info['episode_key']}: {info['completed']} of 5 tasks in {info['episode']['l']} steps")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--env", default="rf/PlayTableD-v0")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="rf/PlayTableChainD-v0")
     parser.add_argument("--policy", default="roboflamingo-tiny", help="a bundled name or a checkpoint directory")
-    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--chains", type=int, default=4)
+    parser.add_argument("--n-envs", type=int, default=2)
+    parser.add_argument("--max-steps", type=int, default=360, help="of each task")
     args = parser.parse_args()
 
     policy: Any = RoboFlamingoPolicy.from_pretrained(args.policy)
-    env = Monitor(gym.make(f"rf_envs:{args.env}", tasks=TASKS, render_every=policy.config.head.replan_every))
-    env.reset(seed=0)
-    successes = []
+    items = chain_items(args.chains, seed=0)
 
-    def record(local: dict, _: dict) -> None:
-        if local["done"]:
-            successes.append(local["info"]["is_success"])
-            print(f"{local['info']['task']}: {'success' if successes[-1] else 'failure'}")
+    def make(part: list) -> Monitor:
+        render_every = policy.config.head.replan_every  # the policy does not look at images in between
+        env = gym.make(f"rf_envs:{args.env}", render_every=render_every, max_steps=args.max_steps)
+        return Monitor(BenchmarkEpisodes(env, part))
 
-    mean, deviation = evaluate_policy(policy, env, n_eval_episodes=args.episodes, callback=record)
-    print(f"mean reward {mean:.2f} +- {deviation:.2f}, success {sum(successes)}/{len(successes)}")
+    for n_envs in (1, args.n_envs):
+        print(f"{n_envs} environment{'s' * (n_envs > 1)}:")
+        envs = DummyVecEnv([partial(make, part) for part in divide_episodes(items, n_envs)])
+        mean, deviation = evaluate_policy(policy, envs, n_eval_episodes=len(items), callback=record)
+        envs.close()
+        print(f"  mean reward, the average length: {mean:.2f} +- {deviation:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,104 @@
 """The examples run, in small."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import fake_agents
+import fake_env  # noqa: F401 (registers the environments)
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from rf_agent.evaluation import evaluate_agent
+from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
+
 ROOT = Path(__file__).parents[1]
+simulated = pytest.mark.skipif(importlib.util.find_spec("pybullet") is None, reason="PyBullet is not installed")
 
 
-def test_custom_env_from_demonstrations_to_a_score(tmp_path):
-    small = ["--demos", "12", "--steps", "3", "--episodes", "2", "--output", str(tmp_path)]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
+def run(folder, *words):
+    """What a Python command prints that runs in `folder`."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "envs"), str(ROOT / "examples"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "custom_env.py"), *small],
+        [sys.executable, *map(str, words)],
         env=os.environ | {"PYTHONPATH": paths},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "the policy:" in done.stdout and (tmp_path / "run" / "policy" / "model.safetensors").exists()
+    return done.stdout
+
+
+def example(name):
+    return ROOT / "examples" / f"{name}.py"
+
+
+def test_custom_env_from_demonstrations_to_a_score(tmp_path):
+    small = ["--demos", "12", "--steps", "3", "--episodes", "2", "--output", tmp_path]
+    said = run(tmp_path, example("custom_env"), *small)
+    assert "the policy:" in said and (tmp_path / "run" / "policy" / "model.safetensors").exists()
+
+
+@simulated
+@pytest.mark.slow
+def test_sb3_evaluates_with_one_environment_and_with_two(tmp_path):
+    said = run(tmp_path, example("sb3_evaluate"), "--chains", "2", "--max-steps", "6")
+    one, two = said.split("2 environments:\n")
+    assert sorted(one.splitlines()[1:]) == sorted(two.splitlines())
+    assert "  chain/1: 0 of 5 tasks in 6 steps\n" in one and "the average length: 0.00 +- 0.00" in two
+
+
+@simulated
+@pytest.mark.slow
+def test_a_policy_that_sb3_trains_plays_in_our_runner(tmp_path):
+    said = run(tmp_path, example("sb3_train"), "--steps", "256", "--episodes", "1", "--output", "runs/sb3_train")
+    (best,) = [line.split()[-1] for line in said.splitlines() if line.startswith("EvalCallback's best mean reward:")]
+    assert f"success rate in our runner:      {best}" in said
+    words = ["--env", "rf/PlayTableD-v0", "--tasks", "turn_on_led", "--episodes-per-task", "1", "--workers", "1"]
+    said = run(tmp_path, "-m", "rf_agent.cli", "evaluate", *words, "--policy", "sb3_train:load", "--output", "run")
+    assert f"{int(float(best))}/1" in said
+
+
+@simulated
+@pytest.mark.slow
+def test_the_vector_environment_has_the_runners_scores(tmp_path, monkeypatch):
+    said = run(tmp_path, example("vector_env"), "--episodes", "1", "--mode", "async")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from vector_env import TASKS
+
+    expected = evaluate_agent("roboflamingo-tiny", "rf/PlayTableD-v0", tasks=TASKS, episodes_per_task=1)
+    assert [f"{task}/0: success" in said for task in TASKS] == [
+        bool(expected["tasks"][task]["success"]) for task in TASKS
+    ]
+    assert f"mean return {expected['return']['mean']:.2f} of 5 episodes" in said
+
+
+@pytest.mark.parametrize("autoreset", ["NextStep", "SameStep"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_the_vectorised_loop_plays_as_the_runner_does(monkeypatch, autoreset, mode):
+    """Every chain's return and steps, with an agent whose memory must restart at the right step."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from vector_env import play
+
+    items = chain_items(8, seed=3)
+    parts = divide_episodes(items, 3)
+    made = gym.make_vec(
+        "fake_env:fake/Chain-v0",
+        num_envs=3,
+        vectorization_mode=mode,
+        vector_kwargs={"autoreset_mode": autoreset},
+        wrappers=[lambda env: BenchmarkEpisodes(env, items)],
+    )
+    made.set_attr("items", parts)
+    envs = RecordEpisodeStatistics(made)
+    played = play(fake_agents.Tiring(), envs, [len(part) for part in parts])
+    envs.close()
+    results = evaluate_agent(fake_agents.Tiring(), "fake_env:fake/Chain-v0", chains=8, seed=3)
+    assert played == {f"chain/{entry['chain']}": (entry["completed"], entry["steps"]) for entry in results["sequences"]}
+    assert np.mean([reward for reward, _ in played.values()]) == results["average_length"]["mean"]

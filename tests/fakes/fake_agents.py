@@ -50,3 +50,18 @@ def small_predictor():
 
 class NoAgent:
     pass
+
+
+class Tiring:
+    """Walks where the instruction says, at two speeds in turns, and back after 28 steps of an episode.
+
+    So the result depends on the step with which its memory restarts.
+    """
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        texts = np.atleast_2d(observation["instruction"])
+        steps = np.zeros(len(texts), int) if state is None else np.where(episode_start, 0, state + 1)
+        signs = np.array([-1 if text.tobytes().startswith(b"go left") else 1 for text in texts])
+        actions = np.zeros((len(texts), 7), np.float32)
+        actions[:, 0] = signs * np.where(steps < 28, 1, -1) * np.where(steps % 2, 0.8, 1)
+        return (actions if observation["instruction"].ndim == 2 else actions[0]), steps

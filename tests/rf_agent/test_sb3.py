@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from policy_cases import make_policy
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+from rf_agent import RoboFlamingoPolicy
+from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
+from rf_agent.evaluation.metrics import average_length
+from rf_agent.evaluation.runner import evaluate
 
 STEPS = 5
 
@@ -46,6 +52,31 @@ def test_the_mean_reward_is_the_success_rate():
     mean, deviation = evaluate_policy(ExpertAsPolicy(env), env, n_eval_episodes=3, warn=False)
     env.close()
     assert (mean, deviation) == (1.0, 0.0)
+
+
+@pytest.mark.slow
+def test_the_mean_reward_is_the_runners_average_length(tmp_path):
+    """On the same chains, for one environment and for several."""
+    chain, items = "rf/PlayTableChainD-v0", chain_items(6, seed=0)[3:]
+    policy = RoboFlamingoPolicy.from_pretrained("roboflamingo-tiny")
+    options = {"max_steps": 90, "render_every": policy.config.head.replan_every}
+    episodes, _ = evaluate(chain, "roboflamingo-tiny", items, tmp_path, env_options=options)
+    expected = {episode.key: episode.completed for episode in episodes}
+    assert len(set(expected.values())) > 1
+    for n_envs in (1, 3):
+        found = {}
+
+        def record(local, _, found=found):
+            if local["done"]:
+                found[local["info"]["episode_key"]] = local["info"]["completed"]
+
+        parts = divide_episodes(items, n_envs)
+        envs = DummyVecEnv(
+            [lambda p=p: Monitor(BenchmarkEpisodes(gym.make(f"rf_envs:{chain}", **options), p)) for p in parts]
+        )
+        mean, _ = evaluate_policy(policy, envs, n_eval_episodes=len(items), callback=record)
+        envs.close()
+        assert found == expected and mean == average_length(episodes)["mean"]
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
