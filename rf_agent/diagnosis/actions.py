@@ -59,8 +59,9 @@ class ActionReport:
     @property
     def scale(self) -> float | None:
         """Recorded motion as a multiple of the predicted one: the median of the entries that go together."""
-        slopes = [entry.slope for entry in self.entries if not entry.is_gripper and abs(entry.correlation) > 0.5]
-        return float(np.median(slopes)) if slopes else None
+        moving = [entry for entry in self.entries if not entry.is_gripper and entry.constant > 0]
+        slopes = [entry.slope for entry in moving if entry.correlation > 0.5]
+        return float(np.median(slopes)) if slopes and 2 * len(slopes) >= len(moving) else None
 
 
 def _relative(entries: Sequence[Entry]) -> float | None:
@@ -182,6 +183,16 @@ def shortened(episodes: Sequence[Episode], frames: int) -> list[Episode]:
         )
         for episode in episodes
     ]
+
+
+def beginnings(predicted: Sequence[Array], episodes: Sequence[Episode]) -> list[Array]:
+    """What was predicted for the beginnings of some episodes: what follows has no effect on it.
+
+    Args:
+        predicted: of the whole ones, and perhaps of more.
+        episodes: see `shortened`.
+    """
+    return [actions[: len(episode.actions)] for actions, episode in zip(predicted, episodes, strict=False)]
 
 
 def _copied(actions: Array, every: int) -> Array:

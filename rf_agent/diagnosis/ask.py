@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.readers import DemoReader
-from rf_agent.diagnosis.actions import compare, predict, relative_error, shortened, why_not
+from rf_agent.diagnosis.actions import beginnings, compare, predict, relative_error, shortened, why_not
 from rf_agent.diagnosis.episodes import Episode
 from rf_agent.diagnosis.facts import Facts
 from rf_agent.diagnosis.hypotheses import Hypothesis, config_hypotheses, try_hypotheses, view_hypotheses
@@ -14,8 +14,8 @@ from rf_agent.diagnosis.language import check_language
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.progress import Reporter
 
-GOOD, DOUBTFUL = 0.25, 0.55
-"""Relative errors up to which nothing needs an explanation, and from which the configuration is doubted too."""
+DOUBTFUL = 0.5
+"""Relative error from which hypotheses are tried: policies that solve their tasks have 0.4 to 0.5."""
 
 
 def ask(
@@ -52,11 +52,17 @@ def ask(
         if facts.actions.relative_error is None:
             left_out["actions"].append("the recorded motion never changes, so that no error can be judged")
         _environment_error(policy, episodes, facts)
-        reporter.update(0.65, "trying hypotheses")
-        facts.hypotheses = try_hypotheses(policy, episodes, _hypotheses(config, facts))
+        hypotheses = _hypotheses(config, facts)
+        if hypotheses:
+            reporter.update(0.65, f"trying {len(hypotheses)} hypotheses")
+            facts.hypotheses = try_hypotheses(policy, episodes, hypotheses, facts.actions.predicted)
     reporter.update(0.9, "reading the instructions")
-    instructions = [record.instruction for record in reader.records]
-    facts.language = check_language(policy, episodes, instructions, asked, not reason)
+    known = set(policy.config.tasks)
+    instructions = [record.instruction for record in reader.records if record.task in known]
+    # of other tasks it may never have read a word
+    instructions = instructions or [record.instruction for record in reader.records]
+    predicted = facts.actions.predicted if facts.actions else []
+    facts.language = check_language(policy, episodes, instructions, asked, predicted)
     left_out["language"] += facts.language.left_out
     if facts.checkpoint is not None and not facts.checkpoint.family:
         left_out["checkpoint"].append(
@@ -66,31 +72,33 @@ def ask(
 
 
 def _hypotheses(config: RoboFlamingoConfig, facts: Facts) -> list[Hypothesis]:
-    """What to try. A policy that does what was recorded is not rebuilt, unless its family is otherwise."""
-    error = 1.0 if facts.actions is None else facts.actions.relative_error or 0.0
+    """What to try: everything for a policy that does not do what was recorded, and what its family has otherwise."""
+    error = (facts.actions and facts.actions.relative_error) or 0.0
+    if facts.scale_is_off or facts.data_are_dark:
+        return []  # no error would tell them apart
+    if error > DOUBTFUL:
+        return [*view_hypotheses(config.views), *config_hypotheses(config)]
     suspicious = {mismatch.kind for mismatch in facts.checkpoint.mismatches} if facts.checkpoint else set()
-    chosen = list(view_hypotheses(config.views)) if error > GOOD else []
-    chosen += [one for one in config_hypotheses(config) if error > DOUBTFUL or one.kind in suspicious]
-    return chosen
+    every = [*view_hypotheses(config.views), *config_hypotheses(config)]
+    return [hypothesis for hypothesis in every if hypothesis.kind in suspicious]
 
 
 def _environment_error(policy: RoboFlamingoPolicy, episodes: Sequence[Episode], facts: Facts) -> None:
     """The policy's error on what the environment shows, and on what the data show of the same steps."""
-    if facts.observations is None or not all(camera.paired for camera in facts.observations.cameras):
+    found = facts.observations
+    if found is None or not all(camera.paired for camera in found.cameras):
         return
-    recorded, shown = [], []
-    for episode, images in zip(episodes, facts.observations.shown, strict=True):
-        if any(view not in images for view in policy.config.views):
-            return
-        count = len(images[policy.config.views[0]])
-        (short,) = shortened([episode], count)
-        recorded.append(short)
-        shown.append(images)
+    if any(view not in images for images in found.shown for view in policy.config.views):
+        return
+    first = policy.config.views[0]
+    counts = [len(images[first]) for images in found.shown]
+    recorded = [shortened([episode], count)[0] for episode, count in zip(episodes, counts, strict=True)]
+    action = policy.config.action
     try:
-        found = predict(policy, recorded, shown)
+        seen = None if all(camera.same for camera in found.cameras) else predict(policy, recorded, found.shown)
     except ValueError as error:  # such as images that are no uint8
         facts.refused = " ".join(str(error).split())
         return
-    action = policy.config.action
-    facts.environment_error = relative_error(found, recorded, action)
-    facts.recorded_error = relative_error(predict(policy, recorded), recorded, action)
+    own = beginnings(facts.actions.predicted if facts.actions else predict(policy, episodes), recorded)
+    facts.recorded_error = relative_error(own, recorded, action)
+    facts.environment_error = facts.recorded_error if seen is None else relative_error(seen, recorded, action)

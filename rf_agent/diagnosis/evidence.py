@@ -12,6 +12,7 @@ from rf_agent.diagnosis.causes import Evidence
 from rf_agent.diagnosis.checkpoint_checks import CheckpointReport, concerns_language
 from rf_agent.diagnosis.facts import EXPLAINING, Facts
 from rf_agent.diagnosis.hypotheses import HypothesisReport
+from rf_agent.diagnosis.images import Format
 from rf_agent.diagnosis.language import LanguageReport
 from rf_agent.diagnosis.observations import CameraReport, ObservationReport
 from rf_agent.diagnosis.replay import ReplayReport, Trial
@@ -22,42 +23,44 @@ HELPS = 0.75
 
 def evidence(facts: Facts) -> Iterator[Evidence]:
     """Everything that points to a cause."""
+    for camera, form in facts.formats.items():
+        yield from _scaled(camera, form, "data")
     if facts.observations is not None:
         yield from _observations(facts, facts.observations)
     if facts.replay is not None:
         yield from _replay(facts, facts.replay)
     if facts.actions is not None:
         yield from _actions(facts, facts.actions)
-    if facts.hypotheses is not None:
+    if facts.hypotheses is not None and not facts.untrained and not facts.strange_tasks:
         yield from _hypotheses(facts, facts.hypotheses)
     if facts.checkpoint is not None:
         yield from _checkpoint(facts, facts.checkpoint)
-    if facts.language is not None:
+    if facts.language is not None and not facts.untrained and not facts.strange_tasks:
         yield from _language(facts, facts.language)
     yield from _described(facts)
     if facts.data_problems:
         count = len(facts.data_problems)
         text = f"{count} problems, such as {facts.data_problems[0]}" if count > 1 else facts.data_problems[0]
         yield Evidence("bad_data", 0.35, text, "data")
-    if facts.known_tasks is not None and facts.known_tasks[0] == 0 and facts.known_tasks[1]:
+    if facts.known_tasks is not None and facts.strange_tasks:
         text = f"none of the {facts.known_tasks[1]} tasks of the data is one of those the policy was trained on"
         yield Evidence("unknown_tasks", 0.7, text)
 
 
 def _observations(facts: Facts, found: ObservationReport) -> Iterator[Evidence]:
     for camera in found.cameras:
-        yield from _scaled(camera)
-        if camera.data.lost or camera.environment.lost or not camera.differs:
+        yield from _scaled(camera.camera, camera.environment, "environment")
+        if camera.data.lost or camera.environment.lost:
             continue
         yield from _corrected(facts, camera)
-        yield from _unexplained_difference(facts, camera)
+        if camera.differs:
+            yield from _unexplained_difference(facts, camera)
 
 
-def _scaled(camera: CameraReport) -> Iterator[Evidence]:
-    for where, form in (("data", camera.data), ("environment", camera.environment)):
-        if form.problem:
-            text = f"{camera.camera} of the {where} holds {form.problem}, where policies read uint8 from 0 to 255"
-            yield Evidence("images_scaled", 0.95 if form.scaled else 0.8, text, where)
+def _scaled(camera: str, form: Format, where: str) -> Iterator[Evidence]:
+    if form.problem:
+        text = f"{camera} of the {where} holds {form.problem}, where policies read uint8 from 0 to 255"
+        yield Evidence("images_scaled", 0.95 if form.scaled else 0.8, text, where)
 
 
 def _corrected(facts: Facts, camera: CameraReport) -> Iterator[Evidence]:
@@ -92,18 +95,20 @@ def _why(facts: Facts) -> str:
 def _unexplained_difference(facts: Facts, camera: CameraReport) -> Iterator[Evidence]:
     if camera.corrected <= camera.tolerance or camera.explained > 0.65:
         return
-    tinted = camera.histogram > 2.5 or camera.matched < 0.7 * camera.corrected
+    tinted = camera.histogram > camera.histogram_tolerance or camera.matched < 0.7 * camera.corrected
     replays = facts.replay
-    same_state = replays is not None and replays.successes * 2 > len(replays.replays)
+    succeeds = replays is not None and replays.successes * 2 > len(replays.replays)
+    other_scene = facts.other("scene")
+    alike = camera.same_scene if succeeds else camera.edges > 0.8 or camera.matched < 0.4 * camera.corrected
     share = min(1.0, camera.corrected / 30)
-    if camera.same_scene and (tinted or (camera.paired and same_state)):
+    if alike and not other_scene and (tinted or (camera.paired and succeeds)):
         text = (
             f"{camera.camera} shows the same in other colours or sharpness: edges correlate with {camera.edges:.2f}, "
             f"but grey levels differ by {camera.difference:.1f} ({camera.matched:.1f} once tones are matched)"
         )
         likelihood = (0.5 + 0.4 * share) * (1.0 if camera.paired else 0.6) * (1.0 if facts.matters else 0.7)
         yield Evidence("renderer", likelihood, f"{text}{_why(facts)}", facts.odd_side)
-    elif camera.paired:
+    elif camera.paired and not other_scene:
         text = (
             f"{camera.camera} differs by {camera.difference:.1f} grey levels, and its edges correlate with only "
             f"{camera.edges:.2f} however it is turned"
@@ -112,6 +117,10 @@ def _unexplained_difference(facts: Facts, camera: CameraReport) -> Iterator[Evid
 
 
 def _replay(facts: Facts, found: ReplayReport) -> Iterator[Evidence]:
+    ratio = found.ratio
+    if ratio is not None and found.left_out and not 0.6 < ratio < 1.7:
+        text = f"actions move the robot {1 / ratio:.3g} times as far in the environment as in the data"
+        yield Evidence("action_scale", 0.7, text, _odd_scale(facts))
     plain = found.plain
     if plain is None or not found.trials:
         return
@@ -142,12 +151,18 @@ def _odd_actions(facts: Facts, best: Trial) -> str:
     if best.kind == "gripper_sign":
         wrong = found.gripper_error
         return "" if wrong is None else "data" if wrong > 0.5 else "environment"
-    return "" if found.scale is None else "data" if facts.scale_is_off else "environment"
+    return _odd_scale(facts)
+
+
+def _odd_scale(facts: Facts) -> str:
+    if facts.actions is None or facts.actions.scale is None:
+        return ""
+    return "data" if facts.scale_is_off else "environment"
 
 
 def _actions(facts: Facts, found: ActionReport) -> Iterator[Evidence]:
     wrong = found.gripper_error
-    if wrong is not None and wrong > 0.6:
+    if wrong is not None and wrong > 0.6 and not facts.untrained and not facts.strange_tasks:
         text = f"the policy's gripper is on the other side than the recorded one at {100 * wrong:.0f} % of the steps"
         yield Evidence("gripper_sign", min(0.9, wrong), text, "data")
     scale = found.scale
@@ -207,8 +222,8 @@ def _checkpoint(facts: Facts, found: CheckpointReport) -> Iterator[Evidence]:
         "cameras_swapped": 0.2,
     }
     for mismatch in found.mismatches:
-        if mismatch.kind == "window" and found.trained_window == mismatch.own:
-            continue  # it was trained so
+        if mismatch.kind == "window" and (found.trained_window == mismatch.own or not found.trained):
+            continue  # it was trained so, or is about to be
         text = f"{mismatch.key} is {_said(mismatch.own)}; the family {found.family} has {_said(mismatch.expected)}"
         if mismatch.key == "image.mean" and set(mismatch.own) == {0.0}:
             text += " (mean 0 and deviation 1 give pixels in [0, 1])"
@@ -261,8 +276,7 @@ def _described(facts: Facts) -> Iterator[Evidence]:
     cameras = [] if facts.observations is None else facts.observations.cameras
     if cameras and all(camera.paired and not camera.differs for camera in cameras):
         return  # whatever they say, they show the same
-    for kind, likelihood in (("renderer", 0.4), ("scene", 0.8), ("rate", 0.5)):
-        if kind in facts.described:
+    for kind, likelihood in (("renderer", 0.4), ("scene", 0.9), ("rate", 0.5)):
+        if facts.other(kind):
             data, environment = facts.described[kind]
-            if data != environment:
-                yield Evidence(kind, likelihood, f"{kind}: {data} in the data, {environment} in the environment")
+            yield Evidence(kind, likelihood, f"{kind}: {data} in the data, {environment} in the environment")

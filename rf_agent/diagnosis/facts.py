@@ -8,6 +8,7 @@ from typing import Any
 from rf_agent.diagnosis.actions import ActionReport
 from rf_agent.diagnosis.checkpoint_checks import CheckpointReport
 from rf_agent.diagnosis.hypotheses import HypothesisReport
+from rf_agent.diagnosis.images import Format
 from rf_agent.diagnosis.language import LanguageReport
 from rf_agent.diagnosis.observations import ObservationReport
 from rf_agent.diagnosis.replay import ReplayReport
@@ -34,11 +35,18 @@ class Facts:
     hypotheses: HypothesisReport | None = None
     language: LanguageReport | None = None
     checkpoint: CheckpointReport | None = None
+    formats: dict[str, Format] = field(default_factory=dict)
+    """Of the data's images, by camera."""
     data_problems: list[str] = field(default_factory=list)
     known_tasks: tuple[int, int] | None = None
     """How many of the data's tasks the policy was trained on, and how many there are; None if it does not say."""
     described: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     """What data and environment say of themselves: `renderer`, `scene`, `rate`, as (data, environment)."""
+
+    def other(self, kind: str) -> bool:
+        """Whether data and environment say different things of themselves."""
+        data, environment = self.described.get(kind, ("", ""))
+        return bool(data != environment)
 
     @property
     def matters(self) -> bool:
@@ -58,20 +66,30 @@ class Facts:
     @property
     def scale_is_off(self) -> bool:
         """Whether recorded actions are a multiple of the policy's, so that errors say nothing else."""
-        scale = None if self.actions is None else self.actions.scale
+        scale = None if self.actions is None or self.strange_tasks else self.actions.scale
         return scale is not None and not 0.4 < scale < 2.5
 
     @property
     def knows_little(self) -> bool:
         """Whether the policy does hardly better than a constant action on the data's own observations."""
         error = None if self.actions is None else self.actions.relative_error
-        return error is not None and error > BAD and not self.scale_is_off and not self.data_are_dark
+        excused = self.scale_is_off or self.data_are_dark or self.untrained or self.strange_tasks
+        return error is not None and error > BAD and not excused
+
+    @property
+    def strange_tasks(self) -> bool:
+        """Whether the policy was trained on none of the data's tasks, so that what it does in them says nothing."""
+        return self.known_tasks is not None and self.known_tasks[0] == 0 and self.known_tasks[1] > 0
+
+    @property
+    def untrained(self) -> bool:
+        """Whether nothing can be expected of the policy yet."""
+        return self.checkpoint is not None and not self.checkpoint.trained
 
     @property
     def data_are_dark(self) -> bool:
         """Whether the data's images show nothing any more."""
-        cameras = [] if self.observations is None else self.observations.cameras
-        return any(camera.data.lost for camera in cameras)
+        return any(form.lost for form in self.formats.values())
 
     @property
     def explained(self) -> float:

@@ -5,12 +5,16 @@ An error that falls by much under one correction alone is strong evidence for it
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rf_agent.config import ConfigError, RoboFlamingoConfig
-from rf_agent.diagnosis.actions import predict, relative_error, shortened
+from rf_agent.diagnosis.actions import beginnings, predict, relative_error, shortened
 from rf_agent.diagnosis.episodes import Episode
 from rf_agent.diagnosis.images import GEOMETRIES, Correction
 from rf_agent.nn.initialization import EmptyInit
@@ -23,7 +27,7 @@ NORMALISATIONS = {
     "mean 0.5, deviation 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none (pixels in [0, 1])": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-WINDOWS = (1, 2, 4, 8, 12, 16, 32)
+WINDOWS = (1, 4, 8, 12, 24)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,10 @@ def config_hypotheses(config: RoboFlamingoConfig) -> Iterator[Hypothesis]:
 
 def rebuilt(policy: RoboFlamingoPolicy, changes: Sequence[str]) -> RoboFlamingoPolicy | None:
     """The policy with another configuration and the same parameters, which are shared; None if they do not fit it."""
+    if all(change.startswith(("image.mean=", "image.std=")) for change in changes):  # the network stays as it is
+        other = copy.copy(policy)
+        other.config = policy.config.changed(changes)
+        return other
     try:
         with EmptyInit():
             other = RoboFlamingoPolicy(policy.config.changed(changes), policy.tokenizer)
@@ -108,6 +116,7 @@ def try_hypotheses(
     policy: RoboFlamingoPolicy,
     episodes: Sequence[Episode],
     hypotheses: Sequence[Hypothesis],
+    predicted: Sequence[NDArray[np.float32]],
     frames: int = 12,
     count: int = 4,
 ) -> HypothesisReport:
@@ -117,12 +126,13 @@ def try_hypotheses(
         policy: see `rf_agent.diagnosis.actions.why_not`.
         episodes: what was recorded.
         hypotheses: what to try.
+        predicted: what the policy does in the episodes as it is.
         frames: of each episode.
         count: episodes at most.
     """
     chosen = shortened(episodes[:count], frames * max(1, policy.config.head.replan_every // episodes[0].stride))
     report = HypothesisReport(steps=sum(len(episode.actions) for episode in chosen))
-    report.plain = _error(policy, chosen, {})
+    report.plain = relative_error(beginnings(predicted, chosen), chosen, policy.config.action)
     for hypothesis in hypotheses:
         other = rebuilt(policy, hypothesis.changes) if hypothesis.changes else policy
         if other is not None:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from rf_agent.diagnosis.actions import predict, relative_error, shortened
+from rf_agent.diagnosis.actions import beginnings, predict, relative_error, shortened
 from rf_agent.diagnosis.episodes import Episode
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import pixels
@@ -65,7 +67,7 @@ def check_language(
     episodes: Sequence[Episode],
     instructions: Sequence[str],
     asked: Sequence[str],
-    acts: bool,
+    predicted: Sequence[NDArray[np.float32]],
     frames: int = 12,
     count: int = 4,
 ) -> LanguageReport:
@@ -76,7 +78,7 @@ def check_language(
         episodes: what was recorded.
         instructions: all of the data.
         asked: what the environment asks for in the same episodes; empty if that is not known.
-        acts: whether the policy can be asked about the episodes.
+        predicted: what the policy does in the episodes; empty if it cannot be asked.
         frames: of an episode, as in `try_hypotheses`.
         count: episodes at most.
     """
@@ -89,11 +91,11 @@ def check_language(
     unknown = policy.tokenizer.unk_token_id
     report.unknown_tokens = 0 if unknown is None else int(((tokens == unknown) & mask).sum())
     report.loss = text_loss(policy, texts, episodes[0])
-    if not acts:
+    if not predicted:
         return report
     chosen = shortened(episodes[:count], frames * max(1, policy.config.head.replan_every // episodes[0].stride))
     config = policy.config.action
-    report.error = relative_error(predict(policy, chosen), chosen, config)
+    report.error = relative_error(beginnings(predicted, chosen), chosen, config)
     exchanged = [_other(episode, episodes) for episode in chosen]
     if all(exchanged):
         report.exchanged_error = relative_error(predict(policy, chosen, None, exchanged), chosen, config)
@@ -107,9 +109,8 @@ def check_language(
 
 def _other(episode: Episode, episodes: Sequence[Episode]) -> str:
     """An instruction of another task; empty if there is none."""
-    return next(
-        (e.instruction for e in episodes if e.task != episode.task and e.instruction != episode.instruction), ""
-    )
+    others = (other for other in episodes if other.task != episode.task)
+    return next((other.instruction for other in others if other.instruction != episode.instruction), "")
 
 
 @torch.inference_mode()

@@ -61,11 +61,18 @@ class CameraReport:
 
     tolerance: float = TOLERANCE
     """Difference up to which images are the same."""
+    histogram_tolerance: float = TOLERANCE
+    """Distance of the histograms up to which colours are the same."""
 
     @property
     def differs(self) -> bool:
         """Whether the images are not the same."""
         return self.difference > self.tolerance
+
+    @property
+    def same(self) -> bool:
+        """Whether there is nothing to tell them apart by."""
+        return not self.data.problem and not self.environment.problem and self.difference < 0.1
 
     @property
     def explained(self) -> float:
@@ -141,9 +148,11 @@ def compare_observations(
         for episode, read in zip(episodes, known, strict=True)
         if cameras
     ]
+    paired = reproduced is not False
+    if reproduced is None:
+        paired = not any(_elsewhere(pairs, camera, cameras) for camera in cameras)
     for camera in cameras:
-        paired = reproduced is not False and not (reproduced is None and _elsewhere(pairs, camera, cameras))
-        data_format = _format([episode.formats[camera] for episode in episodes])
+        data_format = common_format([episode.formats[camera] for episode in episodes])
         found = _compare(camera, cameras, pairs, data_format, formats[camera], paired, tolerance)
         report.cameras.append(found)
     if cameras and not all(camera.paired for camera in report.cameras):
@@ -155,7 +164,7 @@ def compare_observations(
     return report
 
 
-def _format(formats: Sequence[Format]) -> Format:
+def common_format(formats: Sequence[Format]) -> Format:
     """That of all images: those of an episode that are all dark tell nothing if others are not."""
     return next((form for form in formats if not form.lost), formats[0])
 
@@ -185,7 +194,8 @@ def _compare(
 ) -> CameraReport:
     ours = {name: np.concatenate([recorded[name] for recorded, _ in pairs]) for name in cameras}
     theirs = {name: np.concatenate([shown[name] for _, shown in pairs]) for name in cameras}
-    rows = np.unique(np.linspace(0, len(ours[camera]) - 1, MOST_PAIRS).astype(int))
+    count = MOST_PAIRS if paired else 4 * MOST_PAIRS
+    rows = np.unique(np.linspace(0, len(ours[camera]) - 1, count).astype(int))
     own, other = ours[camera][rows], {name: images[rows] for name, images in theirs.items()}
     plain = _fit(other[camera], own)
     report = CameraReport(camera, data, environment, len(rows), paired, tolerance=tolerance)
@@ -195,6 +205,10 @@ def _compare(
     if data.lost or environment.lost:
         return report
     if not paired:  # the mean over many states is that of the camera's place
+        first, second = own[: len(own) // 2], own[len(own) // 2 :]
+        if len(first):  # what chance does between two halves, it does between data and environment
+            report.histogram_tolerance += histogram_distance(first, second)
+            report.tolerance += difference(*(half.mean(axis=0).astype(np.uint8) for half in (first, second)))
         own = own.mean(axis=0, keepdims=True).astype(np.uint8)
         other = {name: images.mean(axis=0, keepdims=True).astype(np.uint8) for name, images in other.items()}
         plain = _fit(other[camera], own)
@@ -203,7 +217,9 @@ def _compare(
     best = min(tried.values())
     # the simplest that does nearly as well as the best
     chosen = next(c for c, left in tried.items() if left <= 1.3 * best + 0.5)
-    if not report.differs or tried[chosen] > 0.75 * report.difference:
+    # averages are never the same, so that only what halves their difference counts
+    helps = tried[chosen] <= (0.75 if paired else 0.5) * report.difference
+    if not helps or (paired and not report.differs):
         chosen = Correction(camera)
     report.correction, report.corrected = chosen, tried[chosen]
     turned = _fit(chosen(other), own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Layout
 from rf_agent.diagnosis.episodes import Episode
+from rf_agent.diagnosis.gains import unit_ratios
 
 SAME = 0.03
 """Mean difference of the state's entries, as a share of how much they vary, up to which two states are the same."""
@@ -81,7 +83,14 @@ class ReplayReport:
     """Those of the episodes that went wrong, as they are."""
     trials: list[Trial] = field(default_factory=list)
     """The same with changed actions."""
+    ratios: NDArray[np.float64] | None = None
+    """See `rf_agent.diagnosis.gains.unit_ratios`."""
     left_out: list[str] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of `ratios`; None where the state does not tell."""
+        return None if self.ratios is None else float(np.nanmedian(self.ratios))
 
     @property
     def successes(self) -> int:
@@ -90,20 +99,23 @@ class ReplayReport:
     @property
     def reproduced(self) -> bool | None:
         """Whether most episodes began in their recorded states; None if that cannot be told."""
+        if self.left_out:
+            return False  # the robot may begin in the same pose, but among other things
         told = [replay.same_start for replay in self.replays if replay.same_start is not None]
         return None if not told else sum(told) * 2 > len(told)
 
 
 def begin(env: Any, episode: Episode) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reset an environment to the start of an episode, as nearly as it takes the options."""
+    seed = zlib.crc32(episode.name.encode()) if episode.seed is None else episode.seed
     options = {key: value for key, value in episode.start.items() if value is not None} | {"task": episode.task}
     attempts: list[dict[str, Any] | None] = [options, {"task": episode.task}, None]
     for choice in attempts[:-1]:
         try:
-            return env.reset(seed=episode.seed, options=choice)
+            return env.reset(seed=seed, options=choice)
         except (ValueError, KeyError, TypeError):  # no such task or option there, or a state that rules the task out
             continue
-    return env.reset(seed=episode.seed)
+    return env.reset(seed=seed)
 
 
 def replay(
@@ -171,6 +183,7 @@ def replay_all(
         )
     for episode in episodes:
         report.replays.append(replay(env, episode, layout, scale))
+    report.ratios = unit_ratios(episodes, [done.state for done in report.replays], layout.gripper)
     wrong = [
         episode
         for episode, done in zip(episodes, report.replays, strict=True)
@@ -182,13 +195,21 @@ def replay_all(
         return report
     chosen = sorted(wrong, key=lambda episode: len(episode.actions))[:trial_episodes]
     report.plain = _trial(trial_env, chosen, layout, scale, Trial("", "as recorded", np.ones(layout.action_dim)))
-    for trial in changes(layout, trial_env.action_space):
+    for trial in changes(layout, trial_env.action_space, report.ratios):
         report.trials.append(_trial(trial_env, chosen, layout, scale, trial))
+        if report.trials[-1].explains(report.plain) > 0.95:
+            break
     return report
 
 
-def changes(layout: Layout, space: Any) -> list[Trial]:
-    """What may be wrong with the actions between data and environment."""
+def changes(layout: Layout, space: Any, ratios: NDArray[np.float64] | None = None) -> list[Trial]:
+    """What may be wrong with the actions between data and environment.
+
+    Args:
+        layout: of the data.
+        space: of the environment's actions.
+        ratios: see `rf_agent.diagnosis.gains.unit_ratios`.
+    """
     dim, gripper = layout.action_dim, layout.gripper
     found: list[Trial] = []
 
@@ -212,8 +233,12 @@ def changes(layout: Layout, space: Any) -> list[Trial]:
         span = (high - low) / 2
         add("action_scale", "from [-1, 1] to the environment's bounds", span)
         add("action_scale", "from the environment's bounds to [-1, 1]", 1 / span)
-    for factor in (0.1, 10.0):
-        add("action_scale", f"times {factor:g}", np.full(dim, factor))
+    if ratios is not None and not 0.8 < np.nanmedian(ratios) < 1.25:
+        filled = np.where(np.isnan(ratios), np.nanmedian(ratios), ratios)
+        add("action_scale", f"times {np.nanmedian(ratios):.3g}, as far as the robot moved", filled)
+    if ratios is None:
+        for factor in (0.1, 0.5, 2.0, 10.0):
+            add("action_scale", f"times {factor:g}", np.full(dim, factor))
     return found
 
 

@@ -68,6 +68,8 @@ def _replay(diagnosis: Diagnosis) -> Iterator[Any]:
         )
     elif not found.left_out:
         yield "The data or the environment have no state of the robot, so success alone tells how replays went."
+    if found.ratio is not None:
+        yield f"The same actions move the robot {1 / found.ratio:.2f} times as far as in the data."
     if found.plain is None:
         return
     table = Table("actions", "succeed", "difference of states", title="What if the actions are changed?")
@@ -224,6 +226,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         content["replay"] = {
             "replays": [{key: getattr(replay, key) for key in keys} for replay in facts.replay.replays],
             "trials": [asdict(trial) for trial in trials],
+            "ratios": facts.replay.ratios,
         }
     if facts.actions is not None:
         content["actions"] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from rf_agent.diagnosis.causes import Cause, rank
 from rf_agent.diagnosis.episodes import Episode, choose_episodes, state_scale
 from rf_agent.diagnosis.evidence import evidence
 from rf_agent.diagnosis.facts import Facts
-from rf_agent.diagnosis.observations import TOLERANCE, VIDEO_TOLERANCE, compare_observations
+from rf_agent.diagnosis.observations import TOLERANCE, VIDEO_TOLERANCE, common_format, compare_observations
 from rf_agent.diagnosis.replay import ReplayReport, begin, replay_all
 from rf_agent.environments import Environments, instructed, is_ours
 from rf_agent.errors import UserError
@@ -82,16 +82,20 @@ def diagnose(
         env = _environment(environments, env_id, env_options or {}, reader.layout.frame_stride)
         _check_robot(reader, env, env_id, loaded)
         tasks = () if loaded is None else loaded.config.tasks
+        layout = _layout(reader.layout, env, loaded)
         chosen = choose_episodes(reader, episodes, tasks, seed)
         _read_facts(facts, reader, tasks)
+        facts.formats = {
+            camera: common_format([episode.formats[camera] for episode in chosen]) for camera in reader.layout.cameras
+        }
         if replay:
             reporter.update(0.1, "replaying the recorded actions")
             trial_env = _environment(environments, env_id, env_options or {}, NEVER)
-            facts.replay = replay_all(env, trial_env, chosen, reader.layout, state_scale(chosen))
+            facts.replay = replay_all(env, trial_env, chosen, layout, state_scale(chosen))
             left_out["replay"] = facts.replay.left_out
             reporter.update(0.4, "comparing observations")
             facts.observations = compare_observations(
-                chosen, facts.replay.replays, reader.layout, facts.replay.reproduced, _tolerance(reader)
+                chosen, facts.replay.replays, layout, facts.replay.reproduced, _tolerance(reader)
             )
             left_out["observations"] = facts.observations.left_out
         else:
@@ -109,7 +113,7 @@ def diagnose(
         left_out |= ask(loaded, chosen, reader, asked, facts, reporter)
     reporter.update(1.0, "done")
     causes = rank(evidence(facts))
-    return Diagnosis(policy, str(demos), env_id, reader.layout, chosen, facts, causes, left_out)
+    return Diagnosis(policy, str(demos), env_id, layout, chosen, facts, causes, left_out)
 
 
 def _load(name: str, device: str, facts: Facts) -> RoboFlamingoPolicy | None:
@@ -138,6 +142,14 @@ def _environment(environments: Environments, env_id: str, options: dict[str, Any
     """The environment; ours draw only the images that are compared."""
     extra = {"render_every": render_every} if is_ours(env_id) else {}
     return environments.get(env_id, **extra, **options)
+
+
+def _layout(layout: Layout, env: Any, policy: RoboFlamingoPolicy | None) -> Layout:
+    """The layout of the data, with the gripper that policy or environment name where the data do not say."""
+    if layout.gripper_known:
+        return layout
+    own = None if policy is None else policy.config.action.gripper
+    return replace(layout, gripper=getattr(env.unwrapped, "gripper_index", None) if own is None else own)
 
 
 def _check_robot(reader: DemoReader, env: Any, env_id: str, policy: RoboFlamingoPolicy | None) -> None:

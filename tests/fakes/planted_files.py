@@ -45,6 +45,10 @@ def on_actions(factors: np.ndarray, *keys: str) -> Callable[[h5py.Group], None]:
     return changed
 
 
+def without_seed(demo: h5py.Group) -> None:
+    del demo.attrs["seed"]
+
+
 FLIP = np.array([1, 1, 1, 1, 1, 1, -1], np.float32)
 ACTIONS = ("actions", "actions_executed")
 DATA_FAULTS: dict[str, Callable[[h5py.Group], None]] = {
@@ -57,6 +61,7 @@ DATA_FAULTS: dict[str, Callable[[h5py.Group], None]] = {
     "metres_of_labels": on_actions(STEP, "actions"),
     "gripper": on_actions(FLIP, *ACTIONS),
     "gripper_of_labels": on_actions(FLIP, "actions"),
+    "seedless": without_seed,
 }
 
 
