@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,8 +94,7 @@ def shortened_error(message: str, most: int = 3) -> str:
     """An error of loading with the first few of the tensors that it names."""
     message = " ".join(message.split()).rstrip(".")
     begin, separator, rest = message.partition(": ")
-    names = rest.split(", ")
-    tensors = [part for part in names if "vlm." in part or "head." in part]
+    tensors = re.findall(r"(?:vlm|head)\.[\w.]+(?: \([\d, ]*\) instead of \([\d, ]*\))?", rest)
     if len(tensors) <= most:
         return message
     return f"{begin}{separator}{', '.join(tensors[:most])} and others ({len(tensors)} in all)"

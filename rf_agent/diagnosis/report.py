@@ -18,6 +18,8 @@ from rf_agent.diagnosis.plots import entry_name, plot_actions, plot_observations
 from rf_agent.diagnosis.run import Diagnosis
 from rf_agent.evaluation.report import versions, write_json
 
+MOST_STATES = 4
+"""Entries of the state that are printed; the file has all."""
 SECTIONS = ("replay", "actions", "observations", "language", "checkpoint")
 
 
@@ -110,6 +112,7 @@ def _actions(diagnosis: Diagnosis) -> Iterator[Any]:
         yield f"It refuses the environment's images: {facts.refused}"
     found = facts.hypotheses
     if found is None or not found.outcomes:
+        yield "No correction of its observations or its configuration was tried, as nothing calls for one."
         return
     best = sorted(found.outcomes, key=lambda outcome: outcome.error)[:3]
     listed = "; ".join(f"{outcome.error:.2f} with {outcome.hypothesis.label}" for outcome in best)
@@ -130,7 +133,9 @@ def _observations(diagnosis: Diagnosis) -> Iterator[Any]:
         yield f"  Apart by {camera.difference:.1f} grey levels {same}; colours by {camera.histogram:.1f}; {bright}."
         if camera.correction is not None and (described := camera.correction.described(camera.camera)):
             yield f"  By {camera.corrected:.1f}, if the environment's image {described}."
-    for state in found.states:
+    if len(found.states) > MOST_STATES:
+        yield f"{len(found.states)} entries of the robot's state leave the range of the data, such as these:"
+    for state in found.states[:MOST_STATES]:
         yield (
             f"Entry {state.entry} of the robot's state goes from {state.environment[0]:.3g} to "
             f"{state.environment[1]:.3g} in the environment, from {state.data[0]:.3g} to {state.data[1]:.3g} in the "

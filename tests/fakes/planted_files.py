@@ -128,7 +128,6 @@ def smaller_language_model(directory: Path) -> None:
 
 CHECKPOINT_FAULTS: dict[str, Callable[[Path], None]] = {
     "window_2": lambda directory: change_config(directory, head__window=2),
-    "window_24": lambda directory: change_config(directory, head__window=24),
     "other_language_model": other_language_model,
     "other_language_layers": other_language_layers,
     "other_tokenizer": other_tokenizer,

@@ -90,7 +90,6 @@ def test_faults_of_the_data_that_need_no_simulator(demos, tmp_path, fault, kind)
     ("fault", "kind"),
     [
         ("window_2", "window"),
-        ("window_24", "window"),
         ("other_language_model", "language_model"),
         ("other_language_layers", "language_model"),
         ("other_tokenizer", "language_model"),
