@@ -46,6 +46,7 @@ TITLES = {
     "camera_moved": "Another camera, scene or start: data and environment show different things",
     "scene": "Another scene than that of the data",
     "action_scale": "Action scale: actions in metres and radians, or other units, instead of shares of a step",
+    "action_axis": "Reversed axis: an entry of the actions has the other sign",
     "gripper_sign": "Gripper sign: open and closed are exchanged",
     "replay_fails": "The recorded actions do not succeed in the environment",
     "window": "Wrong window: the policy remembers another number of observation steps than it was trained with",
@@ -94,6 +95,7 @@ REMEDIES: dict[str, dict[str, str]] = {
         "environment": "convert the policy's actions as named above, in a wrapper around the environment",
         "data": "convert the recorded actions as named above, and train again if they were used",
     },
+    "action_axis": {"": "change the sign of the entry named above, in the environment or in the data"},
     "gripper_sign": {
         "": "change the gripper's sign, in the environment or in the data",
         "environment": "change the gripper's sign in a wrapper around the environment",

@@ -16,6 +16,8 @@ from rf_agent.diagnosis.gains import unit_ratios
 
 SAME = 0.03
 """Mean difference of the state's entries, as a share of how much they vary, up to which two states are the same."""
+TRACKED = 0.01
+"""The same for the states in which images are compared, where a small motion shows."""
 METRES, RADIANS = 0.02, 0.05
 """What 1 stands for in CALVIN's actions: motion of the end effector a step."""
 
@@ -50,7 +52,7 @@ class Replay:
         """Steps, from the first on, in which the environment was in the recorded state, or in what passes for it."""
         if self.deviation is None:
             return self.steps if self.success else 1
-        (lost,) = np.nonzero(self.deviation > SAME)
+        (lost,) = np.nonzero(self.deviation > (TRACKED if self.same_start else SAME))
         return int(lost[0]) if len(lost) else self.steps
 
 
@@ -59,7 +61,7 @@ class Trial:
     """A change of the recorded actions, and whether they do better with it."""
 
     kind: str
-    """What it undoes: `action_scale` or `gripper_sign`."""
+    """What it undoes: `action_scale`, `action_axis` or `gripper_sign`."""
     label: str
     factors: NDArray[np.float64]
     """(D,) by which the actions were multiplied; NaN for an entry whose two values were exchanged."""
@@ -233,12 +235,15 @@ def changes(layout: Layout, space: Any, ratios: NDArray[np.float64] | None = Non
         span = (high - low) / 2
         add("action_scale", "from [-1, 1] to the environment's bounds", span)
         add("action_scale", "from the environment's bounds to [-1, 1]", 1 / span)
-    if ratios is not None and not 0.8 < np.nanmedian(ratios) < 1.25:
+    if ratios is not None and (ratios < -0.5).any():
+        reversed_axes = ratios < -0.5
+        listed = ", ".join(map(str, np.flatnonzero(reversed_axes)))
+        add("action_axis", f"the sign of entry {listed} changed", np.where(reversed_axes, -1.0, 1.0))
+    elif ratios is not None and not 0.8 < np.nanmedian(ratios) < 1.25:
         filled = np.where(np.isnan(ratios), np.nanmedian(ratios), ratios)
         add("action_scale", f"times {np.nanmedian(ratios):.3g}, as far as the robot moved", filled)
-    if ratios is None:
-        for factor in (0.1, 0.5, 2.0, 10.0):
-            add("action_scale", f"times {factor:g}", np.full(dim, factor))
+    for factor in (0.5, 2.0, 0.1, 10.0):
+        add("action_scale", f"times {factor:g}", np.full(dim, factor))
     return found
 
 

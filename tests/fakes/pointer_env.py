@@ -1,6 +1,7 @@
 """A robot unlike CALVIN's: one camera, actions of two numbers in metres a second, no gripper; with a state or without.
 
-Ids are `pointer/<Name>-v0`: `Plain`, `Blind` (no state), `Mirrored`, `Normalised` (its actions lie in [-1, 1]).
+Ids are `pointer/<Name>-v0`: `Plain`, `Blind` (no state), `Mirrored`, `Normalised` (its actions lie in [-1, 1]),
+`Reversed` (the first entry of an action has the other sign).
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ class Pointer(gym.Env):
 
     metadata = {"render_modes": [], "render_fps": 10}
 
-    def __init__(self, state: bool = True, mirrored: bool = False, normalised: bool = False, **_: Any) -> None:
+    def __init__(
+        self, state: bool = True, mirrored: bool = False, normalised: bool = False, sign: int = 1, **_: Any
+    ) -> None:
         spaces: dict[str, gym.Space] = {"top": gym.spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)}
         if state:
             spaces["state"] = gym.spaces.Box(-2, 2, (2,), np.float32)
         self.observation_space = gym.spaces.Dict(spaces)
         self.bound = 1.0 if normalised else SPEED
         self.action_space = gym.spaces.Box(-self.bound, self.bound, (2,), np.float32)
-        self.state, self.mirrored = state, mirrored
+        self.state, self.mirrored, self.sign = state, mirrored, sign
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -35,7 +38,7 @@ class Pointer(gym.Env):
         return self._observe(), self._info()
 
     def step(self, action):
-        speed = np.clip(action, -self.bound, self.bound) * SPEED / self.bound
+        speed = np.clip(action, -self.bound, self.bound) * SPEED / self.bound * (self.sign, 1)
         self.position = self.position + speed / 10
         done = self._info()["is_success"]
         return self._observe(), float(done), done, False, self._info()
@@ -59,6 +62,7 @@ for name, options in {
     "Blind": {"state": False},
     "Mirrored": {"mirrored": True},
     "Normalised": {"normalised": True},
+    "Reversed": {"sign": -1},
 }.items():
     gym.register(f"pointer/{name}-v0", Pointer, kwargs=options, disable_env_checker=True)
 

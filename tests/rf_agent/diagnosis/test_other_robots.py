@@ -40,7 +40,10 @@ def test_a_robot_without_gripper_is_replayed(file):
     assert "no network" in found.left_out["actions"][0]
 
 
-@pytest.mark.parametrize(("env", "kind"), [("Mirrored", "view_mirrored"), ("Normalised", "action_scale")])
+@pytest.mark.parametrize(
+    ("env", "kind"),
+    [("Mirrored", "view_mirrored"), ("Normalised", "action_scale"), ("Reversed", "action_axis")],
+)
 def test_faults_of_another_robot_are_named(file, env, kind):
     assert kinds("random", file, f"pointer/{env}-v0")[0] == kind
 
