@@ -19,7 +19,7 @@ from rf_agent.diagnosis.observations import TOLERANCE, VIDEO_TOLERANCE, common_f
 from rf_agent.diagnosis.replay import ReplayReport, begin, replay_all
 from rf_agent.environments import Environments, instructed, is_ours
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import NEVER, SCRIPTED
+from rf_agent.evaluation.agents import NEVER, find_policy, has_network
 from rf_agent.progress import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def diagnose(
     facts = Facts()
     left_out: dict[str, list[str]] = {}
     reporter.update(0.0, "loading the policy")
-    loaded = None if policy in SCRIPTED else _load(policy, device, facts)
+    loaded = _load(policy, device, facts) if has_network(policy) else None
     reader = open_demos(demos, reporter)
     with Environments() as environments:
         env = _environment(environments, env_id, env_options or {}, reader.layout.frame_stride)
@@ -122,12 +122,8 @@ def _load(name: str, device: str, facts: Facts) -> RoboFlamingoPolicy | None:
     from rf_agent.config import ConfigError
     from rf_agent.diagnosis.checkpoint_checks import check_config, open_gates, shortened_error
     from rf_agent.policy import RoboFlamingoPolicy
-    from rf_agent.presets import find_checkpoint
 
-    try:
-        directory = find_checkpoint(name)
-    except CheckpointError as error:
-        raise UserError(f"{str(error).rstrip('.')}; --policy also takes 'expert' and 'random'") from error
+    directory = find_policy(name)
     facts.checkpoint = check_config(read_config(directory), directory)
     try:
         policy = RoboFlamingoPolicy.from_pretrained(directory, device)
