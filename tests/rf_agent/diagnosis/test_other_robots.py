@@ -100,7 +100,7 @@ def test_what_does_not_fit_together_is_refused_in_one_sentence(file, policy, tmp
         diagnose("random", file, "pointer/Nowhere-v0")
     with pytest.raises(UserError, match=r"actions of 2 entries, but fake/Task-v0 takes actions of shape \(7,\)"):
         diagnose("random", file, "fake/Task-v0")
-    with pytest.raises(UserError, match="there is no policy 'nobody'.*'expert' and 'random'"):
+    with pytest.raises(UserError, match="there is no policy 'nobody'.*'expert', 'random' and module:factory"):
         diagnose("nobody", file, "pointer/Plain-v0")
     with pytest.raises(UserError, match="acts with 7 numbers, but .* has actions of 2"):
         diagnose("roboflamingo-tiny", file, "pointer/Plain-v0")
