@@ -11,8 +11,9 @@ from rich.text import Text
 
 from rf_agent import installation
 from rf_agent.errors import UserError
-from rf_agent.evaluation.results import versions, write_json
+from rf_agent.files import write_json
 from rf_agent.installation import Finding
+from rf_agent.versions import versions
 
 STYLES = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 

@@ -15,9 +15,10 @@ from rf_agent.evaluation.episode import Item, chain_items, episode_items, task_i
 from rf_agent.evaluation.metrics import CHAIN_LENGTH
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.progress import Progress
-from rf_agent.evaluation.results import build_results, chain_table, return_line, task_table, write_json
+from rf_agent.evaluation.results import build_results, chain_table, return_line, task_table
 from rf_agent.evaluation.runner import Engine, EnvFacts, env_facts, evaluate, with_renderer
 from rf_agent.evaluation.shards import Shard
+from rf_agent.files import write_json
 from rf_agent.progress import RichReporter
 
 ALL_CHAINS = 1000

@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation.results import write_json, write_text
+from rf_agent.files import write_json, write_text
 from rf_agent.reporting import tables
 from rf_agent.reporting.clips import choose_clips
 from rf_agent.reporting.runs import Run, read_runs

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from rf_agent.evaluation import metrics
 from rf_agent.evaluation.metrics import Episode
-
-PACKAGES = ("roboflamingo-agent", "torch", "transformers", "gymnasium", "pybullet", "numpy")
-
-
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Versions of Python, of this project and of what it computes with ("absent" where not installed)."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+from rf_agent.versions import versions
 
 
 def build_results(
@@ -77,19 +60,6 @@ def build_results(
         "versions": versions(),
         "seconds": round(seconds, 1),
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, see `write_text`."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the whole new one; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def percent(rate: float) -> str:

@@ -13,8 +13,9 @@ from markupsafe import Markup, escape
 
 from rf_agent.evaluation import metrics
 from rf_agent.evaluation.results import percent
+from rf_agent.files import write_text
 from rf_agent.reporting import failures, paper, svg, tables
-from rf_agent.reporting.clips import Clip, embedded
+from rf_agent.reporting.clips import Clip, embedded, linked
 from rf_agent.reporting.compare import PAIRWISE, Difference, compare, differing_conditions
 from rf_agent.reporting.page_conditions import conditions
 from rf_agent.reporting.runs import Run
@@ -231,7 +232,4 @@ def _clip(clip: Clip, runs: Sequence[Run], source: Callable[[Clip], str]) -> dic
 
 def write_page(path: Path, runs: Sequence[Run], clips: Sequence[Clip], link: bool) -> None:
     """Write the page to `path`; with `link` the videos stay where they are."""
-    from rf_agent.evaluation.results import write_text
-    from rf_agent.reporting.clips import linked
-
     write_text(path, render(runs, clips, partial(linked, page=path) if link else embedded))

@@ -12,8 +12,8 @@ from typing import Any
 
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.windows import DemoSet
-from rf_agent.evaluation.results import versions
 from rf_agent.training.settings import LoopConfig
+from rf_agent.versions import versions
 
 RUN = "run.json"
 PACKAGES = ("roboflamingo-agent", "torch", "transformers", "accelerate", "numpy")

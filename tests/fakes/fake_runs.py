@@ -9,7 +9,8 @@ import numpy as np
 
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Attempt, Episode
-from rf_agent.evaluation.results import build_results, write_json
+from rf_agent.evaluation.results import build_results
+from rf_agent.files import write_json
 
 SETTINGS = {
     "env": "rf/PlayTableChainD-v0",

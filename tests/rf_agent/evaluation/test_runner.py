@@ -21,7 +21,7 @@ def outcomes(episodes):
 
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
     items = task_items(["go_left", "go_right"], 5, seed=1)
-    runs = [evaluate(TASK, "expert", items, tmp_path / str(w), workers=w)[0] for w in (1, 2, 3)]
+    runs = [evaluate(TASK, "expert", items, tmp_path / str(w), workers=w)[0] for w in (1, 2, 5)]
     assert outcomes(runs[0]) == outcomes(runs[1]) == outcomes(runs[2])
     assert len({e.seed for e in runs[0]}) == len(items)
 
