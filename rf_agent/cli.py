@@ -24,6 +24,7 @@ from rf_agent.errors import UserError
 PROGRAM = "rf-agent"
 COMMANDS = {
     "rollout": "run episodes and film them",
+    "play": "a page in the browser: ask the robot, watch it, drive it, record demonstrations",
     "collect": "collect demonstrations of the expert",
     "collect-vl": "render images of the table with captions and questions, in COCO's and VQAv2's layouts",
     "pretrain": "pre-train a small vision-language model on images of the table",

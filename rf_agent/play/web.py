@@ -120,9 +120,7 @@ class Guard:
     def _reason(self, headers: Headers, is_socket: bool) -> str | None:
         host = headers.get("host", "")
         if not self._is_ours(host):
-            return (
-                f"The host {host[:80]!r} is not this server's name; open the page under the address that was printed."
-            )
+            return f"The host {host[:80]!r} is not this server's name; open the page under its printed address."
         if is_socket:
             origin = headers.get("origin", "")
             if urlsplit(origin).scheme not in ("http", "https") or urlsplit(origin).netloc.lower() != host.lower():
