@@ -37,7 +37,7 @@ class Keeping:
 
     def state(self) -> dict[str, Any]:
         """What the page shows of it."""
-        kept = self._demos.kept if self._demos else 0
+        kept = self._demos.kept if self._demos is not None else 0
         return {"video": self._film is not None, "record": self.recording, "kept": kept}
 
     def news(self) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ class Keeping:
 
     def drop(self) -> None:
         """Forget the present attempt."""
-        if self._demos:
+        if self._demos is not None:
             self._demos.drop()
 
     def needs_images(self) -> bool:
@@ -90,7 +90,7 @@ class Keeping:
 
     def add(self, observation: dict[str, Any], action: NDArray[np.float32]) -> None:
         """A step of the present attempt."""
-        if self._demos and self.recording:
+        if self._demos is not None and self.recording:
             try:
                 self._demos.add(observation, action)
             except UserError:
