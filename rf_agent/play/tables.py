@@ -72,6 +72,11 @@ class Table:
                     return found
             await self._news.wait()
 
+    def kill(self) -> None:
+        """End the process at once; what it records is lost."""
+        self._process.kill()
+        self._process.join(5)
+
     def close(self) -> None:
         """End the process, if need be by force."""
         try:
@@ -81,8 +86,7 @@ class Table:
             pass
         self._process.join(5)
         if self._process.is_alive():
-            self._process.kill()
-            self._process.join(5)
+            self.kill()
 
     def _read(self) -> None:
         while True:
@@ -135,11 +139,13 @@ class Tables:
         self._spare: Table | None = None
         self._files: dict[str, Path] = {}
         self._count = 0
+        self._closed = False
+        self._ending: list[threading.Thread] = []
         self._started = time.strftime("%Y%m%d-%H%M%S")
 
     def prepare(self) -> None:
         """Start a process ahead of the next tab, if there is room for one."""
-        if self._spare is None and len(self._open) < self.limit:
+        if self._spare is None and not self._closed and len(self._open) < self.limit:
             self._spare = self._make()
 
     def take(self) -> Table | None:
@@ -152,13 +158,18 @@ class Tables:
         self._open.append(table)
         return table
 
-    async def give_back(self, table: Table) -> None:
-        """A tab was closed: so is its table; the next one is prepared."""
-        self._remember(table)
-        await asyncio.to_thread(table.close)
-        self._remember(table)
+    def give_back(self, table: Table) -> None:
+        """A tab was closed: its table ends in the background, and the next one is prepared."""
         self._open.remove(table)
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        self._ending.append(threading.Thread(target=self._end, args=(table,)))
+        self._ending[-1].start()
         self.prepare()
+
+    def _end(self, table: Table) -> None:
+        self._remember(table)
+        table.close()
+        self._remember(table)  # closing finished a video
 
     def recording(self, name: str) -> Path | None:
         """The file of that name, if a table here has written it."""
@@ -171,10 +182,14 @@ class Tables:
 
     def close(self) -> None:
         """End all processes."""
-        for table in (*self._open, *([self._spare] if self._spare else ())):
+        self._closed = True
+        if self._spare:
+            self._spare.kill()  # nobody has seen it
+            self._spare = None
+        for table in self._open:
             table.close()
-        self._open.clear()
-        self._spare = None
+        for thread in self._ending:
+            thread.join()
 
     def _remember(self, table: Table) -> None:
         self._files |= {name: table.settings.recordings / name for name in table.files}

@@ -159,8 +159,7 @@ async def _serve(socket: WebSocket, tables: Tables) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.shield(tables.give_back(table))
+        tables.give_back(table)  # at once: whoever ends the server may end this task, too
 
 
 async def _listen(socket: WebSocket, table: Table) -> None:

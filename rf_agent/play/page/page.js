@@ -98,7 +98,8 @@ function begin() {
   $("facts").textContent = [hello.env, hello.renderer && `renderer ${hello.renderer}`].filter(Boolean).join(" · ");
   $("wordings").replaceChildren(...Object.values(hello.wordings).flat().map((text) => make("option", "", { value: text })));
   choices("actors", "actor", hello.actors.map((actor) => [actor.name, label(actor)]), (name) => send({ do: "actor", name }));
-  choices("scenes", "scene", hello.scenes.map((name) => [name, `Scene ${name}`]), (name) => send({ do: "scene", name }));
+  choices("scenes", "scene", hello.scenes.map((name) => [name, name]), (name) => send({ do: "scene", name }));
+  $("scene-row").hidden = hello.scenes.length < 2;
   $("chain-form").hidden = !hello.chains;
   $("frame-row").hidden = !hello.view;
   $("path-choice").hidden = !hello.view;
