@@ -156,6 +156,8 @@ async def _serve(socket: WebSocket, tables: Tables) -> None:
         for task in done:
             if (error := task.exception()) and not isinstance(error, WebSocketDisconnect | RuntimeError):
                 logger.error("A table failed: %s", error)
+    except asyncio.CancelledError:  # the server ends, and need not say so
+        pass
     finally:
         for task in tasks:
             task.cancel()
