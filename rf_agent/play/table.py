@@ -54,14 +54,16 @@ def run_table(connection: Connection, settings: TableSettings) -> None:
         return
     _send(connection, session.hello())
     loop = Loop(connection, session)
-    loop.show()
-    session.warm_up()
+    loop.send_views()
+    session.warm_up()  # after the first frame, which need not wait for a policy
     try:
+        loop.tell()
         loop.run()
     except (EOFError, OSError):  # the other end has gone
         pass
     finally:
         session.close()
+    os._exit(0)  # nothing is left to do, and taking down torch takes its time
 
 
 class Loop:
@@ -89,16 +91,14 @@ class Loop:
             elif due is None and session.unseen:
                 shows = True
             if shows:
-                self.show()
-            else:
-                self.tell()
+                self.send_views()
+            self.tell()
 
-    def show(self) -> None:
-        """Send the views, and what goes with them."""
+    def send_views(self) -> None:
+        """Send a frame of the present state."""
         from rf_agent.play.frames import encode
 
         self._connection.send_bytes(FRAME + encode(self._session.shown()[:2]))
-        self.tell()
 
     def tell(self) -> None:
         """Send what is new."""

@@ -188,6 +188,7 @@ def test_the_hand_drives_and_time_waits_for_it(make, clock):
 
 def test_what_succeeds_is_kept_as_demonstration(make, tmp_path):
     from rf_agent.demos import read_demonstrations
+    from rf_agent.demos.checks import inspect
 
     session = make()
     do(session, do="record", on=True)
@@ -204,6 +205,8 @@ def test_what_succeeds_is_kept_as_demonstration(make, tmp_path):
         assert demo.success and demo.attributes["seed"] == 0 and demo.attributes["scene"] == "A"
         assert demo.attributes["judge"] == "environment"
         assert len(demo.images["rgb_static"]) == -(-len(demo.actions) // 3)
+    summary = inspect(tmp_path / "play-1.hdf5")
+    assert not summary.problems and not summary.skipped
     assert said(session, "file")[-1] | {"steps": 0} == {
         "type": "file",
         "kind": "demonstrations",
