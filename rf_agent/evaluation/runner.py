@@ -32,8 +32,6 @@ from rf_agent.workers import run_jobs
 
 Engine = Literal["local", "ray"]
 
-CHAIN_LENGTH = 5
-"""Tasks of a chain."""
 VIDEO_SIZE = STATIC  # pixels of the static view that is rendered for videos
 RESTARTS = 2
 """How often an episode is played again because its worker died."""
@@ -65,6 +63,9 @@ class _Job:
     video: Path | None
     server: Address | None
     execution: Execution
+
+    def __str__(self) -> str:
+        return f"{self.env_id.rpartition(':')[2]}, {self.item.key}"
 
 
 def with_renderer(env_id: str, env_options: Mapping[str, Any], renderer: str) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def _video(output: Path, item: Item) -> Path:
 
 
 def _run(environments: Environments, job: _Job) -> Episode:
-    watchdog.alive(f"{job.env_id.rpartition(':')[2]}, {job.item.key},")
+    watchdog.alive(f"{job},")
     agent = _agent(job.policy, job.device, job.server, job.execution)
     if job.video is None:
         return play(
