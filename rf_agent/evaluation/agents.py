@@ -18,6 +18,7 @@ import numpy as np
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import custom
+from rf_agent.serving.client import RemotePolicy
 
 Observation = dict[str, np.ndarray]
 
@@ -72,6 +73,20 @@ class PolicyAgent:
     def __init__(self, policy: Any) -> None:
         self.policy = policy
         self.render_every = policy.config.head.replan_every
+
+    def reset(self, env: Any, seed: int) -> None:
+        self.policy.reset()
+
+    def act(self, observation: Observation) -> np.ndarray:
+        return self.policy.act(observation)
+
+
+class RemoteAgent:
+    """A policy that another process serves, which holds the episode's history by connection."""
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self.policy = RemotePolicy(url, api_key)
+        self.render_every = self.policy.render_every
 
     def reset(self, env: Any, seed: int) -> None:
         self.policy.reset()
