@@ -1,4 +1,4 @@
-"""Instructions as environments and robots give them, to text. NumPy alone, so that a robot's client reads them alike."""
+"""Instructions as environments and robots give them, to text. A robot's client reads them alike."""
 
 from __future__ import annotations
 

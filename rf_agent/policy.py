@@ -139,7 +139,7 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, PolicyState]:
-        """Observe now, and return the actions of the steps to come: `predict` for callers who keep the queue themselves.
+        """Observe now, and return the actions of the steps to come: `predict` for callers who keep the queue.
 
         Arguments and errors are those of `predict`.
 

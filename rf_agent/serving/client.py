@@ -1,4 +1,4 @@
-"""Our side of the connection: a policy on another machine, as an agent. It needs websockets, msgpack and NumPy alone."""
+"""Our side of the connection: a policy on another machine, as an agent. It needs websockets, msgpack and NumPy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class RemoteError(UserError, RuntimeError):
 class RemotePolicy:
     """A policy that `rf-agent serve` runs: it acts as the policy in this process would.
 
-    Images travel at observation steps only. Between them the actions of the last answer are carried out. A connection is
-    one environment; after an error the next `act` connects anew, and history restarts.
+    Images travel at observation steps only. Between them the actions of the last answer are carried out. A connection
+    is one environment; after an error the next `act` connects anew, and history restarts.
 
     Args:
         url: `ws://HOST:PORT`, or `wss://...` behind a proxy that adds TLS.

@@ -5,8 +5,8 @@ from PIL import Image
 from policy_cases import as_bytes, make_observation
 
 from rf_agent import preprocess
-from rf_agent.instructions import instructions
 from rf_agent.config import ImageConfig
+from rf_agent.instructions import instructions
 
 
 def test_resize_keeps_what_fits_and_averages_what_is_larger():
