@@ -160,6 +160,7 @@ def soak(minutes, clients=8):
             connection.recv(10)
 
     threads = [threading.Thread(target=misbehave, args=(seed,)) for seed in range(clients)]
+    print(f"at first: {memory(server.pid):.1f} MB", flush=True)
     steady, slowest, steps, figures = RemotePolicy(url), 0.0, 0, []
     for thread in threads:
         thread.start()

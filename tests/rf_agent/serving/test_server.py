@@ -95,7 +95,7 @@ def test_many_clients_share_batches_and_no_answer_is_lost_or_crossed():
     def play(name, url):
         with RemotePolicy(url) as agent:
             results[name] = []
-            for episode in range(2):
+            for _episode in range(2):
                 agent.reset()
                 results[name].append([agent.act(observe(100 * name + step)).tolist() for step in range(20)])
 
