@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import hmac
 import http
@@ -27,6 +29,8 @@ from rf_agent.serving.observations import ObservationReader, describe
 log = logging.getLogger(__name__)
 
 ERROR_CODE, BUSY_CODE = 1011, 1013  # of RFC 6455: internal error, try again later
+TIDY_SECONDS = 5
+"""How often the memory of clients that have gone is handed back."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -85,6 +89,7 @@ class PolicyServer:
         self._key = None if api_key is None else f"Api-Key {api_key}".encode()
         self._origins, self._limits = frozenset(allow_origins), limits or Limits()
         self._batcher = Batcher(policy)
+        self._gone = 0  # connections that have ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._listening = threading.Event()
@@ -147,7 +152,18 @@ class PolicyServer:
             self.port = _port(listener)
             self._stop = asyncio.Event()
             self._listening.set()
+            tidying = asyncio.create_task(self._tidy())
             await self._stop.wait()
+            tidying.cancel()
+
+    async def _tidy(self) -> None:
+        """Hand memory back now and then: the C library keeps what large messages took, and more with each thread."""
+        seen = -1
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            if self._gone != seen:
+                seen = self._gone
+                await asyncio.to_thread(_trim_memory)
 
     # --- who is let in ---
 
@@ -208,6 +224,7 @@ class PolicyServer:
             connection.transport.abort()
         finally:
             self.metrics.connections -= 1
+            self._gone += 1
             log.info("%s disconnected: %s", _name(connection), reason)
 
     async def _answer_all(self, connection: ServerConnection) -> str:
@@ -264,6 +281,11 @@ def _respond(status: int, text: str, kind: str = "text/plain; charset=utf-8") ->
     headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
     headers["X-Content-Type-Options"] = "nosniff"
     return Response(status, http.HTTPStatus(status).phrase, headers, body)
+
+
+def _trim_memory() -> None:
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # glibc has it, others need it less
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _port(server: Server) -> int:

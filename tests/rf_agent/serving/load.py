@@ -177,19 +177,19 @@ def soak(minutes, clients=8):
         slowest = max(slowest, time.monotonic() - begun)
         if time.monotonic() > next_figure:
             figures.append(memory(server.pid))
-            next_figure += 15 * max(minutes, 1) / 10
+            next_figure += 2
             print(f"{(end - time.monotonic()) / 60:5.1f} min left, {figures[-1]:.1f} MB, {steps} steps", flush=True)
         time.sleep(0.05)
     for thread in threads:
         thread.join()
-    time.sleep(6)
+    time.sleep(12)
     text = urllib.request.urlopen(url.replace("ws", "http") + "/metrics").read().decode()
     print(f"what the clients did: {done}; the steady one: {steps} steps, the slowest {slowest * 1000:.0f} ms")
     print(re.search(r"^rf_connections \d+", text, re.M)[0], "(the steady client)")
     third = max(1, len(figures) // 3)
-    early, late = np.median(figures[third : 2 * third] or figures), np.median(figures[-third:])
-    print(f"memory: {early:.1f} MB in the second third, {late:.1f} MB in the last: {late / early - 1:+.1%}")
-    print(f"memory over all of it: {min(figures):.1f} to {max(figures):.1f} MB, {memory(server.pid):.1f} MB at the end")
+    early, late = min(figures[:third]), min(figures[-third:])  # between the large messages, which come and go
+    print(f"least memory: {early:.1f} MB in the first third, {late:.1f} MB in the last: {late / early - 1:+.1%}")
+    print(f"most: {max(figures):.1f} MB; when all have gone: {memory(server.pid):.1f} MB")
     server.stdin.close()
     server.wait(20)
 
