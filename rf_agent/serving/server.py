@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import gc
 import hmac
 import http
 import logging
@@ -29,7 +30,7 @@ from rf_agent.serving.observations import ObservationReader, describe
 log = logging.getLogger(__name__)
 
 ERROR_CODE, BUSY_CODE = 1011, 1013  # of RFC 6455: internal error, try again later
-TIDY_SECONDS = 5
+TIDY_SECONDS = 30
 """How often the memory of clients that have gone is handed back."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -157,13 +158,14 @@ class PolicyServer:
             tidying.cancel()
 
     async def _tidy(self) -> None:
-        """Hand memory back now and then: the C library keeps what large messages took, and more with each thread."""
+        """Hand memory back now and then: connections that failed are circles of objects, and the C library keeps what
+        large messages took."""
         seen = -1
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             if self._gone != seen:
                 seen = self._gone
-                await asyncio.to_thread(_trim_memory)
+                await asyncio.to_thread(_free_memory)
 
     # --- who is let in ---
 
@@ -283,7 +285,8 @@ def _respond(status: int, text: str, kind: str = "text/plain; charset=utf-8") ->
     return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
 
-def _trim_memory() -> None:
+def _free_memory() -> None:
+    gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # glibc has it, others need it less
         ctypes.CDLL(None).malloc_trim(0)
 
