@@ -35,6 +35,7 @@ COMMANDS = {
     "grounding": "measure whether the colour word decides which block is touched",
     "convert": "make a policy of published weights, or convert data sets",
     "inspect": "say what a demonstration file holds and what is wrong with it",
+    "diagnose": "say why a policy scores zero: its data, its environment or its checkpoint",
     "doctor": "say what this machine can do and what to install for the rest",
     "benchmark": "measure the speed of simulator, policy and trainer here",
 }

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something the user can mend. Its text is one sentence: what was given, expected, and what to do."""
 
 
+class ConfigError(UserError, ValueError):
+    """A configuration that cannot be used; the message names the key and what it should be."""
+
+
 class MissingPackageError(UserError, ImportError):
     """An optional package is not installed; the message names the command that installs it."""
 

@@ -70,6 +70,11 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         """Number format of the parameters; what `predict` takes and returns is float32."""
         return next(self.head.parameters()).dtype
 
+    @property
+    def render_every(self) -> int:
+        """Environment steps after which it observes again; images in between need not be drawn."""
+        return self.config.head.replan_every
+
     # --- text ---
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import speed
-from rf_agent.evaluation.agents import SCRIPTED, load_policy, pick_device
+from rf_agent.evaluation.agents import has_network, load_policy, pick_device
 from rf_agent.evaluation.report import versions, write_json
 
 
@@ -75,7 +75,7 @@ def run(args: Args) -> None:
         return _training(args)
     if not args.env or len(set(args.env)) < len(args.env):
         raise UserError(f"--env is {' '.join(args.env) or 'empty'}: give one environment, or several different ones")
-    if args.policy in SCRIPTED:
+    if not has_network(args.policy):
         raise UserError(
             f"--policy {args.policy} has no network to measure: give a checkpoint directory or a bundled name"
         )
@@ -130,7 +130,7 @@ def _training(args: Args) -> None:
     """Measure and print how fast imitation trains."""
     from rf_agent.training.speed import compare
 
-    if args.policy in SCRIPTED:
+    if not has_network(args.policy):
         raise UserError(f"--policy {args.policy} does not learn: give a checkpoint directory or a bundled name")
     device = pick_device(args.policy, args.device)
     console = Console(soft_wrap=True, highlight=False)

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rf_agent import diagnosis
-from rf_agent.diagnosis import Finding
+from rf_agent import installation
 from rf_agent.errors import UserError
 from rf_agent.evaluation.report import versions, write_json
+from rf_agent.installation import Finding
 
 STYLES = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 
@@ -32,7 +32,7 @@ def run(args: Args) -> None:
     """Diagnose, print a table and what to do. What does not work by default is an error."""
     console = Console(highlight=False)
     with console.status("trying"):
-        groups = diagnosis.diagnose(args.calvin_root)
+        groups = installation.diagnose(args.calvin_root)
     console.print(_table(groups))
     findings = [finding for group in groups.values() for finding in group]
     rest = [finding for finding in findings if finding.state != "ok"]
@@ -52,7 +52,7 @@ def run(args: Args) -> None:
 
 def _failures(groups: dict[str, list[Finding]]) -> list[Finding]:
     """What `rf-agent rollout` without options would fail for."""
-    needed = (diagnosis.PLAY_TABLE, diagnosis.POLICY)
+    needed = (installation.PLAY_TABLE, installation.POLICY)
     candidates = [*groups["environments"], *groups["policies"]]
     return [finding for finding in candidates if finding.name.startswith(needed) and finding.state != "ok"]
 

@@ -13,9 +13,10 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation import report
 from rf_agent.evaluation.agents import Execution, fingerprint, has_network, pick_device, trained_tasks
 from rf_agent.evaluation.episode import Item, chain_items, episode_items, task_items
+from rf_agent.evaluation.metrics import CHAIN_LENGTH
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.progress import Progress
-from rf_agent.evaluation.runner import CHAIN_LENGTH, Engine, EnvFacts, env_facts, evaluate, with_renderer
+from rf_agent.evaluation.runner import Engine, EnvFacts, env_facts, evaluate, with_renderer
 from rf_agent.evaluation.shards import Shard
 from rf_agent.progress import RichReporter
 

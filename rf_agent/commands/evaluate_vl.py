@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rf_agent.demos.vision_language import PROMPTS, CaptionSet, QuestionSet
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import SCRIPTED
+from rf_agent.evaluation.agents import has_network
 from rf_agent.evaluation.caption_metrics import check_installed
 from rf_agent.evaluation.report import versions, write_json
 from rf_agent.evaluation.vision_language import Said, chosen, say, score_answers, score_captions
@@ -94,7 +94,7 @@ def _samples(args: Args) -> CaptionSet | QuestionSet:
             raise UserError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
     if args.shots < 0:
         raise UserError(f"--shots is {args.shots}: give 0 or more")
-    if args.policy in SCRIPTED:
+    if not has_network(args.policy):
         raise UserError(f"--policy {args.policy} has no language model to evaluate: give a checkpoint")
     if (args.captions is None) == (args.questions is None):
         raise UserError("captions or questions are evaluated: give either --captions, or --questions and --annotations")

@@ -16,7 +16,7 @@ from rf_agent.demos.files import open_hdf5, reading
 from rf_agent.demos.store import append_demos, create_store
 from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import PolicyAgent, fingerprint, load_policy
+from rf_agent.evaluation.agents import fingerprint, load_agent, load_policy
 from rf_agent.progress import Reporter, Silent
 from rf_agent.workers import run_jobs
 
@@ -276,7 +276,7 @@ def _demonstrate(environments: Environments, job: _Job) -> _Result:
         options = {"chain": seed % 2**31} if job.task is None else {"task": job.task}
         policy = None
         if job.policy is not None:
-            agent = PolicyAgent(load_policy(job.policy))
+            agent = load_agent(job.policy)
             agent.reset(env, seed)
             policy = agent.act
         demos, failed = Demonstrator(env, job.settings, policy).play(seed, options)

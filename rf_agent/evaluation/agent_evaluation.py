@@ -7,10 +7,10 @@ from typing import Any
 
 from rf_agent.environments import Environments
 from rf_agent.evaluation import custom, report
-from rf_agent.evaluation.agents import Agent, PolicyAgent, load_agent
+from rf_agent.evaluation.agents import Agent, load_agent
 from rf_agent.evaluation.episode import Item, chain_items, episode_items, play, task_items
-from rf_agent.evaluation.metrics import Episode
-from rf_agent.evaluation.runner import CHAIN_LENGTH, EnvFacts, ask, make_env, with_renderer
+from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
+from rf_agent.evaluation.runner import EnvFacts, ask, make_env, with_renderer
 
 
 def evaluate_agent(
@@ -46,11 +46,7 @@ def evaluate_agent(
         >>> results = evaluate_agent(policy, "rf/PlayTableChainD-v0", chains=10)
         >>> results["average_length"]["mean"]
     """
-    player: Agent
-    if isinstance(agent, str):
-        player = load_agent(agent)
-    else:
-        player = PolicyAgent(agent) if hasattr(agent, "config") and hasattr(agent, "act") else custom.as_agent(agent)
+    player: Agent = load_agent(agent) if isinstance(agent, str) else custom.as_agent(agent)
     with Environments() as environments:
         options = dict(env_options or {})
         facts = ask(make_env(environments, env_id, env_options=options), env_id, tasks)

@@ -18,7 +18,6 @@ import numpy as np
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import custom
-from rf_agent.serving.client import RemotePolicy
 
 Observation = dict[str, np.ndarray]
 
@@ -67,34 +66,6 @@ class RandomAgent:
         return self._rng.uniform(*self._bounds).astype(np.float32)
 
 
-class PolicyAgent:
-    """A `RoboFlamingoPolicy`, which keeps the episode's history itself."""
-
-    def __init__(self, policy: Any) -> None:
-        self.policy = policy
-        self.render_every = policy.config.head.replan_every
-
-    def reset(self, env: Any, seed: int) -> None:
-        self.policy.reset()
-
-    def act(self, observation: Observation) -> np.ndarray:
-        return self.policy.act(observation)
-
-
-class RemoteAgent:
-    """A policy that another process serves, which holds the episode's history by connection."""
-
-    def __init__(self, url: str, api_key: str | None = None) -> None:
-        self.policy = RemotePolicy(url, api_key)
-        self.render_every = self.policy.render_every
-
-    def reset(self, env: Any, seed: int) -> None:
-        self.policy.reset()
-
-    def act(self, observation: Observation) -> np.ndarray:
-        return self.policy.act(observation)
-
-
 @dataclass(frozen=True)
 class Execution:
     """How a policy acts. What is None is as in its checkpoint, as far as that fits what is given."""
@@ -125,7 +96,7 @@ class Execution:
             return self
         from rf_agent.checkpoint import read_config
 
-        head = read_config(_find(name)).head
+        head = read_config(find_policy(name)).head
         # Averaging needs an observation at every step: what is given decides between the two.
         averages = self.ensemble is not None
         steps = self.n_action_steps if self.n_action_steps is not None else 1 if averages else head.n_action_steps
@@ -173,12 +144,17 @@ def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINE
     from rf_agent.policy import RoboFlamingoPolicy
 
     chosen = execution.resolved(name)
-    policy = RoboFlamingoPolicy.from_pretrained(_find(name), device, chosen.dtype, chosen.compile)
+    policy = RoboFlamingoPolicy.from_pretrained(find_policy(name), device, chosen.dtype, chosen.compile)
     policy.set_execution(chosen.n_action_steps or 1, chosen.repeat or 1, chosen.ensemble)
     return policy
 
 
-def _find(name: str) -> Path:
+def find_policy(name: str) -> Path:
+    """The checkpoint directory of a path or a bundled name.
+
+    Raises:
+        UserError: there is none.
+    """
     from rf_agent.checkpoint import CheckpointError
     from rf_agent.presets import find_checkpoint
 
@@ -196,7 +172,7 @@ def load_agent(name: str, device: str = "cpu", execution: Execution = AS_TRAINED
         return SCRIPTED[name]()
     if custom.is_factory(name):
         return custom.as_agent(custom.make(name))
-    return PolicyAgent(load_policy(name, device, execution))
+    return custom.as_agent(load_policy(name, device, execution))
 
 
 def pick_device(name: str, device: str) -> str:
@@ -218,12 +194,12 @@ def trained_tasks(name: str) -> tuple[str, ...]:
         return ()
     from rf_agent.checkpoint import read_config
 
-    return read_config(_find(name)).tasks
+    return read_config(find_policy(name)).tasks
 
 
 def checkpoint_bytes(name: str) -> int:
     """Size of the weights of a checkpoint; 0 for agents without a network of ours."""
-    return sum(file.stat().st_size for file in _find(name).glob("*.safetensors")) if has_network(name) else 0
+    return sum(file.stat().st_size for file in find_policy(name).glob("*.safetensors")) if has_network(name) else 0
 
 
 def fingerprint(name: str) -> str:
@@ -239,7 +215,7 @@ def fingerprint(name: str) -> str:
     from rf_agent.checkpoint import read_config
 
     digest = hashlib.sha256()
-    directory = _find(name)
+    directory = find_policy(name)
     read_config(directory)  # a directory that is no checkpoint is refused here
     for file in sorted(directory.glob("*.json")) + sorted(directory.glob("*.safetensors")):
         with file.open("rb") as stream:

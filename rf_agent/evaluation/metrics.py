@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+CHAIN_LENGTH = 5
+"""Tasks of a chain."""
 Z95 = 1.959963984540054  # the standard normal's 97.5 % quantile
 
 

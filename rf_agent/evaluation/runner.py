@@ -14,11 +14,11 @@ from typing import Any, Literal
 from rf_agent import watchdog
 from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
+from rf_agent.evaluation import custom
 from rf_agent.evaluation.agents import (
     AS_TRAINED,
     Agent,
     Execution,
-    RemoteAgent,
     checkpoint_bytes,
     fingerprint,
     has_network,
@@ -29,13 +29,12 @@ from rf_agent.evaluation.episode import Item, play, task_name
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.video import STATIC, Recorder, Video
+from rf_agent.serving.client import RemotePolicy
 from rf_agent.serving.server import Limits, PolicyServer
 from rf_agent.workers import run_jobs
 
 Engine = Literal["local", "ray"]
 
-CHAIN_LENGTH = 5
-"""Tasks of a chain."""
 VIDEO_SIZE = STATIC  # pixels of the static view that is rendered for videos
 RESTARTS = 2
 """How often an episode is played again because its worker died."""
@@ -70,6 +69,9 @@ class _Job:
     server: tuple[str, str] | None
     """Address and key of a server, instead of a policy in the worker."""
     execution: Execution
+
+    def __str__(self) -> str:
+        return f"{self.env_id.rpartition(':')[2]}, {self.item.key}"
 
 
 def with_renderer(env_id: str, env_options: Mapping[str, Any], renderer: str) -> dict[str, Any]:
@@ -234,7 +236,7 @@ def _video(output: Path, item: Item) -> Path:
 
 
 def _run(environments: Environments, job: _Job) -> Episode:
-    watchdog.alive(f"{job.env_id.rpartition(':')[2]}, {job.item.key},")
+    watchdog.alive(f"{job},")
     agent = _agent(job.policy, job.device, job.server, job.execution)
     if job.video is None:
         return play(
@@ -256,7 +258,7 @@ def _run(environments: Environments, job: _Job) -> Episode:
 
 @functools.lru_cache(maxsize=1)
 def _agent(policy: str, device: str, server: tuple[str, str] | None, execution: Execution) -> Agent:
-    return RemoteAgent(*server) if server else load_agent(policy, device, execution)
+    return custom.as_agent(RemotePolicy(*server)) if server else load_agent(policy, device, execution)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,10 @@ from typing import Any
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import report
-from rf_agent.evaluation.metrics import Episode
+from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
 from rf_agent.evaluation.run_folder import RunFolder, read_folder
 from rf_agent.evaluation.shards import Shard
 
-CHAIN_LENGTH = 5
 NAMED = 12  # episodes that a sentence names
 COMMON = ("env", "env_options", "renderer", "policy", "weights", "seed")
 """Settings that every journal has; others say how a policy acts."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from torch.utils.flop_counter import flop_registry
 from rf_agent.acting.compiled import eager_step
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.errors import UserError
+from rf_agent.memory import peak_memory
 from rf_agent.model import RoboFlamingoModel
 from rf_agent.nn.initialization import EmptyInit, cast_uninitialized
 from rf_agent.policy import RoboFlamingoPolicy
@@ -136,18 +136,6 @@ def observation(policy: RoboFlamingoPolicy, n: int) -> dict[str, Any]:
     images = {view: rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8) for view, side in sides}
     state = np.zeros((n, policy.config.state.dim), dtype=np.float32)
     return {**images, policy.config.state.key: state, "instruction": [INSTRUCTION] * n}
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes that this process has held on `device`; on the CPU, 0 where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _timed(policy: RoboFlamingoPolicy, given: dict[str, Any]) -> float:

@@ -9,9 +9,7 @@ memory can be told; they take turns, so that both meet the same machine.
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ import torch
 from rf_agent.demos.windows import ChunkBatch, window_indices
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import load_policy
+from rf_agent.memory import peak_memory, reset_peak
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.training.imitation import chunk_loss
@@ -111,7 +110,7 @@ def _serve(pipe: Any, side: str, policy: str, device: str, sequences: int, lengt
     if threads is not None:
         torch.set_num_threads(threads)
     trainer = Trainer(side, load_policy(policy, device), sequences, length)
-    before = _held(device)
+    before = reset_peak(trainer.model.device)
     trainer.step()
     pipe.send("ready")
     while True:
@@ -120,7 +119,7 @@ def _serve(pipe: Any, side: str, policy: str, device: str, sequences: int, lengt
         except EOFError:
             return
         if request == "memory":
-            pipe.send(max(0, _peak(device) - before))
+            pipe.send(max(0, peak_memory(trainer.model.device) - before))
             continue
         pipe.send(trainer.measure() / trainer.window)
 
@@ -162,7 +161,6 @@ class Trainer:
         self.tokens = torch.randn(kept, generator=generator).half().to(policy.device) if side == "kept" else None
 
     def _encode(self, images: Any) -> Any:
-
         with torch.no_grad():
             return torch.cat(
                 [
@@ -180,7 +178,6 @@ class Trainer:
 
     def step(self) -> None:
         """One optimisation step."""
-
         if self.side == "sliding":
             loss = self._sliding()
         else:
@@ -192,7 +189,6 @@ class Trainer:
         float(loss.detach())  # waits for a GPU
 
     def _sliding(self) -> Any:
-
         batch, model = self.batch, self.model
         sequences, length = batch.valid.shape
         indices = window_indices(length, self.window)  # (n, W)
@@ -209,29 +205,3 @@ class Trainer:
         if model.config.head.proprioception:
             values[model.config.state.key] = batch.state[rows].to(model.device)
         return model(values)[0]
-
-
-def _held(device: str) -> int:
-    """Bytes held now, by the GPU's allocator or by this process; the peak is counted from here on."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats(device)
-        return int(torch.cuda.memory_allocated(device))
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # resets the peak, on Linux
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return _peak(device)
-
-
-def _peak(device: str) -> int:
-    """Most bytes held since `_held` was called."""
-    if device != "cpu":
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        with open("/proc/self/status") as file:
-            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak

@@ -8,8 +8,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from policy_cases import make_policy
 
-from rf_agent.evaluation.agents import PolicyAgent
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
+from rf_agent.evaluation.custom import ActAgent
 from rf_agent.evaluation.episode import play
 
 ITEMS = chain_items(14, seed=0)[::2]  # all begin with the same instruction: its change does not restart history
@@ -41,7 +41,7 @@ def make(seen):
 def alone():
     """The actions of each chain in our runner."""
     seen = {}
-    env, agent = make(seen), PolicyAgent(make_policy())
+    env, agent = make(seen), ActAgent(make_policy())
     for item in ITEMS:
         play(env, agent, item)
     assert len({np.concatenate(actions).tobytes() for actions in seen.values()}) == len(ITEMS)  # they differ

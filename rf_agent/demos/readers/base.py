@@ -77,6 +77,11 @@ class DemoReader(ABC):
     def close(self) -> None:  # noqa: B027 (readers that keep nothing open need not define it)
         """Close what was opened; the reader opens it again if it is used after that."""
 
+    def start(self, record: Record) -> dict[str, Any]:
+        """Options of an environment's reset that bring back the start of a demonstration, beside its task; none if the
+        source does not know it."""
+        return {}
+
     def frame_rows(self, record: Record) -> NDArray[np.int64]:
         """The rows of a demonstration's frames: one for every `layout.frame_stride` actions."""
         return record.first_frame + np.arange(-(-len(record.actions) // self.layout.frame_stride))

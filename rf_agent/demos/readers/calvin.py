@@ -115,6 +115,15 @@ class CalvinReader(DemoReader):
                 found.append(arrays.image(camera))
         return found
 
+    def start(self, record: Record) -> dict[str, Any]:
+        """The state of the robot and of the scene (24,) at the first frame, which CALVIN's environments restore."""
+        try:
+            with open_npz(self._file(int(self._frames[record.first_frame]))) as arrays:
+                scene = arrays.vector("scene_obs", 24)
+        except BrokenFile:  # nothing else needs it, so it may be missing
+            return {}
+        return {"robot_obs": None if record.state is None else record.state[0], "scene_obs": scene}
+
     def problems(self) -> Iterator[str]:
         """Nothing: windows that cannot be trained on were left out (`skipped`) or refused."""
         return iter(())

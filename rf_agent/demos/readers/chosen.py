@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,10 @@ class ChosenReader(DemoReader):
     def demonstration(self, record: Record) -> Demonstration:
         """A record with its images, and what else the other reader knows of it."""
         return self.reader.demonstration(record)
+
+    def start(self, record: Record) -> dict[str, Any]:
+        """What brings back the start of a demonstration, as the other reader knows it."""
+        return self.reader.start(record)
 
     def close(self) -> None:
         """Close what the other one has opened."""

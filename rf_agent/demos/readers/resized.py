@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,10 @@ class ResizedReader(DemoReader):
         demo = self.reader.demonstration(record)
         demo.images = {camera: resize(images, self.size) for camera, images in demo.images.items()}
         return demo
+
+    def start(self, record: Record) -> dict[str, Any]:
+        """What brings back the start of a demonstration, as the other reader knows it."""
+        return self.reader.start(record)
 
     def close(self) -> None:
         """Close what the other one has opened."""

@@ -11,7 +11,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-from rf_agent import cli, diagnosis, presets
+from rf_agent import cli, installation, presets
 
 OK = {"name": "play table", "state": "ok", "detail": "draws", "remedy": ""}
 
@@ -32,7 +32,7 @@ gym.register("fake/Healthy-v0", Healthy)
 
 @pytest.fixture
 def healthy(monkeypatch):
-    monkeypatch.setattr(diagnosis, "DEFAULT_ENV", "fake/Healthy-v0")
+    monkeypatch.setattr(installation, "DEFAULT_ENV", "fake/Healthy-v0")
 
 
 def doctor(capfd, *words):
@@ -42,7 +42,7 @@ def doctor(capfd, *words):
     return stop.value.code, out, err
 
 
-def found(group) -> dict[str, diagnosis.Finding]:
+def found(group) -> dict[str, installation.Finding]:
     return {finding.name: finding for finding in group}
 
 
@@ -81,7 +81,7 @@ def test_without_gymnasium_it_still_works_and_says_so(capfd, monkeypatch):
 
 
 def test_environments_that_cannot_be_imported_are_named(capfd, monkeypatch):
-    monkeypatch.setattr(diagnosis, "DEFAULT_ENV", "no_such_package:rf/PlayTableD-v0")
+    monkeypatch.setattr(installation, "DEFAULT_ENV", "no_such_package:rf/PlayTableD-v0")
     code, _, err = doctor(capfd)
     assert code == 1 and "the package 'no_such_package' is not installed" in err and err.count("\n") == 1
 
@@ -110,7 +110,7 @@ def test_a_gpu_that_cannot_be_used_is_broken(monkeypatch):
         raise RuntimeError("CUDA error: the driver\nis older than the library")
 
     monkeypatch.setattr(torch, "ones", fail)
-    gpu = found(diagnosis.gpus())["GPU 0"]
+    gpu = found(installation.gpus())["GPU 0"]
     assert gpu.state == "broken" and gpu.detail == "CUDA error: the driver is older than the library"
     assert "driver" in gpu.remedy
 
@@ -119,7 +119,7 @@ def test_a_machine_without_a_gpu_computes_on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", None)
-    gpu = found(diagnosis.gpus())["GPU"]
+    gpu = found(installation.gpus())["GPU"]
     assert gpu.state == "missing" and "CPU" in gpu.remedy and "build of torch" in gpu.remedy
 
 
@@ -127,13 +127,13 @@ def test_without_a_display_there_is_no_window(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    (window,) = diagnosis.window()
+    (window,) = installation.window()
     assert (window.state, window.detail) == ("missing", "there is no display")
 
 
 def test_an_encoder_that_is_missing_is_broken(monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/no/such/ffmpeg")
-    (video,) = diagnosis.video()
+    (video,) = installation.video()
     assert video.state == "broken" and "imageio[ffmpeg]" in video.remedy
 
 
@@ -142,7 +142,7 @@ def test_packages_that_are_absent_or_broken_are_told_apart(monkeypatch, tmp_path
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "h5py", raising=False)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    packages = found(diagnosis.packages())
+    packages = found(installation.packages())
     assert packages["h5py"].state == "broken" and "libhdf5" in packages["h5py"].detail
     assert packages["tensorboard"].state == "missing" and packages["tensorboard"].remedy == "pip install tensorboard"
     assert packages["torch"].state == "ok"
@@ -154,7 +154,7 @@ def test_without_pybullet_the_play_table_is_missing_with_the_ways_out(monkeypatc
 
     monkeypatch.setattr(gym, "make", refuse)
     monkeypatch.setitem(sys.modules, "pybullet", None)
-    (table,) = diagnosis.environments()
+    (table,) = installation.environments()
     assert (table.state, table.remedy) == ("missing", "use another Python")
     assert table.detail == "the play table needs PyBullet, which is not installed"
-    assert found(diagnosis.packages())["pybullet"].state == "missing"
+    assert found(installation.packages())["pybullet"].state == "missing"

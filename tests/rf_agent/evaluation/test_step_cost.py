@@ -18,10 +18,10 @@ from rf_agent.evaluation.step_cost import (
     build,
     measure,
     observation,
-    peak_memory,
     random_policy,
     tables,
 )
+from rf_agent.memory import peak_memory
 
 NAMES = ["vision tower", "resampler", "cross-attention", "language model", "head", "images and text", "in all"]
 MEMORY = Path("/proc/meminfo")

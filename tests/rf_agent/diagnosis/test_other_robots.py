@@ -1,0 +1,125 @@
+"""Robots unlike CALVIN's, and what cannot be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fake_env  # noqa: F401 (registers environments)
+import numpy as np
+import pytest
+from pointer_env import demonstrate
+
+from rf_agent.demos import write_demonstrations
+from rf_agent.diagnosis.report import show
+from rf_agent.diagnosis.run import diagnose
+from rf_agent.errors import UserError
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import preset
+from rf_agent.training.robot import fitted, open_all
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pointer") / "demos.hdf5"
+    return write_demonstrations(path, [demonstrate(seed) for seed in range(4)], fps=10)
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pointer") / "demos.hdf5"
+    return write_demonstrations(path, [demonstrate(seed, state=False) for seed in range(4)], fps=10)
+
+
+def kinds(policy: str | Path, demos: Path, env: str) -> list[str]:
+    return [cause.kind for cause in diagnose(str(policy), demos, env).causes]
+
+
+def test_a_robot_without_gripper_is_replayed(file):
+    found = diagnose("random", file, "pointer/Plain-v0")
+    assert found.causes == [] and found.facts.replay.successes == 4 and found.facts.replay.reproduced
+    assert "no network" in found.left_out["actions"][0]
+
+
+@pytest.mark.parametrize(
+    ("env", "kind"),
+    [("Mirrored", "view_mirrored"), ("Normalised", "action_scale"), ("Reversed", "action_axis")],
+)
+def test_faults_of_another_robot_are_named(file, env, kind):
+    assert kinds("random", file, f"pointer/{env}-v0")[0] == kind
+
+
+def test_without_a_state_success_and_images_tell(blind):
+    assert kinds("random", blind, "pointer/Blind-v0") == []
+    assert kinds("random", blind, "pointer/Mirrored-v0")[0] == "view_mirrored"
+    found = diagnose("random", blind, "pointer/Normalised-v0")
+    assert found.facts.replay.reproduced is None and found.causes[0].kind == "action_scale"
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory, file) -> Path:
+    """One that nobody has trained."""
+    shape = preset("roboflamingo-test").changed(["head.n_action_steps=1"])
+    config = fitted(shape, open_all([file]), trained=False)
+    made = RoboFlamingoPolicy.from_config(config, ["go to the right"], seed=0)
+    return made.save_pretrained(tmp_path_factory.mktemp("pointer") / "policy")
+
+
+def test_an_untrained_policy_of_another_robot(file, policy):
+    from rich.console import Console
+
+    found = diagnose(str(policy), file, "pointer/Plain-v0")
+    assert [cause.kind for cause in found.causes] == ["untrained"]
+    assert "one task alone" in found.left_out["language"][0]
+    assert len(found.facts.actions.entries) == 2 and found.facts.actions.gripper_error is None
+    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
+    show(found, console)
+    text = console.export_text()
+    assert "entry 0" in text and "Untrained policy" in text and "{" not in text
+
+
+def test_a_policy_that_observes_more_often_than_frames_were_stored(tmp_path, policy):
+    demo = demonstrate(0)
+    demo.images = {"top": demo.images["top"][::3]}
+    from dataclasses import replace
+
+    from rf_agent.demos.demonstration import layout_of
+    from rf_agent.demos.store import append_demos, create_store
+
+    layout = replace(layout_of([demonstrate(0)], 10, None, "state"), frame_stride=3)
+    create_store(tmp_path / "sparse.hdf5", layout, {})
+    append_demos(tmp_path / "sparse.hdf5", [demo], layout)
+    found = diagnose(str(policy), tmp_path / "sparse.hdf5", "pointer/Plain-v0")
+    assert "observes every 1 steps, but the data hold an image at every 3" in found.left_out["actions"][0]
+    assert found.facts.replay.successes == 1
+
+
+def test_what_does_not_fit_together_is_refused_in_one_sentence(file, policy, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.hdf5 does not exist"):
+        diagnose("random", tmp_path / "nothing.hdf5", "pointer/Plain-v0")
+    with pytest.raises(ValueError, match="cannot make the environment 'pointer/Nowhere-v0'"):
+        diagnose("random", file, "pointer/Nowhere-v0")
+    with pytest.raises(UserError, match=r"actions of 2 entries, but fake/Task-v0 takes actions of shape \(7,\)"):
+        diagnose("random", file, "fake/Task-v0")
+    with pytest.raises(UserError, match="there is no policy 'nobody'.*'expert', 'random' and module:factory"):
+        diagnose("nobody", file, "pointer/Plain-v0")
+    with pytest.raises(UserError, match="acts with 7 numbers, but .* has actions of 2"):
+        diagnose("roboflamingo-tiny", file, "pointer/Plain-v0")
+    with pytest.raises(UserError, match="--episodes is 0"):
+        diagnose("random", file, "pointer/Plain-v0", episodes=0)
+    other = demonstrate(0)
+    other.images = {"side": other.images["top"]}
+    seen = write_demonstrations(tmp_path / "side.hdf5", [other], fps=10)
+    with pytest.raises(UserError, match=r"sees the camera 'top', which .*side\.hdf5 does not have \(it has side\)"):
+        diagnose(str(policy), seen, "pointer/Plain-v0")
+
+
+def test_nothing_is_compared_where_the_environment_is_left_out(file):
+    found = diagnose("random", file, "pointer/Plain-v0", replay=False)
+    assert found.facts.replay is None and found.facts.observations is None
+    assert found.left_out["replay"] == ["left out by --no-replay"]
+
+
+def test_the_choice_of_demonstrations_depends_on_the_seed_alone(file):
+    names = [[e.name for e in diagnose("random", file, "pointer/Plain-v0", episodes=2).episodes] for _ in range(2)]
+    assert names[0] == names[1] and len(names[0]) == 2
+    assert np.unique(names[0]).size == 2
