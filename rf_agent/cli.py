@@ -30,6 +30,7 @@ COMMANDS = {
     "pretrain": "pre-train a small vision-language model on images of the table",
     "train": "train a policy by imitation of demonstrations",
     "evaluate": "measure success per task, or on chains of five tasks",
+    "serve": "answer robots on other machines, in openpi's websocket protocol",
     "report": "show evaluations as a page or as tables, and merge shards",
     "evaluate-vl": "score a policy's captions and its answers to questions",
     "grounding": "measure whether the colour word decides which block is touched",
