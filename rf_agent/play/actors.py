@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import NEVER, SCRIPTED, Agent, PolicyAgent, load_agent
+from rf_agent.evaluation.agents import NEVER, SCRIPTED, Agent, has_network, load_agent, load_policy
+from rf_agent.evaluation.custom import as_agent
 
 
 class Actor(Protocol):
@@ -108,16 +109,15 @@ def load_actor(name: str, device: str = "cpu", observation: Mapping[str, Any] | 
     Raises:
         UserError: there is no such policy, or it does not fit the observation.
     """
-    agent = load_agent(name, device)
-    if not isinstance(agent, PolicyAgent):
-        return AgentActor(agent)
-    head = agent.policy.config.head
-    if head.ensemble is not None:  # a mean of chunks is no chunk that could be shown
-        return AgentActor(agent)
+    if not has_network(name):
+        return AgentActor(load_agent(name, device))
+    policy = load_policy(name, device)
+    if policy.config.head.ensemble is not None:  # a mean of chunks is no chunk that could be shown
+        return AgentActor(as_agent(policy))
     if observation is not None:
-        agent.policy.predict_action_chunk(observation)
-        agent.policy.reset()
-    return PolicyActor(agent.policy)
+        policy.predict_action_chunk(observation)
+        policy.reset()
+    return PolicyActor(policy)
 
 
 class Cast:

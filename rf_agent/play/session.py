@@ -13,7 +13,7 @@ from rf_agent.errors import UserError
 from rf_agent.play.actors import Actor, Cast, PolicyActor
 from rf_agent.play.driving import Hand
 from rf_agent.play.keeping import Keeping
-from rf_agent.play.path import predicted_path, project
+from rf_agent.play.sight import Sight
 
 TASK_STEPS = 360
 """Steps that a policy has for a task, as in CALVIN. A hand may take its time."""
@@ -66,10 +66,7 @@ class Session:
         self._count = 0
         self._chain: dict[str, Any] | None = None
         self._cast, self._begun = Cast(device), False
-        self._observation: dict[str, Any] = {}
-        self._fresh, self.unseen = True, 1  # unseen: steps since the views were last shown
-        self._plan: Any = None
-        self._path: list[list[float]] | None = None
+        self.sight = Sight()
         self.actor_name = policy
         self._seed = 0
         self.env = make_env(None)
@@ -108,15 +105,14 @@ class Session:
             "asked": asdict(self.asked) if self.asked else None,
             "chain": self._chain,
             "action_steps": list(actor.action_steps) if actor and actor.action_steps else None,
-            "path": self._path if self._outcome() == "running" else None,
+            "path": self.sight.path if self._outcome() == "running" else None,
             "gripper": self.hand.gripper,
             **self.keeping.state(),
         }
 
     def views(self) -> list[np.ndarray]:
         """The images of all cameras, of this very state."""
-        self._look()
-        return [value for value in self._observation.values() if np.ndim(value) == 3]
+        return self.sight.views(self.env)
 
     # Commands
 
@@ -213,7 +209,7 @@ class Session:
 
     def warm_up(self) -> None:
         """Begin to load the policy, so that the first instruction need not wait for it."""
-        self._cast.prepare(self.actor_name, self._observation)
+        self._cast.prepare(self.actor_name, self.sight.observation)
 
     def wants_step(self) -> bool:
         """Whether time goes on."""
@@ -233,28 +229,27 @@ class Session:
         actor = self._actor()
         running = self._outcome() == "running"
         if (running and self.keeping.needs_images()) or (actor and actor.needs_images()):
-            self._look()
-        observation = self._observation | ({"instruction": self.asked.instruction} if self.asked else {})
+            self.sight.look(self.env)
+        observation = self.sight.observation | ({"instruction": self.asked.instruction} if self.asked else {})
         action = self.hand.act() if actor is None else actor.act(observation)
         if actor:
-            self._draw_plan(actor)
+            self.sight.show_plan(actor.plan, self.env)
         if running:
             self.keeping.add(observation, action)
-        self._observation, reward, terminated, truncated, info = self.env.step(action)
-        self._fresh = not hasattr(self.env.unwrapped, "images")
-        self.unseen += 1
+        after, reward, terminated, truncated, info = self.env.step(action)
+        self.sight.step(after, self.env)
         if running:
             self._judge(float(reward), terminated, truncated, info)
         over = self._outcome() != "running" and running
         every = LATE_EVERY if late else SHOW_EVERY
         sees = not over and actor is not None and actor.needs_images()
-        return over or sees or self.unseen >= every or bool(self.paused)
+        return over or sees or self.sight.unseen >= every or bool(self.paused)
 
     def shown(self) -> list[np.ndarray]:
         """The views, to be shown now; a film gets them, too."""
         views = self.views()
-        self.keeping.film_frame(views, self._words(), self._outcome(), self.unseen)
-        self.unseen = 0
+        self.keeping.film_frame(views, self._words(), self._outcome(), self.sight.unseen)
+        self.sight.unseen = 0
         return views
 
     def close(self) -> None:
@@ -283,15 +278,16 @@ class Session:
         return found
 
     def _reset(self, options: dict[str, Any]) -> None:
-        self._observation, _ = self.env.reset(seed=self._seed, options=dict(options))
-        if not isinstance(self._observation, dict):
+        observation, _ = self.env.reset(seed=self._seed, options=dict(options))
+        if not isinstance(observation, dict):
             raise UserError(f"{self._env_id()} has no camera images in its observation: give one that has.")
-        self.asked, self._fresh, self.unseen = None, True, 1
+        self.sight.renew(observation)
+        self.asked, self.sight.unseen = None, 1
         self._rest_hand()
         self._say_possible()
 
     def _rest_hand(self) -> None:
-        robot = self._observation.get("robot_obs")
+        robot = self.sight.observation.get("robot_obs")
         self.hand.rest(1.0 if robot is None or len(robot) < 15 else float(robot[14]))
 
     def _say_possible(self) -> None:
@@ -303,16 +299,15 @@ class Session:
     def _ask(self, words: str, task: str | None = None) -> None:
         table = self.env.unwrapped
         if hasattr(table, "ask"):
-            self._observation, info = table.ask(words, task)
+            observation, info = table.ask(words, task)
             not_scored = str(info.get("not_scored", ""))
-            self._fresh = True
         else:
             task = table.task_of(words) if hasattr(table, "task_of") else None
             options = {"instruction": words} if task is None else {"task": task}
-            self._observation, info = self.env.reset(seed=self._seed, options=options)
+            observation, info = self.env.reset(seed=self._seed, options=options)
             known = task is not None or info.get("instruction") == words
             not_scored = "" if known else "the environment does not know this instruction"
-            self._fresh = True
+        self.sight.renew(observation)
         self._count += 1
         task = "" if not_scored else str(info.get("task", ""))
         self.asked = Asked(self._count, words, task, not_scored)
@@ -326,9 +321,10 @@ class Session:
 
     def _begin(self) -> None:
         """Whoever acts begins anew, as soon as it is there."""
-        self._begun, self._plan, self._path = False, None, None
+        self._begun = False
+        self.sight.forget_plan()
         if self.actor_name != HAND:
-            self._cast.prepare(self.actor_name, self._observation)
+            self._cast.prepare(self.actor_name, self.sight.observation)
 
     def _actor(self) -> Actor | None:
         """Who acts, ready to; None for a hand, and for a policy that is still being loaded."""
@@ -344,23 +340,6 @@ class Session:
             actor.begin(self.env, self._seed)
             self._begun = True
         return actor
-
-    def _look(self) -> None:
-        """Make the images those of the present state."""
-        if not self._fresh:
-            self._observation = self._observation | self.env.unwrapped.images()
-            self._fresh = True
-
-    def _draw_plan(self, actor: Actor) -> None:
-        """A new plan becomes points in the static view, where the environment says where its camera is."""
-        if actor.plan is self._plan:
-            return
-        self._plan, self._path = actor.plan, None
-        table, robot = self.env.unwrapped, self._observation.get("robot_obs")
-        camera = getattr(table, "static_camera", None)
-        if self._plan is not None and camera is not None and robot is not None:
-            points = project(predicted_path(robot[:3], self._plan, table.position_step), camera)
-            self._path = [[round(float(value), 4) for value in point] for point in points]
 
     def _judge(self, reward: float, terminated: bool, truncated: bool, info: dict[str, Any]) -> None:
         assert self.asked is not None

@@ -88,7 +88,7 @@ class Loop:
             if due is not None and now >= due and session.wants_step():
                 shows = self._step(now - due > LATE)
                 due = max(due + STEP_SECONDS / session.factor, now - GIVE_UP)
-            elif due is None and session.unseen:
+            elif due is None and session.sight.unseen:
                 shows = True
             if shows:
                 self.send_views()

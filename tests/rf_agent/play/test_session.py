@@ -148,7 +148,7 @@ def test_reset_and_scene_begin_anew(make):
     do(session, do="ask", instruction="go left")
     play(session)
     do(session, do="reset", seed=5)
-    assert session.state()["seed"] == 5 and session.state()["asked"] is None and session.unseen
+    assert session.state()["seed"] == 5 and session.state()["asked"] is None and session.sight.unseen
     do(session, do="scene", name="B")
     assert session.state()["scene"] == "B"
     with pytest.raises(UserError, match="There is no scene 'Z'"):
