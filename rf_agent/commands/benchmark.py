@@ -17,7 +17,7 @@ from rich.table import Table
 from rf_agent.errors import UserError
 from rf_agent.evaluation import speed
 from rf_agent.evaluation.agents import has_network, load_policy, pick_device
-from rf_agent.evaluation.report import versions, write_json
+from rf_agent.evaluation.results import versions, write_json
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rf_agent import installation
 from rf_agent.errors import UserError
-from rf_agent.evaluation.report import versions, write_json
+from rf_agent.evaluation.results import versions, write_json
 from rf_agent.installation import Finding
 
 STYLES = {"ok": "green", "missing": "yellow", "broken": "bold red"}

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from rich.console import Console
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation import report
 from rf_agent.evaluation.agents import Execution, fingerprint, has_network, pick_device, trained_tasks
 from rf_agent.evaluation.episode import Item, chain_items, episode_items, task_items
 from rf_agent.evaluation.metrics import CHAIN_LENGTH
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.progress import Progress
+from rf_agent.evaluation.results import build_results, chain_table, return_line, task_table, write_json
 from rf_agent.evaluation.runner import Engine, EnvFacts, env_facts, evaluate, with_renderer
 from rf_agent.evaluation.shards import Shard
 from rf_agent.progress import RichReporter
@@ -104,7 +104,7 @@ def run(args: Args) -> None:
             on_episode=Progress(reporter, len(own), CHAIN_LENGTH if facts.chained else 1),
             on_restart=lambda why: reporter.log(f"{why}; what was being played is played again"),
         )
-    results = report.build_results(
+    results = build_results(
         episodes,
         env=args.env,
         env_options=env_options,
@@ -118,14 +118,14 @@ def run(args: Args) -> None:
         requested=_requested(args, facts, items),
         shard=str(shard) if shard else None,
     )
-    report.write_json(args.output / "results.json", results)
+    write_json(args.output / "results.json", results)
     console = Console(soft_wrap=True, highlight=False)
     if results["tasks"]:
-        console.print(report.task_table(results["tasks"]))
+        console.print(task_table(results["tasks"]))
     if facts.chained:
-        console.print(report.chain_table(results))
+        console.print(chain_table(results))
     if not facts.named:
-        console.print(report.return_line(results["return"]))
+        console.print(return_line(results["return"]))
     where = args.output / "results.json"
     console.print(f"{len(episodes)} episodes, renderer {facts.renderer}, {seconds:.0f} s: {where}")
 

@@ -14,7 +14,7 @@ from rf_agent.demos.vision_language import PROMPTS, CaptionSet, QuestionSet
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import has_network
 from rf_agent.evaluation.caption_metrics import check_installed
-from rf_agent.evaluation.report import versions, write_json
+from rf_agent.evaluation.results import versions, write_json
 from rf_agent.evaluation.vision_language import Said, chosen, say, score_answers, score_captions
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.progress import RichReporter

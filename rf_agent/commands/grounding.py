@@ -13,7 +13,7 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import fingerprint, pick_device
 from rf_agent.evaluation.grounding import Trial, grounding, totals
 from rf_agent.evaluation.metrics import wilson_interval
-from rf_agent.evaluation.report import interval, percent, write_json
+from rf_agent.evaluation.results import interval, percent, write_json
 from rf_agent.progress import RichReporter
 
 

@@ -10,10 +10,10 @@ from typing import Literal
 import tyro
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation import tables
-from rf_agent.evaluation.clips import choose_clips
-from rf_agent.evaluation.report import write_json, write_text
-from rf_agent.evaluation.runs import Run, read_runs
+from rf_agent.evaluation.results import write_json, write_text
+from rf_agent.reporting import tables
+from rf_agent.reporting.clips import choose_clips
+from rf_agent.reporting.runs import Run, read_runs
 
 Format = Literal["html", "json", "markdown", "latex", "csv"]
 ENDINGS: dict[str, Format] = {
@@ -91,6 +91,6 @@ def _text(form: Format, runs: list[Run]) -> str:
 
 
 def _write_page(args: Args, output: Path, runs: list[Run]) -> None:
-    from rf_agent.evaluation.page import write_page
+    from rf_agent.reporting.page import write_page
 
     write_page(output, runs, choose_clips(runs, args.videos, args.video_of), args.link_videos)

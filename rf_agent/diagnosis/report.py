@@ -16,7 +16,7 @@ from rich.table import Table
 from rf_agent.diagnosis.images import Format
 from rf_agent.diagnosis.plots import entry_name, plot_actions, plot_observations
 from rf_agent.diagnosis.run import Diagnosis
-from rf_agent.evaluation.report import versions, write_json
+from rf_agent.evaluation.results import versions, write_json
 
 MOST_STATES = 4
 """Entries of the state that are printed; the file has all."""

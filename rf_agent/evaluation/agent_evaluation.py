@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rf_agent.environments import Environments
-from rf_agent.evaluation import custom, report
+from rf_agent.evaluation import custom
 from rf_agent.evaluation.agents import Agent, load_agent
 from rf_agent.evaluation.episode import Item, chain_items, episode_items, play, task_items
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
+from rf_agent.evaluation.results import build_results
 from rf_agent.evaluation.runner import EnvFacts, ask, make_env, with_renderer
 
 
@@ -57,7 +58,7 @@ def evaluate_agent(
             episodes.append(play(env, player, item))
             if on_episode:
                 on_episode(episodes[-1])
-    return report.build_results(
+    return build_results(
         episodes,
         env=env_id,
         env_options=options,

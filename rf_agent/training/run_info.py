@@ -12,7 +12,7 @@ from typing import Any
 
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.windows import DemoSet
-from rf_agent.evaluation.report import versions
+from rf_agent.evaluation.results import versions
 from rf_agent.training.settings import LoopConfig
 
 RUN = "run.json"

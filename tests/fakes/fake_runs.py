@@ -9,7 +9,7 @@ import numpy as np
 
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Attempt, Episode
-from rf_agent.evaluation.report import build_results, write_json
+from rf_agent.evaluation.results import build_results, write_json
 
 SETTINGS = {
     "env": "rf/PlayTableChainD-v0",
@@ -38,7 +38,7 @@ def chains(lengths: list[int]) -> list[Episode]:
 
 def random_chains(count: int, seed: int = 0, chance: float = 0.8) -> list[Episode]:
     """Chains of random tasks, each sub-task solved with `chance`."""
-    from rf_agent.evaluation.paper import TABLE_9
+    from rf_agent.reporting.paper import TABLE_9
 
     rng = np.random.default_rng(seed)
     names = np.array(sorted(TABLE_9))

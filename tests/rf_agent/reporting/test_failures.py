@@ -2,9 +2,9 @@
 
 from fake_runs import TASKS, chain, chains
 
-from rf_agent.evaluation import failures
-from rf_agent.evaluation.failures import START, Count
 from rf_agent.evaluation.metrics import Attempt, Episode
+from rf_agent.reporting import failures
+from rf_agent.reporting.failures import START, Count
 
 
 def test_where_chains_break():

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rf_agent.evaluation import metrics, paper
-from rf_agent.evaluation.compare import Difference, compare, differing_conditions
-from rf_agent.evaluation.runs import Run
+from rf_agent.evaluation import metrics
+from rf_agent.reporting import paper
+from rf_agent.reporting.compare import Difference, compare, differing_conditions
+from rf_agent.reporting.runs import Run
 
 CSV_COLUMNS = ("run", "measure", "value", "low", "high", "solved", "total", "against", "p", "p_holm")
 LATEX = {

@@ -8,12 +8,12 @@ import pytest
 from fake_runs import chains, random_chains, write_run
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation.clips import choose_clips
 from rf_agent.evaluation.episode import task_items
 from rf_agent.evaluation.metrics import Episode
-from rf_agent.evaluation.page import render, write_page
 from rf_agent.evaluation.runner import evaluate
-from rf_agent.evaluation.runs import read_runs
+from rf_agent.reporting.clips import choose_clips
+from rf_agent.reporting.page import render, write_page
+from rf_agent.reporting.runs import read_runs
 
 VOID = {"meta", "wbr", "br", "hr", "img", "input", "link", "source"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rf_agent.evaluation import paper
+from rf_agent.reporting import paper
 
 
 def test_table_9_names_the_34_tasks():

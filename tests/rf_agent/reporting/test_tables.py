@@ -7,9 +7,9 @@ import re
 import pytest
 from fake_runs import chains, write_run
 
-from rf_agent.evaluation import tables
 from rf_agent.evaluation.metrics import wilson_interval
-from rf_agent.evaluation.runs import read_runs
+from rf_agent.reporting import tables
+from rf_agent.reporting.runs import read_runs
 
 HOSTILE = r"50%_of $x & #1 ~^{a}\b|c<d>[e]*`f`"
 

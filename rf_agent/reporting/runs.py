@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation import report
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
+from rf_agent.evaluation.results import build_results
 from rf_agent.evaluation.run_folder import RunFolder, read_folder
 from rf_agent.evaluation.shards import Shard
 
@@ -60,7 +60,7 @@ class Run:
 
     def results(self) -> dict[str, Any]:
         """The content of `results.json`, as one run of all its episodes writes it."""
-        results = report.build_results(
+        results = build_results(
             self.episodes,
             env=self.settings.get("env", "unknown"),
             env_options=self.settings.get("env_options", {}),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.evaluation.metrics import Episode, bootstrap_interval
-from rf_agent.evaluation.runs import Run
+from rf_agent.reporting.runs import Run
 
 PAIRWISE = 4
 """Runs up to which each is compared with each; of more runs each is compared with the first."""

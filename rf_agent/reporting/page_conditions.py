@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rf_agent.evaluation.runs import Run
 from rf_agent.progress import duration
+from rf_agent.reporting.runs import Run
 
 UNKNOWN = "not recorded"
 OWN = ("episodes", "shards", "wall-clock time", "of which policy", "of which cameras", "folder")

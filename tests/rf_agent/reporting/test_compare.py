@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fake_runs import chains, random_chains, write_run
 
-from rf_agent.evaluation.compare import compare, differing_conditions, holm, mcnemar_p, sign_flip_p
-from rf_agent.evaluation.runs import read_runs
+from rf_agent.reporting.compare import compare, differing_conditions, holm, mcnemar_p, sign_flip_p
+from rf_agent.reporting.runs import read_runs
 
 
 def runs_of(tmp_path, *episodes):

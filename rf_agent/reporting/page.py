@@ -11,12 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rf_agent.evaluation import failures, metrics, paper, svg, tables
-from rf_agent.evaluation.clips import Clip, embedded
-from rf_agent.evaluation.compare import PAIRWISE, Difference, compare, differing_conditions
-from rf_agent.evaluation.page_conditions import conditions
-from rf_agent.evaluation.report import percent
-from rf_agent.evaluation.runs import Run
+from rf_agent.evaluation import metrics
+from rf_agent.evaluation.results import percent
+from rf_agent.reporting import failures, paper, svg, tables
+from rf_agent.reporting.clips import Clip, embedded
+from rf_agent.reporting.compare import PAIRWISE, Difference, compare, differing_conditions
+from rf_agent.reporting.page_conditions import conditions
+from rf_agent.reporting.runs import Run
 
 SHOWN = 12
 """Rows of a long table that are seen at once; the rest unfolds."""
@@ -43,7 +44,7 @@ def render(runs: Sequence[Run], clips: Sequence[Clip] = (), source: Callable[[Cl
         source: where a video is found, a URL or the video itself.
     """
     environment = Environment(
-        loader=PackageLoader("rf_agent.evaluation"),
+        loader=PackageLoader("rf_agent.reporting"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -230,7 +231,7 @@ def _clip(clip: Clip, runs: Sequence[Run], source: Callable[[Clip], str]) -> dic
 
 def write_page(path: Path, runs: Sequence[Run], clips: Sequence[Clip], link: bool) -> None:
     """Write the page to `path`; with `link` the videos stay where they are."""
-    from rf_agent.evaluation.clips import linked
-    from rf_agent.evaluation.report import write_text
+    from rf_agent.evaluation.results import write_text
+    from rf_agent.reporting.clips import linked
 
     write_text(path, render(runs, clips, partial(linked, page=path) if link else embedded))

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.metrics import Episode
-from rf_agent.evaluation.runs import Run
+from rf_agent.reporting.runs import Run
 
 TYPES = {".mp4": "video/mp4"}
 

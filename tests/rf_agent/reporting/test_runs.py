@@ -8,7 +8,7 @@ from fake_runs import chains, write_run
 
 from rf_agent import cli
 from rf_agent.errors import UserError
-from rf_agent.evaluation.runs import read_runs
+from rf_agent.reporting.runs import read_runs
 
 CHAIN, TASK, COUNT = "fake_env:fake/Chain-v0", "fake_env:fake/Task-v0", 7
 
