@@ -24,11 +24,13 @@ from rf_agent.errors import UserError
 PROGRAM = "rf-agent"
 COMMANDS = {
     "rollout": "run episodes and film them",
+    "play": "a page in the browser: ask the robot, watch it, drive it, record demonstrations",
     "collect": "collect demonstrations of the expert",
     "collect-vl": "render images of the table with captions and questions, in COCO's and VQAv2's layouts",
     "pretrain": "pre-train a small vision-language model on images of the table",
     "train": "train a policy by imitation of demonstrations",
     "evaluate": "measure success per task, or on chains of five tasks",
+    "serve": "answer robots on other machines, in openpi's websocket protocol",
     "report": "show evaluations as a page or as tables, and merge shards",
     "evaluate-vl": "score a policy's captions and its answers to questions",
     "grounding": "measure whether the colour word decides which block is touched",

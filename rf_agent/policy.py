@@ -19,6 +19,7 @@ from rf_agent.config import ConfigError, RoboFlamingoConfig
 from rf_agent.devices import resolve_device, resolve_dtype
 from rf_agent.finetuning.lora import folded_tensors
 from rf_agent.finetuning.trainable import set_trainable, trainable_summary
+from rf_agent.instructions import instructions
 from rf_agent.model import RoboFlamingoModel, TextInputs
 from rf_agent.nn.heads import History
 from rf_agent.nn.initialization import EmptyInit, cast_uninitialized
@@ -102,7 +103,7 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
 
         Args:
             observation: the cameras of `config.views` uint8 (n, H, W, 3), `rgb_static` and `rgb_gripper` for CALVIN,
-                and `instruction` (see `preprocess.instructions`); with proprioception the robot's state, too. Or a
+                and `instruction` (see `rf_agent.instructions`); with proprioception the robot's state, too. Or a
                 single observation without the first axis.
             state: what the last call returned for these environments; None at the start.
             episode_start: (n,) true where an episode begins, so that its history restarts.
@@ -136,6 +137,30 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         chunks, memory = self._observe(observation, memory, rows, single)
         self._state = memory.without_queue()  # the caller carries the chunk out
         return self._in_units(chunks)
+
+    def predict_steps(
+        self,
+        observation: Mapping[str, Any],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, PolicyState]:
+        """Observe now, and return the actions of the steps to come: `predict` for callers who keep the queue.
+
+        Arguments and errors are those of `predict`.
+
+        Returns:
+            actions float32 (n, K * repeat, D) in the environment's units, or (K * repeat, D) for a single observation:
+            one a step, of which `predict` carries out the first `config.head.replan_every`; and the new state. With
+            ensembling the first one is averaged.
+        """
+        memory, single = self._prepare(observation, state, episode_start)
+        rows, head = np.arange(len(memory.length)), self.config.head
+        chunks, memory = self._observe(observation, memory, rows, single)
+        if head.ensemble is not None:
+            mean, memory = memory.ensemble(rows, chunks, head.ensemble)
+            chunks = np.concatenate((mean[:, None], chunks[:, 1:]), axis=1)
+        actions = np.repeat(self._in_units(chunks), head.repeat, axis=1)
+        return (actions[0] if single else actions), memory._replace(queued=np.zeros_like(memory.queued))
 
     def set_execution(self, n_action_steps: int = 1, repeat: int = 1, ensemble: float | None = None) -> None:
         """Choose how chunks are carried out (paper, Fig. 3c), without training anew; forgets all history.
@@ -189,7 +214,7 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         n, single = preprocess.batch_size(observation, self.config.views)
         if self.config.head.proprioception:
             preprocess.check_state(observation, self.config.state, n, single)
-        texts = np.array(preprocess.instructions(observation["instruction"], n), dtype=object)
+        texts = np.array(instructions(observation["instruction"], n), dtype=object)
         if state is None:
             head = self.config.head
             blank = self.head.empty_history(n, self.frame_shape).memory.float().cpu().numpy()

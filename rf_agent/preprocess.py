@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from rf_agent.config import INSTRUCTION_BYTES, ImageConfig, StateConfig
+from rf_agent.config import ImageConfig, StateConfig
 
 
 def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndarray:
@@ -109,43 +109,3 @@ def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[in
     if ranks == {4} and len(sizes) == 1:
         return sizes.pop(), False
     raise ValueError(f"camera images of shapes {shapes} were given; give (H, W, 3) each, or (n, H, W, 3) each.")
-
-
-def instructions(value: Any, n: int) -> list[str]:
-    """The instruction of each of `n` observations as text.
-
-    Args:
-        value: one str for all, a list or numpy array of str, or the environments' uint8 (256,) or (n, 256).
-
-    Raises:
-        ValueError: another type, another number than n, no UTF-8, empty, or over 256 bytes.
-    """
-    if isinstance(value, str | bytes):
-        texts = [value]
-    elif isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (1, 2):
-        texts = [row.tobytes().rstrip(b"\0") for row in np.atleast_2d(value)]
-    else:
-        texts = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()
-    if len(texts) == 1:
-        texts = texts * n
-    if len(texts) != n:
-        raise ValueError(
-            f"{len(texts)} instructions were given for {n} observations; give one for each, or one for all."
-        )
-    return [_text(text) for text in texts]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        try:
-            value = value.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"the instruction {value[:40]!r} is not UTF-8; encode it as UTF-8.") from error
-    if not isinstance(value, str):
-        raise ValueError(f"an instruction of type {type(value).__name__} was given; give text, or its bytes as uint8.")
-    size = len(value.encode())
-    if size > INSTRUCTION_BYTES:
-        raise ValueError(f"the instruction {value[:40]!r}... has {size} bytes, but {INSTRUCTION_BYTES} is the most.")
-    if not value.strip():
-        raise ValueError("the instruction is empty; say what the robot shall do.")
-    return str(value)

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -38,7 +38,6 @@ def run_jobs(
     jobs: Iterable[Job],
     workers: int,
     make: Callable[[], AbstractContextManager[Owned]],
-    leftovers: Sequence[Path] = (),
     *,
     restarts: int = 0,
     timeout: float | None = None,
@@ -51,7 +50,6 @@ def run_jobs(
         jobs: taken lazily, at most two per worker in flight, so that results cannot pile up in memory.
         workers: 1 runs everything in this process, unless there are `restarts` or a `timeout`.
         make: opens what the work needs, such as `Environments`. Every worker owns one, and closes it at its end.
-        leftovers: folders of this process that the workers remove if it is killed.
         restarts: how many times a job is done again because a worker died. One death may cost several jobs, as all
             workers are started anew.
         timeout: seconds between two calls of `rf_agent.watchdog.alive` in the work, after which its worker is ended.
@@ -70,7 +68,7 @@ def run_jobs(
         return
     # All temporary files of the workers lie in one folder, so that any survivor can remove it.
     with tempfile.TemporaryDirectory(prefix="rf_agent_", ignore_cleanup_errors=True) as scratch:
-        start = (make, Path(scratch), tuple(leftovers), timeout)
+        start = (make, Path(scratch), timeout)
         queue = _Queue(jobs)
         while True:
             try:
@@ -167,9 +165,7 @@ def _work(number: int, work: Callable[[Any, Any], Any], job: Any) -> Any:
         return work(_owned, job)
 
 
-def _start_worker(
-    make: Callable[[], AbstractContextManager[Any]], scratch: Path, leftovers: Sequence[Path], timeout: float | None
-) -> None:
+def _start_worker(make: Callable[[], AbstractContextManager[Any]], scratch: Path, timeout: float | None) -> None:
     global _owned
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it stops the pool
     # The parallelism is in the processes. Set here because torch, which is slow to import, may not be needed.
@@ -180,22 +176,21 @@ def _start_worker(
     for name in ("TMPDIR", "TEMP", "TMP"):  # programs that a worker starts, such as ffmpeg
         os.environ[name] = str(scratch)
     watchdog.start(scratch, timeout)
-    threading.Thread(target=_end_with_parent, args=((scratch, *leftovers),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
     stack = contextlib.ExitStack()
     _owned = stack.enter_context(make())
     # Unlike atexit this also runs at the end of a worker, and before what the simulators themselves registered.
     multiprocessing.util.Finalize(None, stack.close, exitpriority=10)
 
 
-def _end_with_parent(folders: Sequence[Path]) -> None:
+def _end_with_parent(scratch: Path) -> None:
     """Wait until the parent is gone, which may be never; then leave nothing behind."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait_for_end([parent.sentinel])
-    for _ in range(50):  # the other threads go on and may still write into a folder that is being removed
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-        if not any(folder.exists() for folder in folders):
+    for _ in range(50):  # the other threads go on and may still write into the folder that is being removed
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not scratch.exists():
             break
         time.sleep(0.02)
     os._exit(1)

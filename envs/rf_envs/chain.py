@@ -10,7 +10,7 @@ from rf_envs.benchmark.tasks import is_done
 from rf_envs.errors import check_choice
 from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import Simulator
-from rf_envs.table import TableEnv
+from rf_envs.table import Observation, TableEnv
 
 
 class ChainEnv(TableEnv):
@@ -47,6 +47,13 @@ class ChainEnv(TableEnv):
     @property
     def _max_episode_steps(self) -> int:
         return CHAIN_LENGTH * self._max_steps
+
+    def ask(self, instruction: str, task: str | None = None) -> tuple[Observation, dict[str, Any]]:
+        """Not here: a chain asks for its own tasks."""
+        raise ValueError(
+            "This environment asks for the tasks of its chain, so nothing else can be asked of it; use the environment "
+            "of single tasks, such as rf/PlayTableD-v0."
+        )
 
     def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
         checked = super()._check_options(options)

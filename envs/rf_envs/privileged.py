@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rf_envs.benchmark import grounding
-from rf_envs.benchmark.tasks import COLORS, StateInfo
+from rf_envs.benchmark.chains import chain, initial_state
+from rf_envs.benchmark.preconditions import possible
+from rf_envs.benchmark.tasks import COLORS, TASKS, StateInfo
+from rf_envs.errors import check_choice
 from rf_envs.language import instructions as texts
 from rf_envs.language.annotations import Annotations
 from rf_envs.language.describe import Description, describe
@@ -71,6 +74,28 @@ class PrivilegedState:
     def task_of(self, instruction: str) -> str | None:
         """The task that a known instruction asks for; None for free text, whose task a reset draws by chance."""
         return self._annotations.task_of(instruction) or texts.task_of(instruction)
+
+    def wordings(self) -> dict[str, tuple[str, ...]]:
+        """Task to instructions that ask for it: the one of evaluations, then those of demonstrations."""
+        own = self._annotations.by_task
+        texts_of = {task: (*own.get(task, ()), texts.EVALUATION[task], *texts.TRAINING[task]) for task in TASKS}
+        return {task: tuple(dict.fromkeys(wordings)) for task, wordings in texts_of.items()}
+
+    def possible_tasks(self) -> tuple[str, ...]:
+        """The tasks that it makes sense to ask for in the present state."""
+        state, scene = self._present_state(), SCENES[self.scene]
+        return tuple(task for task in TASKS if possible(task, state, scene))
+
+    @staticmethod
+    def chain_start(index: int, scene: str) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
+        """A chain of CALVIN's benchmark: options for `reset`, and its five tasks with their instructions.
+
+        Raises:
+            ValueError: there is no such chain.
+        """
+        state, tasks = chain(index)
+        robot_obs, scene_obs = initial_state(state, SCENES[check_choice("scene", scene, SCENES)])
+        return {"robot_obs": robot_obs, "scene_obs": scene_obs}, [(task, texts.EVALUATION[task]) for task in tasks]
 
     def expert(self) -> Expert:
         """A scripted demonstrator of this environment's present task."""

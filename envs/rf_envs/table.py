@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -20,7 +20,15 @@ from rf_envs.language.annotations import read_annotations
 from rf_envs.language.caption import captioned
 from rf_envs.privileged import PrivilegedState
 from rf_envs.scenes import SCENES
-from rf_envs.simulators.base import CONTROL_FREQUENCY, Simulator
+from rf_envs.simulators.base import (
+    CONTROL_FREQUENCY,
+    MAX_RELATIVE_POSITION,
+    STATIC_FIELD_OF_VIEW,
+    STATIC_FROM,
+    STATIC_TO,
+    STATIC_UP,
+    Simulator,
+)
 from rf_envs.spaces import (
     action_space,
     check_action,
@@ -30,9 +38,6 @@ from rf_envs.spaces import (
     observation_space,
 )
 from rf_envs.window import Window
-
-if TYPE_CHECKING:
-    pass
 
 Observation = dict[str, Any]
 """What `rf_envs.spaces.observation_space` holds."""
@@ -88,6 +93,17 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
     """The entry of an action that opens (above zero) or closes the gripper."""
     noise_weights: ClassVar[tuple[float, ...]] = (1, 1, 1, 0.5, 0.5, 0.5, 0)
     """How strongly disturbances of a demonstrator act on each entry of an action: on rotations by half."""
+    scenes: ClassVar[tuple[str, ...]] = tuple(SCENES)
+    """What the argument `scene` takes."""
+    position_step: ClassVar[float] = MAX_RELATIVE_POSITION
+    """Metres that an action's first three entries move by at most."""
+    static_camera: ClassVar[dict[str, Any]] = {
+        "look_from": STATIC_FROM,
+        "look_at": STATIC_TO,
+        "up": STATIC_UP,
+        "field_of_view": STATIC_FIELD_OF_VIEW,
+    }
+    """Where the camera of `rgb_static` is (m, world frame; degrees), to draw over its images."""
 
     def __init__(
         self,
@@ -218,6 +234,44 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         self._give(self._draw_possible_task(TASKS))
         return self._observe()
 
+    def ask(self, instruction: str, task: str | None = None) -> tuple[Observation, dict[str, Any]]:
+        """Ask for something else in the present state: the table stays as it is, and steps count from zero.
+
+        The task is judged from the present state on. Free text, and a task that the present state rules out, may be
+        tried all the same, but nothing is judged then: `info["task"]` is empty, and `info["not_scored"]`, here only,
+        says why.
+
+        Args:
+            instruction: what to ask for; a known instruction chooses its task.
+            task: the task that the instruction is for, where it is none of the known ones.
+
+        Raises:
+            ValueError: the instruction does not fit into an observation, or the task is unknown; nothing changes.
+            gymnasium.error.ResetNeeded: there is no state yet.
+
+        Example:
+            >>> observation, info = env.unwrapped.ask("open the drawer")
+        """
+        encode_instruction(instruction)
+        task = self.task_of(instruction) if task is None else check_task(task)
+        state = self._present_state()
+        reason: str | None = "no known instruction asks for that"
+        if task is not None:
+            reason = obstacle(task, state, SCENES[self.scene])
+            if reason is None and is_done(task, state, state):
+                reason = "it is done already"
+        self._is_success, self._ended = False, [False, False]
+        self._give(task if task is not None and reason is None else "", instruction)
+        return self._observe(), self._info() | ({} if reason is None else {"not_scored": reason})
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Fresh images of both cameras, as observations hold them, whatever `render_every` says."""
+        simulator, (static, gripper) = self._running(), self._image_size
+        begun = time.perf_counter()
+        images = {"rgb_static": simulator.render("static", static), "rgb_gripper": simulator.render("gripper", gripper)}
+        self.render_seconds += time.perf_counter() - begun
+        return images
+
     # An episode
 
     def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -285,7 +339,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
 
     def _judge(self) -> tuple[float, bool, bool]:
         """Reward, terminated and truncated of the step just taken."""
-        self._is_success = is_done(self._task, self._start, self._present_state())
+        self._is_success = bool(self._task) and is_done(self._task, self._start, self._present_state())
         out_of_time = self._task_steps >= self._max_steps
         return float(self._is_success), self._is_success, out_of_time and not self._is_success
 
@@ -301,15 +355,11 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         simulator = self._running()
         # counted from the start of the task: a new task in a chain is looked at right away
         if self._task_steps % self._render_every == 0:
-            static, gripper = self._image_size
-            begun = time.perf_counter()
-            self._images = simulator.render("static", static), simulator.render("gripper", gripper)
-            self.render_seconds += time.perf_counter() - begun
+            self._images = self.images()
         if self.render_mode == "human":
             self.render()
         return {
-            "rgb_static": self._images[0].copy(),
-            "rgb_gripper": self._images[1].copy(),
+            **{camera: image.copy() for camera, image in self._images.items()},
             "robot_obs": simulator.robot_obs.astype(np.float32),
             "instruction": encode_instruction(self._instruction),
         }

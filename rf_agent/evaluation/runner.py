@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from rf_agent import watchdog
 from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
+from rf_agent.evaluation import custom
 from rf_agent.evaluation.agents import (
     AS_TRAINED,
     Agent,
@@ -26,8 +28,9 @@ from rf_agent.evaluation.agents import (
 from rf_agent.evaluation.episode import Item, play, task_name
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Episode
-from rf_agent.evaluation.server import Address, PolicyServer, RemoteAgent
 from rf_agent.evaluation.video import STATIC, Recorder, Video
+from rf_agent.serving.client import RemotePolicy
+from rf_agent.serving.server import Limits, PolicyServer
 from rf_agent.workers import run_jobs
 
 Engine = Literal["local", "ray"]
@@ -35,6 +38,8 @@ Engine = Literal["local", "ray"]
 VIDEO_SIZE = STATIC  # pixels of the static view that is rendered for videos
 RESTARTS = 2
 """How often an episode is played again because its worker died."""
+MAX_WORKERS = 10_000
+"""Connections that the server of an evaluation lets in: as many as there can be."""
 LARGE = 1 << 30
 """Bytes of weights from which on a policy on a CPU is held once, and answers all environments in batches."""
 
@@ -61,7 +66,8 @@ class _Job:
     policy: str
     device: str
     video: Path | None
-    server: Address | None
+    server: tuple[str, str] | None
+    """Address and key of a server, instead of a policy in the worker."""
     execution: Execution
 
     def __str__(self) -> str:
@@ -180,7 +186,6 @@ def evaluate(
             for video in [_video(output, item) if index < video_episodes else None]
         )
         try:
-            leftovers = (server.folder,) if server and server.folder else ()
             count = max(1, min(workers, len(wanted)))
             if engine == "ray":
                 from rf_agent.ray_jobs import run_jobs_on_ray
@@ -193,7 +198,6 @@ def evaluate(
                     jobs,
                     count,
                     Environments,
-                    leftovers,
                     restarts=restarts,
                     timeout=timeout,
                     on_restart=on_restart,
@@ -253,14 +257,17 @@ def _run(environments: Environments, job: _Job) -> Episode:
 
 
 @functools.lru_cache(maxsize=1)
-def _agent(policy: str, device: str, server: Address | None, execution: Execution) -> Agent:
-    return RemoteAgent(server) if server else load_agent(policy, device, execution)
+def _agent(policy: str, device: str, server: tuple[str, str] | None, execution: Execution) -> Agent:
+    return custom.as_agent(RemotePolicy(*server)) if server else load_agent(policy, device, execution)
 
 
 @contextlib.contextmanager
-def _served(policy: str, device: str, execution: Execution) -> Iterator[Address]:
-    with PolicyServer(load_policy(policy, device, execution)) as address:
-        yield address
+def _served(policy: str, device: str, execution: Execution) -> Iterator[tuple[str, str]]:
+    """A server for the workers alone: on a free port of this machine, with a key that only they are told."""
+    key = secrets.token_urlsafe(32)
+    loaded = load_policy(policy, device, execution)
+    with PolicyServer(loaded, port=0, api_key=key, limits=Limits(connections=MAX_WORKERS)) as server:
+        yield server.url, key
 
 
 @contextlib.contextmanager

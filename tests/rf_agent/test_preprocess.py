@@ -6,6 +6,7 @@ from policy_cases import as_bytes, make_observation
 
 from rf_agent import preprocess
 from rf_agent.config import ImageConfig
+from rf_agent.instructions import instructions
 
 
 def test_resize_keeps_what_fits_and_averages_what_is_larger():
@@ -64,7 +65,7 @@ def test_wrong_images_are_refused(image):
     ],
 )
 def test_every_form_of_an_instruction(value):
-    assert preprocess.instructions(value, 2) == ["öffne", "öffne"]
+    assert instructions(value, 2) == ["öffne", "öffne"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_every_form_of_an_instruction(value):
 )
 def test_wrong_instructions_are_refused(value, message):
     with pytest.raises(ValueError, match=message):
-        preprocess.instructions(value, 2)
+        instructions(value, 2)
 
 
 def test_missing_and_misshaped_observations_are_named():

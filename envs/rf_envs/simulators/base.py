@@ -19,6 +19,12 @@ MAX_RELATIVE_POSITION = 0.02
 MAX_RELATIVE_ROTATION = 0.05
 """Radians by which an action component of 1 turns the target of the end effector."""
 CAMERAS = ("static", "gripper")
+STATIC_FROM = (2.871459009488717, -2.166602199425597, 2.555159848480571)
+STATIC_TO = (-0.026242351159453392, -0.0302329882979393, 0.3920000493526459)
+STATIC_UP = (0.4041403970338857, 0.22629790978217404, 0.8862616969685161)
+"""Where CALVIN's static camera is, what it looks at and what is up in its image (m, world frame)."""
+STATIC_FIELD_OF_VIEW = 10.0
+"""Of the static camera, in degrees, from the lower to the upper edge of its square image."""
 
 
 class Simulator(Protocol):

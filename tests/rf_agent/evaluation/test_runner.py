@@ -10,7 +10,7 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation import runner
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
 from rf_agent.evaluation.runner import env_facts, evaluate, make_env, with_renderer
-from rf_agent.evaluation.server import PolicyServer
+from rf_agent.serving.server import PolicyServer
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
 
@@ -157,7 +157,12 @@ def test_a_large_policy_on_a_cpu_is_held_once_and_answers_in_batches(tmp_path, m
     alone, _ = evaluate(CHAIN, str(tmp_path / "policy"), items, tmp_path / "alone", workers=2)
     served = []
     monkeypatch.setattr(runner, "LARGE", 1)
-    monkeypatch.setattr(runner, "PolicyServer", lambda policy: served.append(policy) or PolicyServer(policy))
+
+    def serve(policy, **options):
+        served.append(policy)
+        return PolicyServer(policy, **options)
+
+    monkeypatch.setattr(runner, "PolicyServer", serve)
     together, _ = evaluate(CHAIN, str(tmp_path / "policy"), items, tmp_path / "together", workers=2)
     assert len(served) == 1
     assert outcomes(together) == outcomes(alone)

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-STATIC_FROM = (2.871459009488717, -2.166602199425597, 2.555159848480571)
-STATIC_TO = (-0.026242351159453392, -0.0302329882979393, 0.3920000493526459)
-STATIC_UP = (0.4041403970338857, 0.22629790978217404, 0.8862616969685161)
-STATIC_LENS = (10.0, 0.01, 10.0)
+from rf_envs.simulators.base import STATIC_FIELD_OF_VIEW, STATIC_FROM, STATIC_TO, STATIC_UP
+
+STATIC_LENS = (STATIC_FIELD_OF_VIEW, 0.01, 10.0)
 GRIPPER_LENS = (75.0, 0.01, 2.0)
 """Field of view (degrees), near and far plane (m): CALVIN's cameras."""
 

@@ -1,0 +1,114 @@
+"""`rf-agent serve`: a policy for robots on other machines, in openpi's websocket protocol."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rf_agent.errors import UserError
+from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
+from rf_agent.serving.server import LOCAL, Limits, PolicyServer
+
+
+@dataclass(kw_only=True)
+class Args:
+    """Serve a policy to robots and simulators: openpi's clients and `rf_agent.serving.RemotePolicy` connect."""
+
+    policy: str = "roboflamingo-tiny"
+    """A checkpoint directory, or the name of a bundled policy."""
+    host: str = "127.0.0.1"
+    """Address to listen at: this machine alone, or 0.0.0.0 for the network, then with a key."""
+    port: int = 8000
+    """Port to listen at; 0 takes a free one."""
+    device: str = "auto"
+    """Where the policy computes: auto, cpu, cuda, ..."""
+    dtype: str = "float32"
+    """Number format of the parameters: float32, bfloat16 or float16."""
+    compile: bool = False
+    """Compile the network; the first answer to every new number of clients then takes up to minutes."""
+    n_action_steps: int | None = None
+    """Actions of a chunk that clients carry out before they ask again; as in the checkpoint if not given."""
+    repeat: int | None = None
+    """Times that each is carried out; as in the checkpoint if not given."""
+    ensemble: float | None = None
+    """Have clients ask at every step, and average the predictions (ACT); as in the checkpoint if not given."""
+    api_key_file: Path | None = None
+    """File with the key that clients must send; without it all are let in."""
+    allow_origin: tuple[str, ...] = ()
+    """Web pages, such as https://example.org, whose scripts may connect; others are refused."""
+    max_connections: int = 64
+    """Clients at once."""
+    max_message_mb: int = 64
+    """Size of a message in megabytes (2^20 bytes)."""
+
+
+def run(args: Args) -> None:
+    """Serve until Ctrl-C, and say where. What happens to clients is logged on standard error."""
+    _check(args)
+    key = _read_key(args.api_key_file)
+    execution = Execution(args.n_action_steps, args.repeat, args.ensemble, args.dtype, args.compile)
+    policy = load_policy(args.policy, pick_device(args.policy, args.device), execution)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    limits = Limits(message_bytes=args.max_message_mb << 20, connections=args.max_connections)
+    _log_to_screen()
+    server = PolicyServer(
+        policy, Path(args.policy).name, args.host, args.port, key, args.allow_origin, limits
+    )  # the name alone: where it lies is nobody's business
+    before = _end_like_ctrl_c()
+    try:
+        with server:
+            console.print(f"Serving {args.policy} at {server.url}; Ctrl-C ends it.")
+            if key is None and args.host not in LOCAL:
+                console.print("Anybody who reaches this address may use the policy: --api-key-file asks for a key.")
+            while server.running(timeout=1):
+                pass
+    except KeyboardInterrupt:
+        console.print("The server has ended.")
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _check(args: Args) -> None:
+    if not has_network(args.policy):
+        raise UserError(f"--policy is {args.policy!r}, but only checkpoints of this project are served: give one")
+    if not 0 <= args.port < 65536:
+        raise UserError(f"--port is {args.port}: give 0 to 65535")
+    for name in ("max_connections", "max_message_mb"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give 1 or more")
+
+
+def _read_key(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    key = file.read_text(encoding="utf-8").strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise UserError(f"{file} holds no key: write one line of letters and digits into it")
+    return key
+
+
+def _log_to_screen() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("rf_agent.serving")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _end_like_ctrl_c() -> Any:
+    """Have SIGTERM, which service managers send, end the server like Ctrl-C; returns what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, end)

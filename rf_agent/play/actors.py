@@ -1,0 +1,162 @@
+"""Who moves the robot at the play table: a policy, the expert, or chance, each as an object that says what it plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rf_agent.errors import UserError
+from rf_agent.evaluation.agents import NEVER, SCRIPTED, Agent, has_network, load_agent, load_policy
+from rf_agent.evaluation.custom import as_agent
+
+
+class Actor(Protocol):
+    """Acts at one table."""
+
+    @property
+    def action_steps(self) -> tuple[int, int] | None:
+        """Actions of a chunk that it carries out before it observes again, and how many there are; None: one by one."""
+
+    @property
+    def plan(self) -> NDArray[np.float32] | None:
+        """The newest chunk (K, D) that it predicted, where it predicts some."""
+
+    def begin(self, env: Any, seed: int) -> None:
+        """A new instruction: forget what was before."""
+
+    def needs_images(self) -> bool:
+        """Whether the next `act` reads the cameras."""
+
+    def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The next action (D,)."""
+
+
+class PolicyActor:
+    """A policy of ours: it predicts a chunk, and a chosen number of its actions is carried out.
+
+    Args:
+        policy: a `RoboFlamingoPolicy`.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+        self.plan: NDArray[np.float32] | None = None
+        self._queue: list[NDArray[np.float32]] = []
+
+    @property
+    def action_steps(self) -> tuple[int, int]:
+        head = self.policy.config.head
+        return head.n_action_steps, head.chunk_size
+
+    def set_action_steps(self, count: int) -> None:
+        """Carry out `count` actions of each chunk from now on; its history begins anew."""
+        most = self.action_steps[1]
+        if count > most:
+            raise UserError(f"{count} action steps were asked for, but the policy predicts {most}: choose 1 to {most}")
+        self.policy.set_execution(count)
+        self._queue, self.plan = [], None
+
+    def begin(self, env: Any, seed: int) -> None:
+        self.policy.reset()
+        self._queue, self.plan = [], None
+
+    def needs_images(self) -> bool:
+        return not self._queue
+
+    def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+        if not self._queue:
+            head = self.policy.config.head
+            self.plan = self.policy.predict_action_chunk(observation)[0]
+            assert self.plan is not None
+            self._queue = list(np.repeat(self.plan[: head.n_action_steps], head.repeat, axis=0))
+        return self._queue.pop(0)
+
+
+class AgentActor:
+    """Anything else that `--policy` names; it plans nothing that could be shown."""
+
+    action_steps = None
+    plan = None
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._steps = 0
+
+    def begin(self, env: Any, seed: int) -> None:
+        self._agent.reset(env, seed)
+        self._steps = 0
+
+    def needs_images(self) -> bool:
+        return self._agent.render_every < NEVER and self._steps % self._agent.render_every == 0
+
+    def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
+        self._steps += 1
+        return self._agent.act(dict(observation))
+
+
+def load_actor(name: str, device: str = "cpu", observation: Mapping[str, Any] | None = None) -> Actor:
+    """The actor that `--policy NAME` means.
+
+    Args:
+        name: see `rf_agent.evaluation.agents`.
+        device: where a policy computes.
+        observation: one of the environment, for a first prediction that is thrown away: it takes longer than the rest.
+
+    Raises:
+        UserError: there is no such policy, or it does not fit the observation.
+    """
+    if not has_network(name):
+        return AgentActor(load_agent(name, device))
+    policy = load_policy(name, device)
+    if policy.config.head.ensemble is not None:  # a mean of chunks is no chunk that could be shown
+        return AgentActor(as_agent(policy))
+    if observation is not None:
+        policy.predict_action_chunk(observation)
+        policy.reset()
+    return PolicyActor(policy)
+
+
+class Cast:
+    """The actors of a table by name, each loaded once, those with a network in the background."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._loader = ThreadPoolExecutor(1)
+        self._loads: dict[str, Future[Actor]] = {}
+
+    def prepare(self, name: str, observation: Mapping[str, Any]) -> None:
+        """Begin to load an actor, with an observation of its environment."""
+        if name in self._loads:
+            return
+        if name in SCRIPTED:  # there at once
+            self._loads[name] = Future()
+            self._loads[name].set_result(load_actor(name))
+        else:
+            seen = {"instruction": "go"} | {key: np.array(value) for key, value in observation.items()}
+            self._loads[name] = self._loader.submit(load_actor, name, self._device, seen)
+
+    def loading(self, name: str) -> bool:
+        """Whether it is on its way."""
+        load = self._loads.get(name)
+        return load is not None and not load.done()
+
+    def get(self, name: str) -> Actor | None:
+        """The actor, once it is loaded.
+
+        Raises:
+            Exception: whatever kept it from loading; it may be prepared again.
+        """
+        load = self._loads.get(name)
+        if load is None or not load.done():
+            return None
+        if load.exception():
+            del self._loads[name]
+        return load.result()
+
+    def close(self) -> None:
+        """Load nothing more."""
+        self._loader.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,199 @@
+"""The tables that are open: a process for each tab, one prepared ahead, and a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from rf_agent.errors import UserError
+from rf_agent.play.table import FRAME, TableSettings, run_table, start_method
+
+logger = logging.getLogger("rf_agent.play")
+MAX_WAITING = 500
+"""Messages that are kept for a page that does not read; of frames and states only the newest."""
+
+
+class Table:
+    """A table's process, seen from the server.
+
+    Args:
+        settings: of the table.
+    """
+
+    def __init__(self, settings: TableSettings) -> None:
+        self.settings = settings
+        self.files: set[str] = set()
+        self._lock = threading.Lock()
+        self._messages: list[str] = []
+        self._state: str | None = None
+        self._frame: bytes | None = None
+        self._ended = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()
+        self._sending = threading.Lock()
+        context = start_method()
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=run_table, args=(theirs, settings), daemon=True)
+        self._process.start()
+        theirs.close()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is no more."""
+        return self._ended
+
+    def send(self, command: dict[str, Any]) -> None:
+        """A command for the table. It may block for as long as the table does not read."""
+        try:
+            with self._sending:
+                self._connection.send_bytes(json.dumps(command).encode())
+        except OSError:  # it has gone: the reader says so
+            pass
+
+    async def receive(self) -> list[str | bytes]:
+        """What is new for the page, at least one message: JSON as str, a frame as bytes; nothing at the end."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._news.clear()
+            with self._lock:
+                found: list[str | bytes] = list(self._messages)
+                found += [part for part in (self._frame, self._state) if part is not None]
+                self._messages.clear()
+                self._frame = self._state = None
+                if found or self._ended:
+                    return found
+            await self._news.wait()
+
+    def kill(self) -> None:
+        """End the process at once; what it records is lost."""
+        self._process.kill()
+        self._process.join(5)
+
+    def close(self) -> None:
+        """End the process, if need be by force."""
+        try:
+            with self._sending:
+                self._connection.send_bytes(b"")
+        except OSError:
+            pass
+        self._process.join(5)
+        if self._process.is_alive():
+            self.kill()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = self._connection.recv_bytes()
+            except (EOFError, OSError):
+                break
+            with self._lock:
+                self._keep(data)
+            self._notify()
+        with self._lock:
+            self._ended = True
+        self._notify()
+
+    def _keep(self, data: bytes) -> None:
+        if data[:1] == FRAME:
+            self._frame = data[1:]
+            return
+        text = data[1:].decode()
+        message = json.loads(text)
+        if message["type"] == "state":
+            self._state = text
+            return
+        if message["type"] == "file":
+            self.files.add(message["name"])
+        self._messages = [*self._messages[-MAX_WAITING:], text]
+
+    def _notify(self) -> None:
+        if self._loop and not self._loop.is_closed():
+            try:
+                self._loop.call_soon_threadsafe(self._news.set)
+            except RuntimeError:  # closed in this very moment
+                pass
+
+
+class Tables:
+    """Hands out tables, up to a limit.
+
+    Args:
+        settings: of each, but for its name.
+        limit: tables at a time.
+    """
+
+    def __init__(self, settings: TableSettings, limit: int) -> None:
+        if limit < 1:
+            raise UserError(f"--tables is {limit}: give 1 or more")
+        self.limit = limit
+        self._settings = settings
+        self._open: list[Table] = []
+        self._spare: Table | None = None
+        self._files: dict[str, Path] = {}
+        self._count = 0
+        self._closed = False
+        self._ending: list[threading.Thread] = []
+        self._started = time.strftime("%Y%m%d-%H%M%S")
+
+    def prepare(self) -> None:
+        """Start a process ahead of the next tab, if there is room for one."""
+        if self._spare is None and not self._closed and len(self._open) < self.limit:
+            self._spare = self._make()
+
+    def take(self) -> Table | None:
+        """A table for a tab; None if the limit is reached."""
+        if len(self._open) >= self.limit:
+            return None
+        table, self._spare = self._spare, None
+        if table is None or table.ended:
+            table = self._make()
+        self._open.append(table)
+        return table
+
+    def give_back(self, table: Table) -> None:
+        """A tab was closed: its table ends in the background, and the next one is prepared."""
+        self._open.remove(table)
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        self._ending.append(threading.Thread(target=self._end, args=(table,)))
+        self._ending[-1].start()
+        self.prepare()
+
+    def _end(self, table: Table) -> None:
+        self._remember(table)
+        table.close()
+        self._remember(table)  # closing finished a video
+
+    def recording(self, name: str) -> Path | None:
+        """The file of that name, if a table here has written it."""
+        if not re.fullmatch(r"play-[\w-]+\.(mp4|hdf5)", name, re.ASCII):
+            return None
+        for table in self._open:
+            self._remember(table)
+        path = self._files.get(name)
+        return path if path and path.is_file() else None
+
+    def close(self) -> None:
+        """End all processes."""
+        self._closed = True
+        if self._spare:
+            self._spare.kill()  # nobody has seen it
+            self._spare = None
+        for table in self._open:
+            table.close()
+        for thread in self._ending:
+            thread.join()
+
+    def _remember(self, table: Table) -> None:
+        self._files |= {name: table.settings.recordings / name for name in table.files}
+
+    def _make(self) -> Table:
+        self._count += 1
+        return Table(dataclasses.replace(self._settings, name=f"play-{self._started}-{self._count}"))

@@ -1,0 +1,207 @@
+"""The page and its WebSocket: what comes from outside is checked here, and goes on to a table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Iterable
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from rf_agent.play.messages import BadMessage, parse
+from rf_agent.play.tables import Table, Tables
+
+logger = logging.getLogger("rf_agent.play")
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+MESSAGES_A_SECOND = 120
+"""A page that drives sends 15."""
+POLICY_VIOLATION, TRY_AGAIN_LATER, INTERNAL_ERROR = 1008, 1013, 1011
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def make_app(tables: Tables, host: str = "127.0.0.1") -> ASGIApp:
+    """The application.
+
+    Args:
+        tables: where tabs get their tables; closed with the application.
+        host: the name under which it is served, beside numeric addresses, `localhost` and this machine's own name.
+    """
+    names = {"localhost", host.lower(), socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        tables.prepare()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(tables.close)
+
+    async def recording(request: Request) -> Response:
+        path = tables.recording(request.path_params["name"])
+        if path is None:
+            return PlainTextResponse("There is no such recording.", 404)
+        return FileResponse(path, filename=path.name)
+
+    async def table(socket: WebSocket) -> None:
+        await _serve(socket, tables)
+
+    routes = [Route(path, _file(*file)) for path, file in PAGE.items()]
+    app = Starlette(
+        routes=[*routes, Route("/recordings/{name}", recording), WebSocketRoute("/table", table)], lifespan=lifespan
+    )
+    return Guard(app, names)
+
+
+def _file(name: str, kind: str) -> Any:
+    async def answer(request: Request) -> Response:
+        content = (resources.files("rf_agent.play") / "page" / name).read_text(encoding="utf-8")
+        return Response(content, media_type=kind)
+
+    return answer
+
+
+class Guard:
+    """Lets in what comes from our own page only, and adds headers that keep the page to itself.
+
+    A name that is not ours would let a foreign page reach this server through a DNS entry of its own; a WebSocket from
+    a foreign page carries that page's origin.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+        self._app, self._names = app, frozenset(names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        reason = self._reason(headers, scope["type"] == "websocket")
+        if reason is not None:
+            logger.warning("Refused: %s", reason)
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason[:100]})
+            else:
+                await PlainTextResponse(reason, 403)(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+    def _reason(self, headers: Headers, is_socket: bool) -> str | None:
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return f"The host {host[:80]!r} is not this server's name; open the page under its printed address."
+        if is_socket:
+            origin = headers.get("origin", "")
+            if urlsplit(origin).scheme not in ("http", "https") or urlsplit(origin).netloc.lower() != host.lower():
+                return f"A page of {origin[:80]!r} asked for a table; only this server's own page may."
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name in self._names:
+            return True
+        with contextlib.suppress(ValueError):
+            ipaddress.ip_address(name)
+            return True
+        return False
+
+
+async def _serve(socket: WebSocket, tables: Tables) -> None:
+    """One tab, from its opening to its end."""
+    await socket.accept()
+    table = tables.take()
+    if table is None:
+        noun = "table is" if tables.limit == 1 else "tables are"
+        text = f"{tables.limit} {noun} open, which is the limit: close another tab, or start with a larger --tables."
+        logger.warning("Refused a tab: %s", text)
+        await _end(socket, "full", text, TRY_AGAIN_LATER)
+        return
+    tasks = [asyncio.create_task(_listen(socket, table)), asyncio.create_task(_talk(socket, table))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if (error := task.exception()) and not isinstance(error, WebSocketDisconnect | RuntimeError):
+                logger.error("A table failed: %s", error)
+    except asyncio.CancelledError:  # the server ends, and need not say so
+        pass
+    finally:
+        for task in tasks:
+            task.cancel()
+        tables.give_back(table)  # at once: whoever ends the server may end this task, too
+
+
+async def _listen(socket: WebSocket, table: Table) -> None:
+    """Commands of the page, until it closes or sends what no page of ours sends."""
+    begun, count = time.monotonic(), 0
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        try:
+            now = time.monotonic()
+            if now - begun > 1:
+                begun, count = now, 0
+            count += 1
+            if count > MESSAGES_A_SECOND:
+                raise BadMessage(f"More than {MESSAGES_A_SECOND} messages came within a second.")
+            text = message.get("text")
+            command = parse(message["bytes"] if text is None else text)
+        except BadMessage as error:
+            logger.warning("Closed a connection: %s", error)
+            await _end(socket, "refused", f"{error} The connection is closed; reload the page.", POLICY_VIOLATION)
+            return
+        await asyncio.to_thread(table.send, command)
+
+
+async def _talk(socket: WebSocket, table: Table) -> None:
+    """Frames and messages for the page, until the table ends."""
+    while messages := await table.receive():
+        for message in messages:
+            if isinstance(message, bytes):
+                await socket.send_bytes(message)
+            else:
+                await socket.send_text(message)
+    text = "The table's process ended, perhaps for want of memory; reload the page for another one."
+    logger.error(text)
+    await _end(socket, "ended", text, INTERNAL_ERROR)
+
+
+async def _end(socket: WebSocket, kind: str, text: str, code: int) -> None:
+    """Say why, and close."""
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        await socket.send_text(json.dumps({"type": kind, "text": text}))
+        await socket.close(code)

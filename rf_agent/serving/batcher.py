@@ -1,0 +1,129 @@
+"""One thread owns the policy: the requests of all connections that wait are answered as one batch."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+State = tuple[np.ndarray, ...]
+
+
+class Answer(NamedTuple):
+    """What the policy says to one observation."""
+
+    actions: np.ndarray
+    """(K, D) float32, in the environment's units."""
+    state: State
+    """History of the environment, one row: to be handed back with its next observation."""
+    seconds: float
+    """Time that the policy took for the batch."""
+    batch: int
+    """Observations in it."""
+
+
+@dataclass
+class _Request:
+    observation: dict[str, Any]
+    state: State | None
+    start: bool
+    future: Future[Answer] = field(default_factory=Future)
+
+    @property
+    def shapes(self) -> tuple[Any, ...]:
+        """Observations stack where these are alike: two robots may have cameras of different sizes."""
+        return tuple(np.shape(value) for value in self.observation.values())
+
+
+class Batcher:
+    """Computes in a thread of its own while its context is open.
+
+    It holds no history: that is a value of the connection, handed in and out.
+
+    Args:
+        policy: has `predict_steps(observation, state, episode_start)`, its state's arrays one row per environment.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="rf_agent.serving.batcher", daemon=True)
+        self._blank: State | None = None
+
+    def __enter__(self) -> Batcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._requests.put(None)
+        self._thread.join()
+
+    def submit(self, observation: dict[str, Any], state: State | None, start: bool) -> Future[Answer]:
+        """Have an observation answered; what goes wrong with it is raised by the future."""
+        request = _Request(observation, state, start)
+        self._requests.put(request)
+        return request.future
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            waiting = [self._requests.get()]
+            while not self._requests.empty():
+                waiting.append(self._requests.get())
+            ended = None in waiting
+            wanted = [r for r in waiting if r is not None and r.future.set_running_or_notify_cancel()]
+            for batch in _alike(wanted):
+                self._answer(batch)
+
+    def _answer(self, batch: Sequence[_Request]) -> None:
+        try:
+            answers = self._compute(batch)
+        except Exception as error:
+            if len(batch) > 1:  # the error belongs to one of them; the others are answered
+                for request in batch:
+                    self._answer([request])
+                return
+            log.debug("the policy failed", exc_info=True)
+            batch[0].future.set_exception(error)
+            return
+        for request, answer in zip(batch, answers, strict=True):
+            request.future.set_result(answer)
+
+    def _compute(self, batch: Sequence[_Request]) -> list[Answer]:
+        begun = time.perf_counter()
+        observation: dict[str, Any] = {
+            key: np.stack([request.observation[key] for request in batch]) for key in batch[0].observation
+        }
+        starts = np.array([request.start or request.state is None for request in batch])
+        state = None
+        if self._blank is not None:
+            # Any history that begins anew is an empty one, so that new environments share a batch with known ones.
+            rows = [self._blank if request.state is None else request.state for request in batch]
+            state = tuple(np.concatenate(arrays) for arrays in zip(*rows, strict=True))
+        elif any(request.state is not None for request in batch):
+            raise RuntimeError("a history was given that is of no answer of this policy")
+        actions, state = self._policy.predict_steps(observation, state, starts)
+        if not np.isfinite(actions).all():
+            raise ValueError("the policy gave actions that are not finite; look at its weights and the observation")
+        taken = time.perf_counter() - begun
+        states = [tuple(array[row : row + 1].copy() for array in state) for row in range(len(batch))]
+        if self._blank is None:
+            self._blank = states[0]
+        return [Answer(np.array(actions[row], np.float32), states[row], taken, len(batch)) for row in range(len(batch))]
+
+
+def _alike(requests: Sequence[_Request]) -> Iterator[list[_Request]]:
+    """The requests in groups that stack."""
+    groups: dict[tuple[Any, ...], list[_Request]] = {}
+    for request in requests:
+        groups.setdefault(request.shapes, []).append(request)
+    yield from groups.values()

@@ -1,0 +1,128 @@
+"""What a served policy says of itself, and how the messages of robots become its observations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rf_agent.instructions import instructions
+
+PROTOCOL = 1
+"""Of the keys below; it grows when a client would have to change."""
+RESET = "reset"
+OPENPI_CAMERAS = ("observation/image", "observation/wrist_image")
+MAX_SIDE = 4096
+"""Most pixels of a side of an image."""
+
+
+def describe(config: Any, name: str) -> dict[str, Any]:
+    """The metadata that a client gets when it connects.
+
+    Args:
+        config: the policy's `RoboFlamingoConfig`.
+        name: what the policy is called.
+    """
+    head = config.head
+    return {
+        "protocol": PROTOCOL,
+        "policy": name,
+        # any size is taken; the policy makes it this one
+        "cameras": {view: [config.image.size, config.image.size, 3] for view in config.views},
+        "state": {"key": config.state.key, "dim": config.state.dim} if head.proprioception else None,
+        "instruction": "instruction",
+        "action_dim": config.action.dim,
+        # in environment steps: a policy that repeats its actions sends each as often
+        "chunk_size": head.chunk_size * head.repeat,
+        "n_action_steps": head.replan_every,
+        "fps": config.fps,
+    }
+
+
+@dataclass(frozen=True)
+class ObservationReader:
+    """Messages to observations of one policy. A message may use the policy's own names or openpi's.
+
+    Args:
+        cameras: the policy's cameras, in its order.
+        state: key of the robot's state, or None if the policy reads none.
+        state_dim: its entries.
+    """
+
+    cameras: tuple[str, ...]
+    state: str | None = None
+    state_dim: int = 0
+
+    @classmethod
+    def of(cls, metadata: dict[str, Any]) -> ObservationReader:
+        """For the policy that the metadata describe."""
+        state = metadata["state"]
+        cameras = tuple(metadata["cameras"])
+        return cls(cameras, state["key"], state["dim"]) if state else cls(cameras)
+
+    def read(self, message: Any) -> tuple[dict[str, Any] | None, bool]:
+        """The observation, which is None in a message that only resets, and whether history restarts.
+
+        Keys that the policy has no use for are left out.
+
+        Raises:
+            ValueError: the message is no observation of this policy; the text says what is wrong with it.
+        """
+        if not isinstance(message, dict):
+            raise ValueError(f"a message of type {type(message).__name__} was sent; send a map with an observation")
+        restart = message.get(RESET, False)
+        if not isinstance(restart, bool | np.bool_):
+            raise ValueError(f"reset is of type {type(restart).__name__}; give true or false")
+        if restart and len(message) == 1:
+            return None, True
+        observation: dict[str, Any] = {}
+        for index, camera in enumerate(self.cameras):
+            key, value = self._find(message, camera, OPENPI_CAMERAS[index : index + 1])
+            observation[camera] = check_image(key, value)
+        if self.state is not None:
+            key, value = self._find(message, self.state, ("observation/state",))
+            observation[self.state] = check_state(key, value, self.state_dim)
+        _, value = self._find(message, "instruction", ("prompt",))
+        observation["instruction"] = instructions(value, 1)[0]
+        return observation, bool(restart)
+
+    def _find(self, message: dict[Any, Any], key: str, others: tuple[str, ...]) -> tuple[str, Any]:
+        """The key under which a value was sent, and the value."""
+        found = [name for name in (key, *others) if name in message]
+        if len(found) == 1:
+            return found[0], message[found[0]]
+        if found:
+            raise ValueError(f"the observation has both {found[0]!r} and {found[1]!r}; send one of them")
+        names = " or ".join(map(repr, (key, *others)))
+        given = ", ".join(sorted(repr(name)[:40] for name in message)[:20]) or "nothing"
+        raise ValueError(f"the observation has no {names} (it has {given}); add it")
+
+
+def check_image(key: str, value: Any) -> np.ndarray:
+    """An image uint8 (H, W, 3). Raises ValueError for anything else."""
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{key} is of type {type(value).__name__}; send an array uint8 (H, W, 3)")
+    fits = value.ndim == 3 and value.shape[2] == 3 and all(1 <= side <= MAX_SIDE for side in value.shape[:2])
+    if value.dtype != np.uint8 or not fits:
+        raise ValueError(
+            f"{key} has dtype {value.dtype} and shape {value.shape}; send uint8 (H, W, 3), at most {MAX_SIDE} a side"
+        )
+    return value
+
+
+def check_state(key: str, value: Any, size: int) -> np.ndarray:
+    """A finite state float32 (size,). Raises ValueError for anything else."""
+    if not isinstance(value, np.ndarray | list):
+        raise ValueError(f"{key} is of type {type(value).__name__}; send an array of {size} numbers")
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # a ragged list
+        numbers = np.asarray(None)
+    if numbers.dtype.kind not in "fiu" or numbers.shape != (size,):
+        raise ValueError(f"{key} has dtype {numbers.dtype} and shape {numbers.shape}; send {size} numbers")
+    with np.errstate(over="ignore"):
+        numbers = numbers.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{key} has values that are not finite (NaN, infinite or too large); send finite numbers")
+    return numbers

@@ -1,0 +1,340 @@
+"""The server: openpi's websocket protocol, for robots and simulators on other machines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import gc
+import hmac
+import http
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from rf_agent.errors import UserError
+from rf_agent.serving.batcher import Batcher, State
+from rf_agent.serving.codec import pack, unpack
+from rf_agent.serving.metrics import CONTENT_TYPE, Metrics
+from rf_agent.serving.observations import ObservationReader, describe
+
+log = logging.getLogger(__name__)
+
+ERROR_CODE, BUSY_CODE = 1011, 1013  # of RFC 6455: internal error, try again later
+TIDY_SECONDS = 30
+"""How often the memory of clients that have gone is handed back."""
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may cost."""
+
+    message_bytes: int = 64 << 20
+    """Of one message."""
+    connections: int = 64
+    """Open at once."""
+    handshake_seconds: float = 10
+    """Until a connection has said what it wants."""
+    send_seconds: float = 20
+    """Until a client has taken its answer."""
+    ping_seconds: float = 20
+    """Between the pings that find dead clients, and until one must be answered."""
+
+
+class PolicyServer:
+    """Serves a policy from threads of this process while its context is open.
+
+    A connection is one environment, with a history of its own. Those that wait are answered as one batch.
+
+    Args:
+        policy: has `config` and `predict_steps`, as `RoboFlamingoPolicy` has.
+        name: what clients are told it is called.
+        host: address to listen at; the default is seen from this machine alone.
+        port: 0 takes a free one.
+        api_key: what clients must send as `Authorization: Api-Key KEY`; None lets all in.
+        allow_origins: web pages (such as `https://example.org`) whose scripts may connect; browsers name the page.
+        limits: what a client may cost.
+
+    Raises:
+        UserError: on entering, where it cannot listen there.
+
+    Example:
+        >>> with PolicyServer(policy, port=0) as server:
+        ...     action = RemotePolicy(server.url).act(observation)
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        name: str = "policy",
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        api_key: str | None = None,
+        allow_origins: Sequence[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self.host, self.port = host, port
+        self.metrics = Metrics()
+        self._metadata = describe(policy.config, name)
+        self._reader = ObservationReader.of(self._metadata)
+        self._key = None if api_key is None else f"Api-Key {api_key}".encode()
+        self._origins, self._limits = frozenset(allow_origins), limits or Limits()
+        self._batcher = Batcher(policy)
+        self._gone = 0  # connections that have ended
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._listening = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="rf_agent.serving.server", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where clients of this machine find it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
+
+    def __enter__(self) -> PolicyServer:
+        self._batcher.__enter__()
+        self._thread.start()
+        self._listening.wait()
+        if self._error is not None:
+            self.__exit__()
+            raise _explained(self._error, self.host, self.port) from self._error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._batcher.__exit__()
+
+    def running(self, timeout: float) -> bool:
+        """Wait so many seconds for the server to end; whether it still runs."""
+        self._thread.join(timeout)
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._listen())
+        except BaseException as error:
+            self._error = error
+            log.debug("the server ended", exc_info=True)
+        finally:
+            self._listening.set()
+
+    async def _listen(self) -> None:
+        self._loop, limits = asyncio.get_running_loop(), self._limits
+        listener = await serve(
+            self._converse,
+            self.host,
+            self.port,
+            process_request=self._admit,
+            compression=None,  # openpi's; and a small message cannot unpack to a large one
+            max_size=limits.message_bytes,
+            max_queue=2,
+            open_timeout=limits.handshake_seconds,
+            ping_interval=limits.ping_seconds,
+            ping_timeout=limits.ping_seconds,
+            close_timeout=2,
+            server_header=None,
+            logger=_library_log(),
+        )
+        async with listener:
+            self.port = _port(listener)
+            self._stop = asyncio.Event()
+            self._listening.set()
+            tidying = asyncio.create_task(self._tidy())
+            await self._stop.wait()
+            tidying.cancel()
+
+    async def _tidy(self) -> None:
+        """Hand memory back now and then: connections that failed are circles of objects, and the C library keeps what
+        large messages took."""
+        seen = -1
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            if self._gone != seen:
+                seen = self._gone
+                await asyncio.to_thread(_free_memory)
+
+    # --- who is let in ---
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """The answer to an HTTP request, or None for one that becomes a connection."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return _respond(200, "OK\n")
+        if path not in ("/", "/metrics"):
+            return self._deny(connection, 404, "path", f"there is no {path[:60]!r} here; connect to /")
+        foreign = [origin for origin in request.headers.get_all("Origin") if origin not in self._origins]
+        if foreign:
+            return self._deny(
+                connection, 403, "origin", f"the web page {foreign[0][:60]!r} may not connect; see --allow-origin"
+            )
+        if self._key is not None and not self._has_key(request.headers):
+            return self._deny(
+                connection, 401, "key", "the key is missing or wrong; send the header `Authorization: Api-Key KEY`"
+            )
+        if path == "/metrics":
+            return _respond(200, self.metrics.text(), CONTENT_TYPE)
+        if self.metrics.connections >= self._limits.connections:
+            return self._deny(connection, 503, "full", self._full())
+        return None
+
+    def _has_key(self, headers: Headers) -> bool:
+        assert self._key is not None
+        given = headers.get_all("Authorization")
+        return len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "surrogateescape"), self._key)
+
+    def _deny(self, connection: ServerConnection, status: int, reason: str, sentence: str) -> Response:
+        self.metrics.refused[reason] += 1
+        log.warning("%s was not let in: %s", _name(connection), sentence)
+        return _respond(status, sentence + "\n")
+
+    def _full(self) -> str:
+        return f"{self._limits.connections} clients are connected, as many as are let in; try again later"
+
+    # --- a connection ---
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        """One environment, from its first message to its last."""
+        if self.metrics.connections >= self._limits.connections:  # several shook hands at once
+            self.metrics.refused["full"] += 1
+            await self._end(connection, self._full(), BUSY_CODE)
+            return
+        self.metrics.connections += 1
+        self.metrics.opened += 1
+        log.info("%s connected", _name(connection))
+        reason = "gone"
+        try:
+            await self._send(connection, pack(self._metadata))
+            reason = await self._answer_all(connection)
+        except ConnectionClosed as closed:
+            reason = _farewell(closed)
+        except asyncio.TimeoutError:
+            reason = f"did not take its answer within {self._limits.send_seconds:g} s"
+            connection.transport.abort()
+        finally:
+            self.metrics.connections -= 1
+            self._gone += 1
+            log.info("%s disconnected: %s", _name(connection), reason)
+
+    async def _answer_all(self, connection: ServerConnection) -> str:
+        """Answer messages until the connection ends; returns why it did."""
+        state: State | None = None
+        start, before = True, None
+        while True:
+            message = await connection.recv()
+            begun = time.perf_counter()
+            try:
+                if isinstance(message, str):
+                    raise ValueError("a text message was sent; send a map in msgpack")
+                observation, restart = self._reader.read(unpack(message))
+            except ValueError as error:
+                return await self._refuse(connection, "refused", str(error))
+            del message
+            start = start or restart
+            if observation is None:
+                await self._send(connection, pack({"reset": True}))
+                continue
+            try:
+                answer = await asyncio.wrap_future(self._batcher.submit(observation, state, start))
+            except Exception as error:
+                return await self._refuse(connection, "failed", _sentence(error))
+            del observation
+            state, start = answer.state, False
+            timing = {"infer_ms": answer.seconds * 1000}
+            if before is not None:
+                timing["prev_total_ms"] = before * 1000
+            await self._send(connection, pack({"actions": answer.actions, "server_timing": timing}))
+            before = time.perf_counter() - begun
+            self.metrics.requests["answered"] += 1
+            self.metrics.request_seconds.add(before)
+            self.metrics.policy_seconds.add(answer.seconds)
+            self.metrics.batch_size.add(answer.batch)
+
+    async def _refuse(self, connection: ServerConnection, outcome: str, sentence: str) -> str:
+        self.metrics.requests[outcome] += 1
+        log.warning("%s: %s", _name(connection), sentence)
+        await self._end(connection, sentence, ERROR_CODE)
+        return "its message was refused" if outcome == "refused" else "the policy failed"
+
+    async def _end(self, connection: ServerConnection, sentence: str, code: int) -> None:
+        """Say why as text, which openpi's client raises, and close."""
+        await self._send(connection, sentence)
+        await connection.close(code, "the frame before says why")
+
+    async def _send(self, connection: ServerConnection, data: str | bytes) -> None:
+        await asyncio.wait_for(connection.send(data), self._limits.send_seconds)
+
+
+def _respond(status: int, text: str, kind: str = "text/plain; charset=utf-8") -> Response:
+    body = text.encode("utf-8", "replace")
+    headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
+    headers["X-Content-Type-Options"] = "nosniff"
+    return Response(status, http.HTTPStatus(status).phrase, headers, body)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # glibc has it, others need it less
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _port(server: Server) -> int:
+    return next(iter(server.sockets)).getsockname()[1]
+
+
+def _name(connection: ServerConnection) -> str:
+    address = connection.remote_address
+    return f"{address[0]}:{address[1]}" if address else "a client"
+
+
+def _farewell(closed: ConnectionClosed) -> str:
+    frame = closed.sent if closed.sent and closed.sent.code not in (1000, 1001) else closed.rcvd
+    if frame is None:
+        return "the connection was lost"
+    return f"closed with code {frame.code}" + (f" ({frame.reason})" if frame.reason else "")
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text or 'no message'}"
+
+
+def _explained(error: BaseException, host: str, port: int) -> BaseException:
+    if not isinstance(error, OSError | OverflowError):
+        return error
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
+        return UserError(f"port {port} of {host} is in use: give another --port, or end the program that listens there")
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"cannot listen at {host}, port {port} ({reason}): give another --host or --port")
+
+
+class _OneLine(logging.Filter):
+    """What the library logs of connections that fail, such as a handshake of garbage, without its traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            reason = record.exc_info[1]
+            record.msg, record.args = f"{record.getMessage()}: {' '.join(str(reason).split())}", ()
+            record.exc_info = None
+        return True
+
+
+def _library_log() -> logging.Logger:
+    found = logging.getLogger(f"{__name__}.websockets")
+    found.setLevel(logging.WARNING)
+    if not any(isinstance(entry, _OneLine) for entry in found.filters):
+        found.addFilter(_OneLine())
+    return found

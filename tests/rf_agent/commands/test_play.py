@@ -1,0 +1,37 @@
+"""The command that serves the page: what it refuses before it starts."""
+
+import socket
+
+import pytest
+
+from rf_agent.commands.play import Args, _listen, _shown, run
+from rf_agent.errors import UserError
+
+pytest.importorskip("uvicorn")
+
+
+def test_a_port_in_use_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} .*give another --port"):
+            run(Args(policy="expert", port=port))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"port": 70000}, "--port is 70000"),
+        ({"host": "no.such.host.invalid"}, "cannot listen at no.such.host.invalid"),
+        ({"policy": "no-such-policy"}, "no policy 'no-such-policy': give a checkpoint directory, a bundled one"),
+        ({"tables": 0, "policy": "expert", "port": 0}, "--tables is 0"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(changes, match):
+    with pytest.raises(UserError, match=match):
+        run(Args(**changes))
+
+
+def test_the_address_that_is_printed_can_be_opened():
+    assert (_shown("0.0.0.0"), _shown("::1"), _shown("192.168.0.7")) == ("127.0.0.1", "[::1]", "192.168.0.7")
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.getsockname()[1] > 0

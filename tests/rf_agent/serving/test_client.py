@@ -1,0 +1,98 @@
+"""RemotePolicy acts as the policy in the process, and says what is wrong."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from fake_policy import FakePolicy, observe
+from policy_cases import CORPUS, as_bytes, make_observation, make_policy
+
+from rf_agent.serving import RemotePolicy
+from rf_agent.serving.server import PolicyServer
+
+
+def episode(seed, steps=9):
+    """Observations whose instruction changes in the middle of a chunk."""
+    words = [CORPUS[seed % 3]] * 5 + [as_bytes(CORPUS[(seed + 1) % 3])] * (steps - 5)
+    return [make_observation(100 * seed + step, instruction=words[step]) for step in range(steps)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ("head.repeat=2",),
+        ("head.n_action_steps=1", "head.ensemble=0.1"),
+        ("head.n_action_steps=1",),
+        ("head.proprioception=true",),
+        ("head.type=gpt",),
+    ],
+    ids=" ".join,
+)
+def test_whole_episodes_are_those_of_the_policy_in_the_process(changes):
+    policy = make_policy(0, *changes)
+    alone = {}
+    for seed in range(3):
+        policy.reset()
+        alone[seed] = [policy.act(observation) for observation in episode(seed)]
+    remote = {}
+
+    def play(first):
+        with RemotePolicy(server.url) as agent:
+            for seed in (first, (first + 1) % 3):
+                agent.reset()
+                remote[first, seed] = [agent.act(observation) for observation in episode(seed)]
+
+    with PolicyServer(policy, port=0) as server:
+        threads = [threading.Thread(target=play, args=(first,)) for first in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+    assert len(remote) == 6
+    for (_, seed), actions in remote.items():
+        np.testing.assert_allclose(actions, alone[seed], atol=1e-5)
+
+
+def test_images_travel_at_observation_steps_only():
+    policy = FakePolicy(chunk_size=4, n_action_steps=3)
+    with PolicyServer(policy, port=0) as server, RemotePolicy(server.url) as agent:
+        assert agent.render_every == 3
+        actions = [agent.act(observe(step)).tolist() for step in range(7)]
+        assert actions == [[1, 0]] * 3 + [[2, 3]] * 3 + [[3, 6]]
+        agent.reset()
+        assert agent.act(observe(9)).tolist() == [1, 9]
+        agent.act(observe(9))[:] = 5  # what a caller does with an action is its own business
+        assert agent.act(observe(9)).tolist() == [1, 9]
+    assert policy.batches == [1] * 4
+
+
+def test_an_observation_that_does_not_fit_is_refused_by_the_server():
+    with PolicyServer(FakePolicy(), port=0) as server, RemotePolicy(server.url) as agent:
+        for bad, message in (
+            (observe(front=None), "no 'front'"),
+            (observe(instruction=None), "no 'instruction'"),
+            (observe(front=np.zeros((2, 2, 3))), "send uint8"),
+        ):
+            with pytest.raises(RuntimeError, match=message):
+                agent.act(bad)
+        assert agent.act(observe(1)).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ws://", "ws://127.0.0.1:99999999"])
+def test_a_wrong_address_is_named(url):
+    with pytest.raises(RuntimeError, match="give ws://HOST:PORT|cannot connect"):
+        RemotePolicy(url)
+
+
+def test_the_client_needs_neither_torch_nor_transformers():
+    code = """
+import sys
+from rf_agent.serving import RemotePolicy
+import rf_agent.serving.server
+heavy = {"torch", "transformers", "PIL", "gymnasium", "h5py", "tyro", "rich"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,355 @@
+"""The server: every client has its own history, and none holds up the others, whatever it does."""
+
+import contextlib
+import logging
+import socket
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import msgpack
+import numpy as np
+import pytest
+from fake_policy import FakePolicy, observe
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from rf_agent.errors import UserError
+from rf_agent.serving import RemotePolicy
+from rf_agent.serving.codec import pack, unpack
+from rf_agent.serving.server import Limits, PolicyServer
+
+
+@contextlib.contextmanager
+def served(policy=None, **options):
+    with PolicyServer(policy or FakePolicy(), port=0, **options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def connected(server, **options):
+    """A bare connection, after the metadata."""
+    with connect(server.url, compression=None, max_size=None, close_timeout=1, **options) as connection:
+        assert unpack(connection.recv())["policy"] == "policy"
+        yield connection
+
+
+def ask(connection, message):
+    connection.send(message if isinstance(message, bytes | str) else pack(message))
+    answer = connection.recv(10)
+    return answer if isinstance(answer, str) else unpack(answer)
+
+
+def get(server, path, **headers):
+    address = server.url.replace("ws", "http", 1) + path
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def wait_until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_metadata_and_answers_are_openpis():
+    with served(name="tiny") as server, connect(server.url, compression=None) as connection:
+        metadata = unpack(connection.recv())
+        assert metadata == {
+            "protocol": 1,
+            "policy": "tiny",
+            "cameras": {"front": [8, 8, 3], "wrist": [8, 8, 3]},
+            "state": {"key": "state", "dim": 2},
+            "instruction": "instruction",
+            "action_dim": 2,
+            "chunk_size": 2,
+            "n_action_steps": 1,
+            "fps": 10.0,
+        }
+        first, second = ask(connection, observe(5)), ask(connection, observe(6))
+    assert first["actions"].dtype == np.float32
+    assert first["actions"].tolist() == [[1, 5], [1, 5]] and second["actions"].tolist() == [[2, 6], [2, 6]]
+    assert first["server_timing"].keys() == {"infer_ms"}
+    assert second["server_timing"].keys() == {"infer_ms", "prev_total_ms"}
+
+
+def test_a_reset_restarts_history():
+    with served() as server, connected(server) as connection:
+        assert ask(connection, observe())["actions"][0, 0] == 1
+        assert ask(connection, observe())["actions"][0, 0] == 2
+        assert ask(connection, {"reset": True}) == {"reset": True}
+        assert ask(connection, observe())["actions"][0, 0] == 1
+        assert ask(connection, observe(reset=True))["actions"][0, 0] == 1
+        assert ask(connection, observe(reset=False))["actions"][0, 0] == 2
+
+
+def test_many_clients_share_batches_and_no_answer_is_lost_or_crossed():
+    policy, results = FakePolicy(seconds=0.005), {}
+
+    def play(name, url):
+        with RemotePolicy(url) as agent:
+            results[name] = []
+            for _episode in range(2):
+                agent.reset()
+                results[name].append([agent.act(observe(100 * name + step)).tolist() for step in range(20)])
+
+    with served(policy) as server:
+        threads = [threading.Thread(target=play, args=(name, server.url)) for name in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+    for name in range(16):
+        assert results[name] == [[[step + 1, 100 * name + step] for step in range(20)]] * 2
+    assert sum(policy.batches) == 16 * 40
+    assert max(policy.batches) > 8
+
+
+def test_cameras_of_other_sizes_do_not_disturb():
+    with served(FakePolicy(seconds=0.05)) as server:
+        agents = [RemotePolicy(server.url) for _ in range(4)]
+        results = {}
+
+        def play(index):
+            front = np.zeros((6 + index % 2, 5, 3), np.uint8)
+            results[index] = [agents[index].act(observe(index, front=front)).tolist() for _ in range(3)]
+
+        threads = [threading.Thread(target=play, args=(index,)) for index in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=30)
+    assert results == {index: [[1, index], [2, index], [3, index]] for index in range(4)}
+
+
+def test_an_error_of_the_policy_reaches_the_one_who_asked_alone():
+    with served(FakePolicy(seconds=0.05)) as server:
+        good, bad = RemotePolicy(server.url), RemotePolicy(server.url)
+        answers = []
+        thread = threading.Thread(target=lambda: answers.extend(good.act(observe(7)).tolist() for _ in range(10)))
+        thread.start()
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="negative level"):
+                bad.act(observe(-1))
+        with pytest.raises(RuntimeError, match="not finite"):
+            bad.act(observe(666))
+        thread.join(timeout=30)
+        assert answers == [[step, 7] for step in range(1, 11)]
+        assert bad.act(observe(3)).tolist() == [1, 3]  # connected anew
+
+
+BAD = {
+    "invalid msgpack": (b"\xc1\xc1", "no msgpack"),
+    "text": ("hello", "text message"),
+    "no map": (pack([1]), "type list"),
+    "wrong keys": (pack({"camera": 1}), "'front' or 'observation/image'"),
+    "shape": (pack(observe(front=np.zeros((2, 2), np.uint8))), "shape"),
+    "dtype": (pack(observe(wrist=np.zeros((4, 4, 3), np.float32))), "float32"),
+    "NaN": (pack(observe(np.nan)), "not finite"),
+    "objects": (msgpack.packb({"a": {b"__ndarray__": True, b"data": b"", b"dtype": "|O", b"shape": [0]}}), "dtype"),
+    "pickle": (b"\x80\x04\x95\x1a\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix", "no msgpack"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_refused_in_a_sentence_and_the_rest_goes_on(kind, caplog):
+    data, message = BAD[kind]
+    with served() as server, connected(server) as good:
+        ask(good, observe())
+        with caplog.at_level(logging.INFO, "rf_agent.serving"), connected(server) as bad:
+            answer = ask(bad, data)
+            assert isinstance(answer, str) and message in answer and "\n" not in answer
+            with pytest.raises(ConnectionClosed) as closed:
+                bad.recv(10)
+            assert closed.value.rcvd.code == 1011
+        assert any(record.levelname == "WARNING" and message in record.getMessage() for record in caplog.records)
+        assert not any(record.exc_info for record in caplog.records)
+        assert ask(good, observe())["actions"][0, 0] == 2
+        assert server.metrics.requests["refused"] == 1
+
+
+def test_too_large_a_message_is_refused_before_it_has_come():
+    with served(limits=Limits(message_bytes=1 << 20)) as server, connected(server) as good:
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            upgrade(raw)
+            raw.sendall(b"\x82" + bytes([0x80 | 127]) + struct.pack(">Q", 1 << 30) + b"mask")  # a gigabyte is to follow
+            assert b"exceeds limit" in drain(raw)
+        with connected(server) as bad:
+            with pytest.raises(ConnectionClosed) as closed:
+                ask(bad, b"\0" * (1 << 21))
+            assert closed.value.rcvd.code == 1009
+        assert ask(good, observe())["actions"][0, 0] == 1
+
+
+def upgrade(raw, path="/"):
+    raw.settimeout(10)
+    raw.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    return raw.recv(4096)
+
+
+def drain(raw):
+    found = b""
+    with contextlib.suppress(OSError):
+        while part := raw.recv(4096):
+            found += part
+    return found
+
+
+def test_fragments_count_together():
+    with served(limits=Limits(message_bytes=1 << 20)) as server, connected(server) as bad:
+        with pytest.raises(ConnectionClosed) as closed:
+            bad.send([b"\0" * (1 << 18)] * 8)
+            bad.recv(10)
+        assert closed.value.rcvd.code == 1009
+
+
+def test_a_slow_client_and_a_dead_one_hold_up_nobody(caplog):
+    limits = Limits(ping_seconds=0.5, send_seconds=0.5)
+    with (
+        caplog.at_level(logging.INFO, "rf_agent.serving"),
+        served(FakePolicy(seconds=0.001, chunk_size=30_000), limits=limits) as server,
+        connected(server) as good,
+        contextlib.ExitStack() as stack,
+    ):
+        sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(3)]
+        for raw in sockets:
+            upgrade(raw)
+        data = pack(observe())
+        frame = b"\x82" + bytes([0x80 | 126]) + struct.pack(">H", len(data)) + b"\0\0\0\0" + data
+        sockets[0].sendall(frame[:30])  # and never the rest
+        sockets[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+        with contextlib.suppress(OSError):  # asks and asks, and never reads an answer
+            sockets[1].settimeout(0.5)
+            for _ in range(200):
+                sockets[1].sendall(frame)
+        sockets[2].sendall(frame)
+        sockets[2].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sockets[2].close()  # dies with a request under way
+        begun = time.monotonic()
+        for step in range(10):
+            assert ask(good, observe())["actions"][0, 0] == step + 1
+        assert time.monotonic() - begun < 5
+        wait_until(lambda: server.metrics.connections == 1)  # the others have been found out
+        assert ask(good, observe())["actions"][0, 0] == 11
+
+
+def test_the_key_is_asked_for():
+    with served(api_key="s3cret") as server:
+        for wrong in (None, "", "s3cre", "s3crets", "S3cret", "s3cret s3cret"):
+            with pytest.raises(RuntimeError, match="key is missing or wrong"):
+                RemotePolicy(server.url, wrong)
+        with pytest.raises(InvalidStatus):
+            connect(server.url, additional_headers={"Authorization": "Bearer s3cret"}).__enter__()
+        assert RemotePolicy(server.url, "s3cret").act(observe(4)).tolist() == [1, 4]
+        assert get(server, "/healthz") == (200, "OK\n")
+        assert get(server, "/metrics")[0] == 401
+        status, text = get(server, "/metrics", Authorization="Api-Key s3cret")
+        assert status == 200 and 'rf_connections_refused_total{reason="key"} 8' in text
+
+
+def test_web_pages_are_refused_unless_they_are_allowed():
+    with served(allow_origins=["https://lab.example"]) as server:
+        for origin in ("https://evil.example", "null", server.url.replace("ws", "http"), "https://lab.example.evil"):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(server.url, origin=origin).__enter__()
+            assert refused.value.response.status_code == 403
+            assert origin in refused.value.response.body.decode()
+        with connected(server, origin="https://lab.example") as connection:
+            assert ask(connection, observe(2))["actions"][0].tolist() == [1, 2]
+
+
+def test_only_so_many_clients_are_let_in():
+    with served(limits=Limits(connections=2)) as server:
+        first, second = RemotePolicy(server.url), RemotePolicy(server.url)
+        with pytest.raises(RuntimeError, match="2 clients are connected, as many as are let in; try again later"):
+            RemotePolicy(server.url)
+        first.close()
+        wait_until(lambda: server.metrics.connections == 1)
+        assert RemotePolicy(server.url).act(observe(1)).tolist() == [1, 1]
+        assert second.act(observe(2)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "path", ["/../../etc/passwd", "/%2e%2e/etc/passwd", "/healthz/../x", "//healthz", "/x\\..", "/a"]
+)
+def test_other_paths_are_not_found(path):
+    with served() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            assert upgrade(raw, path).startswith(b"HTTP/1.1 404")
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            raw.settimeout(10)
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert raw.recv(4096).startswith(b"HTTP/1.1 404")
+        assert get(server, "/healthz") == (200, "OK\n")
+
+
+def test_garbage_instead_of_http_is_logged_in_a_line(caplog):
+    with served(limits=Limits(handshake_seconds=0.3)) as server, caplog.at_level(logging.INFO):
+        for data in (
+            b"\x16\x03\x01\x00garbage\r\n\r\n",
+            b"\0" * 100_000,
+            b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 1000,
+            b"G",
+        ):
+            with socket.create_connection(("127.0.0.1", server.port)) as raw, contextlib.suppress(OSError):
+                raw.settimeout(10)
+                raw.sendall(data)
+                drain(raw)
+        assert RemotePolicy(server.url).act(observe(1)).tolist() == [1, 1]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_metrics_are_prometheus_text():
+    with served() as server:
+        with connected(server) as connection:
+            for _ in range(3):
+                ask(connection, observe())
+            text = get(server, "/metrics")[1]
+        assert "# TYPE rf_request_seconds histogram" in text
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        assert values["rf_connections"] == "1" and values["rf_connections_total"] == "1"
+        assert values['rf_requests_total{outcome="answered"}'] == "3"
+        assert values["rf_request_seconds_count"] == values['rf_request_seconds_bucket{le="+Inf"}'] == "3"
+        assert values['rf_batch_size_bucket{le="1"}'] == "3"
+
+
+def test_a_port_in_use_is_named():
+    with served() as server, pytest.raises(UserError, match=f"port {server.port} of 127.0.0.1 is in use: give another"):
+        PolicyServer(FakePolicy(), port=server.port).__enter__()
+    with pytest.raises(UserError, match="cannot listen at nowhere.invalid"):
+        PolicyServer(FakePolicy(), host="nowhere.invalid", port=0).__enter__()
+
+
+def test_the_end_of_the_server_reaches_clients_and_leaves_no_thread():
+    before = threading.active_count()
+    with served() as server:
+        agent = RemotePolicy(server.url)
+        agent.act(observe())
+    with pytest.raises(RuntimeError, match="closed the connection"):
+        agent.act(observe())
+    with pytest.raises(RuntimeError, match="cannot connect .*rf-agent serve"):
+        agent.act(observe())
+    wait_until(lambda: threading.active_count() == before)
+
+
+def test_clients_that_come_misbehave_and_go_leave_nothing_behind():
+    """In small what `load.py soak` does for ten minutes."""
+    with served() as server, connected(server) as good:
+        for _ in range(5):
+            for data, _message in BAD.values():
+                with connected(server) as bad:
+                    ask(bad, data)
+            with contextlib.suppress(ConnectionClosed), connect(server.url, compression=None) as dying:
+                dying.send(pack(observe()))
+                dying.socket.close()
+            assert isinstance(ask(good, observe()), dict)
+        wait_until(lambda: server.metrics.connections == 1)
