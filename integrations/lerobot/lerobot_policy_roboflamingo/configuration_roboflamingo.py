@@ -15,7 +15,7 @@ from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE, OBS_STR
 
 from rf_agent.config import RoboFlamingoConfig as AgentConfig
-from rf_agent.errors import ConfigError
+from rf_agent.errors import ConfigError, UserError
 from rf_agent.presets import preset
 
 STEPS_ARE_THE_AGENTS = ("chunk_size", "n_action_steps")
@@ -31,7 +31,7 @@ class RoboFlamingoConfig(PreTrainedConfig):
     policy from a checkpoint has both in `agent`.
 
     Raises:
-        ConfigError: values that do not fit together; the message names the key.
+        UserError: values that do not fit together; the message names the key.
     """
 
     preset: str = "roboflamingo-tiny"
@@ -85,6 +85,13 @@ class RoboFlamingoConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            self._fill_in()
+        except ConfigError as error:
+            raise UserError(str(error)) from error  # of a ValueError draccus, which reads options, hides the text
+
+    def _fill_in(self) -> None:
+        """Make the agent's configuration of preset, checkpoint and options."""
         agent = AgentConfig.from_dict(self.agent) if self.agent else preset(self.preset)
         given = {name: getattr(self, name) for name in STEPS_ARE_THE_AGENTS}
         changes = [
@@ -120,8 +127,7 @@ class RoboFlamingoConfig(PreTrainedConfig):
     def of_agent(cls, agent: AgentConfig) -> RoboFlamingoConfig:
         """The configuration of an agent that exists, with the features that it reads and writes."""
         config = cls(agent=agent.to_dict())
-        config.input_features = agent_inputs(agent)
-        config.output_features = {ACTION: PolicyFeature(FeatureType.ACTION, (agent.action.dim,))}
+        config.input_features, config.output_features = agent_features(agent)
         return config
 
     # --- what LeRobot asks of every policy ---
@@ -181,16 +187,22 @@ class RoboFlamingoConfig(PreTrainedConfig):
             raise ConfigError(f"the policy reads {OBS_STATE} of shape ({reads},) (head.proprioception), but it {has}.")
 
 
-def agent_inputs(agent: AgentConfig, known: Collection[str] = ()) -> dict[str, PolicyFeature]:
-    """What an agent reads, as LeRobot's features; `known` are those of a data set, whose names it takes."""
+def agent_features(
+    agent: AgentConfig, known: Collection[str] = ()
+) -> tuple[dict[str, PolicyFeature], dict[str, PolicyFeature]]:
+    """What an agent reads and writes, as LeRobot's features.
+
+    Args:
+        known: names of a data set's features, under which its cameras are read.
+    """
     size = agent.image.size
-    features = {
+    inputs = {
         camera_feature(view, known) or f"{OBS_IMAGES}.{view}": PolicyFeature(FeatureType.VISUAL, (3, size, size))
         for view in agent.views
     }
     if agent.head.proprioception:
-        features[OBS_STATE] = PolicyFeature(FeatureType.STATE, (agent.state.dim,))
-    return features
+        inputs[OBS_STATE] = PolicyFeature(FeatureType.STATE, (agent.state.dim,))
+    return inputs, {ACTION: PolicyFeature(FeatureType.ACTION, (agent.action.dim,))}
 
 
 def camera_feature(view: str, names: Collection[str]) -> str | None:

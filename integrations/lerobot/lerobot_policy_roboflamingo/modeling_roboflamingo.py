@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lerobot_policy_roboflamingo.batches import observation, sequences
 from lerobot_policy_roboflamingo.checkpoints import PREFIX, local_folder, read_weights, write_weights
-from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig, agent_inputs
+from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig, agent_features
 from lerobot_policy_roboflamingo.datasets import robot_of
 from rf_agent import checkpoint
 from rf_agent.config import ConfigError
@@ -60,7 +60,7 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
             keeps = tokenizer is not None and not draw
             robot = robot_of(dataset_meta.root, config, trained=keeps)
             agent, instructions = robot.config, robot.instructions
-            config.input_features = agent_inputs(agent, dataset_meta.features)
+            config.input_features, config.output_features = agent_features(agent, dataset_meta.features)
         config.take(agent)
         config.validate_features()
         self.agent = _build(agent, instructions, tokenizer, draw)
@@ -123,13 +123,11 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
         return self
 
     def get_optim_params(self) -> list[dict[str, Any]]:
-        """AdamW's groups: the head, and the vision-language model at a lower rate; vectors do not decay."""
-        config, agent = self.config, self.agent
+        """AdamW's groups: the head, whose rate LeRobot shows, and the vision-language model. Vectors do not decay."""
+        rate, decay = self.config.optimizer_lr, self.config.optimizer_weight_decay
         groups = [
-            *parameter_groups(
-                agent.vlm.parameters(), config.optimizer_lr * config.vlm_lr_scale, config.optimizer_weight_decay
-            ),
-            *parameter_groups(agent.head.parameters(), config.optimizer_lr, config.optimizer_weight_decay),
+            *parameter_groups(self.agent.head.parameters(), rate, decay),
+            *parameter_groups(self.agent.vlm.parameters(), rate * self.config.vlm_lr_scale, decay),
         ]
         keys = {"params": "params", "weight_decay": "weight_decay", "lr": "peak_lr"}
         return [{key: group[ours] for key, ours in keys.items()} for group in groups]
