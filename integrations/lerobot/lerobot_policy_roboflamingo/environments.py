@@ -19,6 +19,7 @@ from rf_envs.spaces import ROBOT_OBS_LOW, action_space
 CAMERAS = ("rgb_static", "rgb_gripper")
 """Names of the images in LeRobot: `observation.images.rgb_static`, as in data sets that `rf-agent convert` writes."""
 AGENT_POS = "agent_pos"
+DEFAULT_TASK = "rf/PlayTableD-v0"
 
 
 @EnvConfig.register_subclass("rf_playtable")
@@ -29,7 +30,7 @@ class PlayTableEnvConfig(EnvConfig):
     The instruction is the environment's `task_description`, which LeRobot hands to the policy as `task`.
     """
 
-    task: str | None = "rf/PlayTableD-v0"
+    task: str | None = DEFAULT_TASK
     """Gymnasium id: a single task (rf/PlayTableD-v0), or a chain of five (rf/PlayTableChainD-v0), whose summed reward
     is how many of them were done."""
     tasks: list[str] = field(default_factory=list)
@@ -54,7 +55,8 @@ class PlayTableEnvConfig(EnvConfig):
     @property
     def gym_id(self) -> str:
         """The id with the module that registers it, so that worker processes find it, too."""
-        return self.task if self.task is None or ":" in self.task else f"rf_envs:{self.task}"
+        task = self.task or DEFAULT_TASK
+        return task if ":" in task else f"rf_envs:{task}"
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
         **others: Any,
     ) -> None:
         super().__init__(config)
-        agent, instructions = config.agent_config, ()
+        agent = config.agent_config
+        instructions: tuple[str, ...] = ()
         if dataset_meta is not None:
             keeps = tokenizer is not None and not draw
             robot = robot_of(dataset_meta.root, config, trained=keeps)

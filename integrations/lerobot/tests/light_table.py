@@ -25,10 +25,11 @@ class LightTable(gym.Env):
         length: int = 9,
         subtasks: int = 1,
         limit: int = 40,
+        image_size: tuple[int, int] = SIZES,
     ):
         self.render_mode, self.names = render_mode, list(tasks or TASKS)
-        self.length, self.subtasks = length, subtasks
-        self.observation_space, self.action_space = observation_space(SIZES), action_space()
+        self.length, self.subtasks, self.sizes = length, subtasks, image_size
+        self.observation_space, self.action_space = observation_space(image_size), action_space()
         self._max_episode_steps = limit
         self.task = self.names[0]
 
@@ -65,8 +66,8 @@ class LightTable(gym.Env):
         state = np.zeros(ROBOT_OBS_LOW.shape, np.float32)
         state[:3] = self.place
         return {
-            "rgb_static": self._image(SIZES[0]),
-            "rgb_gripper": self._image(SIZES[1])[::-1].copy(),
+            "rgb_static": self._image(self.sizes[0]),
+            "rgb_gripper": self._image(self.sizes[1])[::-1].copy(),
             "robot_obs": state,
             "instruction": encode_instruction(self.task_description),
         }

@@ -6,12 +6,15 @@ import importlib.util
 import json
 
 import gymnasium as gym
+import light_table
+import numpy as np
 import pytest
 from lerobot.envs import make_env, make_env_config
 from lerobot.scripts.lerobot_eval import main
 
 import rf_envs.errors
 from lerobot_policy_roboflamingo.convert import to_lerobot
+from rf_agent.demos.readers import open_demos
 from rf_agent.policy import RoboFlamingoPolicy as Agent
 
 LIGHT, CHAIN = "light_table:rf/LightTable-v0", "light_table:rf/LightChain-v0"
@@ -58,6 +61,15 @@ def test_a_chain_gives_a_reward_for_each_of_its_tasks(evaluate, lerobot_folder, 
 def test_an_episode_that_runs_out_of_steps_is_no_success(evaluate, lerobot_folder):
     found = evaluate(lerobot_folder, f"--env.task={LIGHT}", '--env.options={"limit": 8}', episodes=1, batch=1)
     assert found["overall"]["pc_success"] == 0.0
+
+
+def test_episodes_can_be_recorded(evaluate, lerobot_folder, tmp_path):
+    """LeRobot writes what the policy did as a data set; ours read it."""
+    sizes = '--env.options={"image_size": [64, 34]}'
+    evaluate(lerobot_folder, f"--env.task={LIGHT}", sizes, "--eval.recording=true", episodes=1, batch=1)
+    (record,) = (reader := open_demos(tmp_path / "eval" / "recordings" / "rf_playtable_0")).records
+    assert record.actions.shape == (9, 7) and record.success and record.instruction in light_table.TASKS.values()
+    assert reader.images("rgb_gripper", np.arange(9))[8].shape == (34, 34, 3)
 
 
 def test_the_environment_says_what_the_policy_needs():
