@@ -1,13 +1,18 @@
 # make demo    install into .venv and watch the bundled policy at work
 # make play    the page in the browser: ask the robot, watch it, drive it
 # make test    the tests                     make check   lint, types and the tests
+# make test-lerobot   the tests of integrations/lerobot with LeRobot itself, in an environment of their own (Python 3.12)
 # PyBullet has wheels for Python 3.10 and 3.11. On newer ones everything but the simulators is installed and tested.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3.13 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo play test check clean
+LEROBOT_PYTHON ?= $(shell for p in python3.12 python3.13 "$$HOME"/.pyenv/versions/3.12*/bin/python python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
+LEROBOT_VENV ?= .venv-lerobot
+
+.PHONY: demo play test test-lerobot check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/rollout.py --render
@@ -17,6 +22,10 @@ play: $(VENV)/.play
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# LeRobot holds other versions than constraints.txt; with torch's CUDA build, pip's choice on Linux, they take 5.5 GB.
+test-lerobot: $(LEROBOT_VENV)/.test
+	cd integrations/lerobot && $(abspath $(LEROBOT_VENV))/bin/python -m pytest
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -40,5 +49,11 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	touch $@
 
+$(LEROBOT_VENV)/.test: pyproject.toml integrations/lerobot/pyproject.toml
+	$(or $(LEROBOT_PYTHON),$(error LeRobot needs Python 3.12 or newer: name it, make test-lerobot LEROBOT_PYTHON=...)) \
+		-m venv $(LEROBOT_VENV)
+	$(LEROBOT_VENV)/bin/python -m pip install --quiet --editable . --editable 'integrations/lerobot[test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LEROBOT_VENV) build dist *.egg-info
