@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from PIL import Image
 
+from rf_agent import RoboFlamingoPolicy
+from rf_agent.demos import read_demonstrations
 from rf_agent.evaluation import evaluate_agent
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
 
@@ -43,6 +47,24 @@ def test_custom_env_from_demonstrations_to_a_score(tmp_path):
     small = ["--demos", "12", "--steps", "3", "--episodes", "2", "--output", tmp_path]
     said = run(tmp_path, example("custom_env"), *small)
     assert "the policy:" in said and (tmp_path / "run" / "policy" / "model.safetensors").exists()
+
+
+@simulated
+@pytest.mark.slow
+def test_the_tour_from_an_observation_to_a_trained_policy(tmp_path):
+    small = ["--demos", "2", "--steps", "2", "--episodes", "1", "--max-steps", "60", "--output", tmp_path]
+    said = run(tmp_path, example("tour"), *small)
+    for color in ("red", "blue"):  # the colour word decides
+        assert re.search(rf'"pick up the {color} block": success after \d+ steps; block_{color} moved most', said)
+    outcomes = re.findall(r'"put the held block in the drawer": (\w+) after', said)
+    assert outcomes == ["failure", "success"]  # of the policy, and of the expert
+    assert [demo.task for demo in read_demonstrations(tmp_path / "demos.hdf5")] == ["place_in_drawer"] * 2
+    assert RoboFlamingoPolicy.from_pretrained(tmp_path / "run" / "policy").config.tasks == ("place_in_drawer",)
+    scores = re.findall(r"(before|after) +(open_drawer|place_in_drawer) +([01]) of 1 \[", said)
+    assert len(scores) == 4 and ("before", "place_in_drawer", "0") in scores
+    for name in ("observation.png", "demos.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.width > 400 and len(set(image.convert("L").getdata())) > 50  # it shows something
 
 
 @simulated
