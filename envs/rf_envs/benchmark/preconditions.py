@@ -28,6 +28,16 @@ ARM_REACH = 0.74
 """Horizontal distance (m) from the robot's base up to which a held block can be put down upright on another."""
 
 
+_PLACES = {"base_link": "on the table top", "plank_link": "in the cabinet", "drawer_link": "in the drawer"}
+"""Where a block is that touches a link of the table."""
+_MOTIONS = {
+    "base__drawer": ("the drawer can open {}", "the drawer can close {}"),
+    "base__slide": ("the sliding door can move {} to the left", "the sliding door can move {} to the right"),
+}
+"""What a joint does as its position grows, and as it shrinks; how far is to be filled in."""
+_LIGHTS = {"lightbulb": "the light bulb", "led": "the LED"}
+
+
 def push_range(scene: Scene, direction: int) -> tuple[float, float]:
     """The x from which a block can be pushed right (+1) or left (-1) without meeting button or table edge."""
     low, high = -TABLE_EDGE + BLOCK_REACH, TABLE_EDGE - BLOCK_REACH
@@ -59,15 +69,20 @@ def obstacle(task: str, info: StateInfo, scene: Scene) -> str | None:
     return find(info, scene, *entry.arguments) if find else None
 
 
+def _named(block: str) -> str:
+    """A block, such as ``block_red``, in words."""
+    return f"the {block.removeprefix('block_')} block"
+
+
 def _no_support(info: StateInfo, scene: Scene, block: str, distance: float) -> str | None:
     robot = info["robot_info"]["uid"]
     rests = touched_bodies(tasks.blocks(info)[block]["contacts"]) - {robot}
-    return None if rests else f"{block} rests on nothing"
+    return None if rests else f"{_named(block)} rests on nothing"
 
 
 def _not_there(info: StateInfo, scene: Scene, block: str, height: float, link: str) -> str | None:
     there = table_link(info, link) in touched_links(tasks.blocks(info)[block]["contacts"])
-    return None if there else f"{block} does not touch the table's {link}"
+    return None if there else f"{_named(block)} is not {_PLACES[link]}"
 
 
 def _nothing_held(info: StateInfo, scene: Scene, link: str) -> str | None:
@@ -95,17 +110,18 @@ def _no_room(info: StateInfo, scene: Scene, joint: str, distance: float) -> str 
     room = _room(info, scene, joint, distance)
     if room > abs(distance):
         return None
-    return f"{joint} can move by {room:.3f} m that way, and the task asks for more than {abs(distance):.2f} m"
+    motion = _MOTIONS[joint][distance < 0].format(f"only {100 * max(0.0, room):.1f} cm further")
+    return f"{motion}, and the task asks for more than {100 * abs(distance):.0f} cm"
 
 
 def _is_so_already(info: StateInfo, scene: Scene, light: str, before: int, after: int) -> str | None:
     state = info["scene_info"]["lights"][light]["logical_state"]
-    return None if state == before else f"the {light} is {'on' if state else 'off'} already"
+    return None if state == before else f"{_LIGHTS[light]} is {'on' if state else 'off'} already"
 
 
 def _no_block_for_drawer(info: StateInfo, scene: Scene, source: str, target: str) -> str | None:
     alone = any(_rests_alone_on(info, block, source) for block in tasks.blocks(info))
-    return None if alone else f"no block touches the table's {source} and nothing else"
+    return None if alone else f"no block is {_PLACES[source]} and touches nothing else"
 
 
 def _is_free_on(info: StateInfo, block: str, link: str) -> bool:
