@@ -18,19 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rf_agent.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS, CheckpointError, is_checkpoint
 from rf_agent.config import RoboFlamingoConfig
-from rf_agent.errors import UserError
-
-CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
-
-
-class CheckpointError(UserError, ValueError):
-    """A checkpoint that cannot be written or read; the message names the file or tensors, and the remedy."""
-
-
-def is_checkpoint(directory: str | Path) -> bool:
-    """Whether `directory` looks like a policy that `write` wrote."""
-    return all((Path(directory) / name).is_file() for name in (CONFIG, WEIGHTS))
 
 
 def check_target(directory: str | Path) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -58,12 +61,66 @@ def is_ours(env_id: str) -> bool:
     return env_id.rpartition(":")[2].startswith("rf/")
 
 
+def check_registered(env_id: str) -> None:
+    """Refuse an id that means no environment, without making one.
+
+    Raises:
+        ImportError: where Gymnasium or the package of the environment is not installed.
+        ValueError: there is no such environment.
+    """
+    with _explained(env_id):
+        import gymnasium
+        from gymnasium.envs.registration import find_highest_version, parse_env_id
+
+        name = _import_registering_module(env_id)
+        namespace, base, version = parse_env_id(name)
+        if version is not None or find_highest_version(namespace, base) is None:
+            gymnasium.spec(name)
+
+
+def with_scene(env_id: str, scene: str) -> str:
+    """The id under which an environment is registered with another `scene`; the same id if there is none."""
+    from gymnasium import registry
+
+    spec = registry.get(_import_registering_module(env_id))
+    if spec is None:
+        return env_id
+    kwargs = {**spec.kwargs, "scene": scene}
+    found = (key for key, other in registry.items() if (other.entry_point, other.kwargs) == (spec.entry_point, kwargs))
+    return next(found, env_id)
+
+
 def _make(env_id: str, kwargs: dict[str, Any]) -> Any:
+    with _explained(env_id):
+        import gymnasium
+
+        try:
+            return gymnasium.make(_with_module(env_id), disable_env_checker=True, **kwargs)
+        except TypeError as error:
+            reason = str(error).partition(" was raised from ")[0]
+            given = ", ".join(kwargs)
+            raise ValueError(f"the environment {env_id!r} cannot be made with {given}: {reason}") from error
+
+
+def _with_module(env_id: str) -> str:
+    return f"rf_envs:{env_id}" if env_id.startswith("rf/") else env_id
+
+
+def _import_registering_module(env_id: str) -> str:
+    """Import the module that an id names, and return the id without it."""
+    module, _, name = _with_module(env_id).rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return name
+
+
+@contextlib.contextmanager
+def _explained(env_id: str) -> Iterator[None]:
+    """Gymnasium's errors about an id, in one sentence that says what to do."""
     try:
         import gymnasium
 
-        name = f"rf_envs:{env_id}" if env_id.startswith("rf/") else env_id
-        return gymnasium.make(name, disable_env_checker=True, **kwargs)
+        yield
     except ModuleNotFoundError as error:
         raise ImportError(
             f"the environment {env_id!r} needs a package that is not installed ({error}): "
@@ -73,7 +130,3 @@ def _make(env_id: str, kwargs: dict[str, Any]) -> Any:
         known = ", ".join(name for name in gymnasium.registry if name.startswith("rf/")) or "rf/PlayTableD-v0"
         text = str(error).rstrip(".?")
         raise ValueError(f"cannot make the environment {env_id!r}: {text}; this project's are {known}") from error
-    except TypeError as error:
-        reason = str(error).partition(" was raised from ")[0]
-        given = ", ".join(kwargs)
-        raise ValueError(f"the environment {env_id!r} cannot be made with {given}: {reason}") from error

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rf_agent.checkpoint import CheckpointError, is_checkpoint
+from rf_agent.checkpoint_files import CheckpointError, is_checkpoint
 from rf_agent.config import (
     ActionConfig,
     ConfigError,

@@ -176,21 +176,33 @@ def _start_worker(make: Callable[[], AbstractContextManager[Any]], scratch: Path
     for name in ("TMPDIR", "TEMP", "TMP"):  # programs that a worker starts, such as ffmpeg
         os.environ[name] = str(scratch)
     watchdog.start(scratch, timeout)
-    threading.Thread(target=_end_with_parent, args=(scratch,), daemon=True).start()
+    end_with_parent(lambda: _remove(scratch))
     stack = contextlib.ExitStack()
     _owned = stack.enter_context(make())
     # Unlike atexit this also runs at the end of a worker, and before what the simulators themselves registered.
     multiprocessing.util.Finalize(None, stack.close, exitpriority=10)
 
 
-def _end_with_parent(scratch: Path) -> None:
-    """Wait until the parent is gone, which may be never; then leave nothing behind."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait_for_end([parent.sentinel])
+def _remove(scratch: Path) -> None:
     for _ in range(50):  # the other threads go on and may still write into the folder that is being removed
         shutil.rmtree(scratch, ignore_errors=True)
         if not scratch.exists():
             break
         time.sleep(0.02)
-    os._exit(1)
+
+
+def end_with_parent(clean: Callable[[], None] = lambda: None) -> None:
+    """Have this process end as soon as the one that started it is gone, however that ended.
+
+    Args:
+        clean: called before, to leave nothing behind.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait_for_parent() -> None:
+        wait_for_end([parent.sentinel])
+        clean()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()

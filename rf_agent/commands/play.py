@@ -11,7 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rf_agent.addresses import LOCAL, check_port
+from rf_agent.environments import check_registered
 from rf_agent.errors import UserError, require
+from rf_agent.evaluation.agents import find_policy, has_network
 from rf_agent.evaluation.options import parse_options
 
 INSTALL = "'roboflamingo-agent[play]'"
@@ -48,8 +51,9 @@ def run(args: Args) -> None:
     from rf_agent.play.table import TableSettings
     from rf_agent.play.tables import Tables
 
-    _check_policy(args.policy)
-    listener = _listen(args.host, args.port)
+    check_port(args.port)
+    if has_network(args.policy):
+        find_policy(args.policy)  # whether it can act shows when it is loaded
     settings = TableSettings(
         env=args.env,
         env_options=parse_options(args.env_options),
@@ -58,14 +62,15 @@ def run(args: Args) -> None:
         recordings=args.recordings.resolve(),
     )
     tables = Tables(settings, args.tables)
-    tables.prepare()  # it starts while the server is imported
+    tables.prepare()  # it starts while this process imports what it needs
     try:
-        _serve(args, listener, tables)
+        check_registered(args.env)
+        with _listen(args.host, args.port) as listener:
+            _serve(args, listener, tables)
     except KeyboardInterrupt:
         pass
     finally:
         tables.close()
-        listener.close()
 
 
 def _serve(args: Args, listener: socket.socket, tables: object) -> None:
@@ -79,11 +84,15 @@ def _serve(args: Args, listener: socket.socket, tables: object) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     url = f"http://{_shown(args.host)}:{listener.getsockname()[1]}"
     config = uvicorn.Config(
-        make_app(tables, args.host), ws_max_size=4 * MAX_BYTES, log_level="error", timeout_graceful_shutdown=2
+        make_app(tables, args.host),
+        ws_max_size=4 * MAX_BYTES,
+        ws_per_message_deflate=False,  # JPEG does not become smaller
+        log_level="error",
+        timeout_graceful_shutdown=2,
     )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"The play table is at {url} (Ctrl-C ends it).")
-    if args.host not in ("127.0.0.1", "localhost", "::1"):
+    if args.host not in LOCAL:
         console.print("Everybody who reaches this address can play and record; there is no password.")
     if args.open:
         threading.Timer(0.5, webbrowser.open, (url,)).start()
@@ -97,8 +106,6 @@ def _shown(host: str) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise UserError(f"--port is {port}: give one of 1 to 65535, or 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,16 +119,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen at {host} on port {port} ({reason}): end what uses it, or give another --port"
         ) from error
     return listener
-
-
-def _check_policy(name: str) -> None:
-    """Refuse a policy that is not there before anything starts; whether it can act shows when it is loaded."""
-    from rf_agent.evaluation.agents import has_network
-
-    bundled = Path(__file__).parents[1] / "bundled"
-    if has_network(name) and not Path(name).is_dir() and not (bundled / name).is_dir():
-        known = ", ".join(sorted(path.name for path in bundled.iterdir() if path.is_dir()))
-        raise UserError(
-            f"there is no policy {name!r}: give a checkpoint directory, a bundled one ({known}), 'expert', 'random' or "
-            "module:factory"
-        )

@@ -11,9 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
+from rf_agent.addresses import LOCAL, check_port
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
-from rf_agent.serving.server import LOCAL, Limits, PolicyServer
+from rf_agent.serving.server import Limits, PolicyServer
 
 
 @dataclass(kw_only=True)
@@ -78,8 +79,7 @@ def run(args: Args) -> None:
 def _check(args: Args) -> None:
     if not has_network(args.policy):
         raise UserError(f"--policy is {args.policy!r}, but only checkpoints of this project are served: give one")
-    if not 0 <= args.port < 65536:
-        raise UserError(f"--port is {args.port}: give 0 to 65535")
+    check_port(args.port)
     for name in ("max_connections", "max_message_mb"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give 1 or more")

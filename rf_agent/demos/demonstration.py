@@ -78,6 +78,8 @@ class Demonstration:
     """(T, D) what was carried out where it differs from the labels, as under disturbances."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Whatever else is known, such as seed and scene: numbers, texts and truth values."""
+    start: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Options of the environment's reset that bring its start back, where a seed does not: name to numbers."""
 
     def __post_init__(self) -> None:
         self.actions = np.asarray(self.actions, np.float32)

@@ -6,6 +6,7 @@
     data/demo_N/actions_executed  (num_samples, D) float32: what was carried out, where that differs
     data/demo_N/obs/<state>       (num_samples, S) float32, if there is a state
     data/demo_N/obs/<camera>      (num_frames, H, W, 3) uint8, one chunk per frame
+    data/demo_N/start/<option>    float64: what the environment's reset takes to begin in the same state, if known
 
 With `frame_stride` k, frame i belongs to sample i * k; k = 1 is plain robomimic. Observations precede their
 action.
@@ -154,6 +155,8 @@ def _write(group: h5py.Group, demo: Demonstration, layout: Layout) -> None:
     for camera, images in demo.images.items():
         chunks = (1, *images.shape[1:])
         group.create_dataset(f"obs/{camera}", data=images, chunks=chunks, compression="gzip", compression_opts=1)
+    for option, numbers in demo.start.items():
+        group.create_dataset(f"start/{option}", data=numbers, dtype=np.float64)
     for key, value in demo.attributes.items():
         group.attrs[key] = value
     group.attrs["num_samples"] = len(demo.actions)
@@ -276,4 +279,10 @@ def _read(group: h5py.Group, layout: Layout) -> Demonstration:
         success=bool(attributes.get("success", True)),
         actions_executed=group["actions_executed"][:] if "actions_executed" in group else None,
         attributes={key: value for key, value in attributes.items() if key not in OWN},
+        start=read_start(group),
     )
+
+
+def read_start(group: h5py.Group) -> dict[str, NDArray[np.float64]]:
+    """See `Demonstration.start`; of the group of a demonstration."""
+    return {option: np.asarray(numbers[:], np.float64) for option, numbers in group.get("start", {}).items()}

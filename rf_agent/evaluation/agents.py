@@ -155,7 +155,7 @@ def find_policy(name: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    from rf_agent.checkpoint import CheckpointError
+    from rf_agent.checkpoint_files import CheckpointError
     from rf_agent.presets import find_checkpoint
 
     try:

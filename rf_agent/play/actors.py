@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import NEVER, SCRIPTED, Agent, has_network, load_agent, load_policy
+from rf_agent.evaluation.agents import NEVER, Agent, has_network, load_agent, load_policy
 from rf_agent.evaluation.custom import as_agent
 
 
@@ -23,7 +22,7 @@ class Actor(Protocol):
 
     @property
     def plan(self) -> NDArray[np.float32] | None:
-        """The newest chunk (K, D) that it predicted, where it predicts some."""
+        """The newest chunk that it predicted, one action a step (K * repeat, D), where it predicts some."""
 
     def begin(self, env: Any, seed: int) -> None:
         """A new instruction: forget what was before."""
@@ -36,7 +35,8 @@ class Actor(Protocol):
 
 
 class PolicyActor:
-    """A policy of ours: it predicts a chunk, and a chosen number of its actions is carried out.
+    """A policy of ours: it predicts a chunk, and a chosen number of its actions is carried out, each as often as the
+    policy repeats its actions.
 
     Args:
         policy: a `RoboFlamingoPolicy`.
@@ -57,7 +57,7 @@ class PolicyActor:
         most = self.action_steps[1]
         if count > most:
             raise UserError(f"{count} action steps were asked for, but the policy predicts {most}: choose 1 to {most}")
-        self.policy.set_execution(count)
+        self.policy.set_execution(count, self.policy.config.head.repeat)
         self._queue, self.plan = [], None
 
     def begin(self, env: Any, seed: int) -> None:
@@ -70,9 +70,9 @@ class PolicyActor:
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
         if not self._queue:
             head = self.policy.config.head
-            self.plan = self.policy.predict_action_chunk(observation)[0]
+            self.plan = np.repeat(self.policy.predict_action_chunk(observation)[0], head.repeat, axis=0)
             assert self.plan is not None
-            self._queue = list(np.repeat(self.plan[: head.n_action_steps], head.repeat, axis=0))
+            self._queue = list(self.plan[: head.n_action_steps * head.repeat])
         return self._queue.pop(0)
 
 
@@ -118,45 +118,3 @@ def load_actor(name: str, device: str = "cpu", observation: Mapping[str, Any] | 
         policy.predict_action_chunk(observation)
         policy.reset()
     return PolicyActor(policy)
-
-
-class Cast:
-    """The actors of a table by name, each loaded once, those with a network in the background."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self._loader = ThreadPoolExecutor(1)
-        self._loads: dict[str, Future[Actor]] = {}
-
-    def prepare(self, name: str, observation: Mapping[str, Any]) -> None:
-        """Begin to load an actor, with an observation of its environment."""
-        if name in self._loads:
-            return
-        if name in SCRIPTED:  # there at once
-            self._loads[name] = Future()
-            self._loads[name].set_result(load_actor(name))
-        else:
-            seen = {"instruction": "go"} | {key: np.array(value) for key, value in observation.items()}
-            self._loads[name] = self._loader.submit(load_actor, name, self._device, seen)
-
-    def loading(self, name: str) -> bool:
-        """Whether it is on its way."""
-        load = self._loads.get(name)
-        return load is not None and not load.done()
-
-    def get(self, name: str) -> Actor | None:
-        """The actor, once it is loaded.
-
-        Raises:
-            Exception: whatever kept it from loading; it may be prepared again.
-        """
-        load = self._loads.get(name)
-        if load is None or not load.done():
-            return None
-        if load.exception():
-            del self._loads[name]
-        return load.result()
-
-    def close(self) -> None:
-        """Load nothing more."""
-        self._loader.shutdown(wait=False, cancel_futures=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,8 +94,3 @@ def parse(data: str | bytes) -> dict[str, Any]:
 
 def _refuse(constant: str) -> float:
     raise ValueError(constant)
-
-
-def finite(value: float) -> float | None:
-    """For JSON, which has no infinite numbers."""
-    return value if math.isfinite(value) else None

@@ -9,6 +9,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+class PlannedPath:
+    """The newest plan of a policy as a line over the static view."""
+
+    def __init__(self) -> None:
+        self.points: list[list[float]] | None = None
+        """As shares of the view's edge: [right, down] for each point."""
+        self._plan: NDArray[np.float32] | None = None
+
+    def forget(self) -> None:
+        """Whoever planned it does not follow it any more."""
+        self.points = self._plan = None
+
+    def show(self, plan: NDArray[np.float32] | None, observation: Mapping[str, Any], env: Any) -> None:
+        """Draw a plan (K, D), one action a step, if it is a new one and the environment says where its camera is."""
+        if plan is self._plan:
+            return
+        self._plan, self.points = plan, None
+        table, robot = env.unwrapped, observation.get("robot_obs")
+        camera = getattr(table, "static_camera", None)
+        if plan is not None and camera is not None and robot is not None:
+            points = project(predicted_path(robot[:3], plan, table.position_step), camera)
+            if np.isfinite(points).all():  # JSON has no other numbers
+                self.points = [[round(float(value), 4) for value in point] for point in points]
+
+
 def predicted_path(position: ArrayLike, actions: ArrayLike, position_step: float) -> NDArray[np.float64]:
     """Points (K + 1, 3) in the world: from the measured position through the relative actions (K, D).
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from rf_agent.errors import UserError
-from rf_agent.play.actors import Actor, Cast, PolicyActor
-from rf_agent.play.driving import Hand
-from rf_agent.play.keeping import Keeping
-from rf_agent.play.sight import Sight
+from rf_agent.play.actor_loader import ActorLoader
+from rf_agent.play.actors import Actor, PolicyActor
+from rf_agent.play.asking import ask, present_state
+from rf_agent.play.attempt import Chain, InstructionAttempt
+from rf_agent.play.observation_cache import ObservationCache, camera_images
+from rf_agent.play.path import PlannedPath
+from rf_agent.play.recorder import Recorder
+from rf_agent.play.teleop import Teleop
 
 TASK_STEPS = 360
 """Steps that a policy has for a task, as in CALVIN. A hand may take its time."""
@@ -22,29 +26,16 @@ SHOW_EVERY = 2
 LATE_EVERY = 6
 """Where the machine is too slow for that: the table is shown at every so many steps at least."""
 HAND = "hand"
-
-
-@dataclass
-class Asked:
-    """Something that was asked, and what came of it."""
-
-    number: int
-    instruction: str
-    task: str
-    not_scored: str
-    """Why nothing says whether it was done; empty where the environment's check does."""
-    outcome: str = "running"
-    """"running", "done", "not done" (its time was up), "ended" (time was up, and nobody knows) or "stopped"."""
-    steps: int = 0
+"""The name of teleoperation among the actors."""
 
 
 class Session:
     """A table: its environment, who acts, and what was asked.
 
     Args:
-        make_env: makes the environment, of a scene by its letter or of its own; the last one is closed before.
+        make_env: makes the environment, of a scene by its letter or of its own.
         policy: as `--policy`.
-        keeping: where recordings go.
+        recorder: where recordings go.
         device: where the policy computes.
         now: a clock in seconds.
     """
@@ -53,24 +44,26 @@ class Session:
         self,
         make_env: Callable[[str | None], Any],
         policy: str,
-        keeping: Keeping,
+        recorder: Recorder,
         device: str = "cpu",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_env, self._policy, self._now = make_env, policy, now
-        self.keeping = keeping
+        self.recorder = recorder
         self.outbox: list[dict[str, Any]] = []
         self.paused, self.factor = False, 1.0
         self._single = 0
-        self.asked: Asked | None = None
+        self.attempt: InstructionAttempt | None = None
         self._count = 0
-        self._chain: dict[str, Any] | None = None
-        self._cast, self._begun = Cast(device), False
-        self.sight = Sight()
+        self._chain: Chain | None = None
+        self._loader = ActorLoader(device)
+        self._begun = self._refuses = False
+        """Whether the actor has begun to follow the present instruction, or could not."""
+        self.cache, self._path = ObservationCache(), PlannedPath()
         self.actor_name = policy
         self._seed = 0
         self.env = make_env(None)
-        self.hand = Hand(getattr(self.env.unwrapped, "static_camera", None))
+        self.teleop = Teleop(getattr(self.env.unwrapped, "static_camera", None))
         self._reset({})
 
     # What there is
@@ -96,23 +89,25 @@ class Session:
         actor = self._actor()
         return {
             "type": "state",
+            "env": self._env_id(),
             "seed": self._seed,
             "scene": getattr(self.env.unwrapped, "scene", None),
             "actor": self.actor_name,
-            "loading": self._cast.loading(self.actor_name),
+            "loading": self._loader.loading(self.actor_name),
             "paused": self.paused,
             "speed": self.factor,
-            "asked": asdict(self.asked) if self.asked else None,
-            "chain": self._chain,
+            "asked": asdict(self.attempt) if self.attempt else None,
+            "chain": asdict(self._chain) if self._chain else None,
             "action_steps": list(actor.action_steps) if actor and actor.action_steps else None,
-            "path": self.sight.path if self._outcome() == "running" else None,
-            "gripper": self.hand.gripper,
-            **self.keeping.state(),
+            "path": self._path.points if self._outcome() == "running" else None,
+            "gripper": self.teleop.gripper,
+            "keep": self._unjudged() and self.recorder.records_attempt,
+            **self.recorder.state(),
         }
 
     def views(self) -> list[np.ndarray]:
         """The images of all cameras, of this very state."""
-        return self.sight.views(self.env)
+        return self.cache.views(self.env)
 
     # Commands
 
@@ -129,8 +124,6 @@ class Session:
         words = " ".join(instruction.split())
         if not words:
             raise UserError("The instruction is empty: say what the robot should do.")
-        self._end("stopped")
-        self._chain = None
         self._ask(words)
 
     def _do_stop(self) -> None:
@@ -140,7 +133,8 @@ class Session:
         self.paused, self._single = on, 0
 
     def _do_step(self) -> None:
-        self.paused, self._single = True, self._single + 1
+        self.paused = True
+        self._single += self._can_step()
 
     def _do_speed(self, factor: float) -> None:
         self.factor = float(factor)
@@ -154,10 +148,11 @@ class Session:
         scenes = getattr(self.env.unwrapped, "scenes", ())
         if name not in scenes:
             raise UserError(f"There is no scene {name[:20]!r}: choose one of {', '.join(scenes) or 'none'}.")
+        env = self._make_env(name)
         self._end("stopped")
         self._chain = None
         self.env.close()
-        self.env = self._make_env(name)
+        self.env = env
         self._reset({})
 
     def _do_chain(self, index: int) -> None:
@@ -166,16 +161,19 @@ class Session:
             raise UserError(f"{self._env_id()} has no chains: give an environment such as rf/PlayTableD-v0.")
         options, tasks = table.chain_start(index, table.scene)
         self._end("stopped")
+        self._chain = None
         self._reset(options)
-        self._chain = {"index": index, "tasks": [list(task) for task in tasks], "completed": 0, "outcome": "running"}
-        self._ask(tasks[0][1], tasks[0][0])
+        self._ask(tasks[0][1], tasks[0][0], Chain(index, tasks))
 
     def _do_actor(self, name: str) -> None:
         known = [actor["name"] for actor in self._actors()]
         if name not in known:
             raise UserError(f"There is no {name[:40]!r} to drive the robot: choose one of {', '.join(known)}.")
+        if name == "expert" and self._unjudged():
+            assert self.attempt is not None
+            raise UserError(f"The expert cannot do that: {self.attempt.not_scored}.")
         self.actor_name = name
-        self._rest_hand()
+        self._rest_teleop()
         self._begin()
 
     def _do_action_steps(self, count: int) -> None:
@@ -186,37 +184,46 @@ class Session:
 
     def _do_drive(self, axes: dict[str, float], gripper: str, frame: str) -> None:
         if self.actor_name == HAND:
-            self.hand.drive(axes, gripper, frame, self._now())
+            self.teleop.drive(axes, gripper, frame, self._now())
 
     def _do_video(self, on: bool) -> None:
         if on:
-            self.keeping.start_film(int(self.env.metadata.get("render_fps", 30)))
-            self.keeping.film_frame(self.views(), self._words(), self._outcome(), 1)
+            self.recorder.start_video(int(self.env.metadata.get("render_fps", 30)))
+            self.recorder.add_views(self.views(), self._words(), self._outcome(), 1)
         else:
-            self.keeping.stop_film()
-        self.outbox += self.keeping.news()
+            self.recorder.stop_video()
+        self.outbox += self.recorder.news()
 
     def _do_record(self, on: bool) -> None:
-        self.keeping.record(on, self.env, self._env_id())
+        self.recorder.record(on, self.env)
 
     def _do_keep(self) -> None:
-        if self.asked is None:
-            raise UserError("Nothing was asked yet: a demonstration needs an instruction.")
+        if self.attempt is None or self.attempt.outcome != "running":
+            raise UserError("Nothing is being done that could be kept: ask for something first.")
+        if not self.attempt.not_scored:
+            raise UserError("The environment judges this task itself, and keeps what succeeds without being asked.")
+        if not self.recorder.records_attempt:
+            raise UserError("This attempt is not being recorded: turn recording on, then ask.")
         self._keep(judge="person")
-        self._end("stopped")
+        self._end("kept")
 
     # Time
 
     def warm_up(self) -> None:
         """Begin to load the policy, so that the first instruction need not wait for it."""
-        self._cast.prepare(self.actor_name, self.sight.observation)
+        self._loader.prepare(self.actor_name, self.cache.observation)
 
     def wants_step(self) -> bool:
         """Whether time goes on."""
-        if self.paused and not self._single:
+        if not self._can_step():
+            self._single = 0
             return False
+        return not self.paused or self._single > 0
+
+    def _can_step(self) -> bool:
+        """Whether there is anything to do, paused or not."""
         if self.actor_name == HAND:
-            return self.hand.active(self._now())
+            return self.teleop.active(self._now())
         return self._outcome() == "running" and self._actor() is not None
 
     def step(self, late: bool = False) -> bool:
@@ -227,35 +234,38 @@ class Session:
         """
         self._single = max(0, self._single - 1)
         actor = self._actor()
+        if actor is None and self.actor_name != HAND:
+            return False
         running = self._outcome() == "running"
-        if (running and self.keeping.needs_images()) or (actor and actor.needs_images()):
-            self.sight.look(self.env)
-        observation = self.sight.observation | ({"instruction": self.asked.instruction} if self.asked else {})
-        action = self.hand.act() if actor is None else actor.act(observation)
+        if (running and self.recorder.needs_images()) or (actor and actor.needs_images()):
+            self.cache.look(self.env)
+        observation = self.cache.observation | ({"instruction": self.attempt.instruction} if self.attempt else {})
+        action = self.teleop.act() if actor is None else actor.act(observation)
         if actor:
-            self.sight.show_plan(actor.plan, self.env)
+            self._path.show(actor.plan, self.cache.observation, self.env)
         if running:
-            self.keeping.add(observation, action)
+            self.recorder.add(observation, action)
         after, reward, terminated, truncated, info = self.env.step(action)
-        self.sight.step(after, self.env)
+        self.cache.step(after, self.env)
         if running:
             self._judge(float(reward), terminated, truncated, info)
         over = self._outcome() != "running" and running
         every = LATE_EVERY if late else SHOW_EVERY
         sees = not over and actor is not None and actor.needs_images()
-        return over or sees or self.sight.unseen >= every or bool(self.paused)
+        return over or sees or self.cache.unseen >= every or bool(self.paused)
 
     def shown(self) -> list[np.ndarray]:
-        """The views, to be shown now; a film gets them, too."""
+        """The views, to be shown now; a video gets them, too."""
+        steps, self.cache.unseen = self.cache.unseen, 0  # at once: what cannot be drawn is not tried again and again
         views = self.views()
-        self.keeping.film_frame(views, self._words(), self._outcome(), self.sight.unseen)
-        self.sight.unseen = 0
+        self.recorder.add_views(views, self._words(), self._outcome(), steps)
+        self.outbox += self.recorder.news()
         return views
 
     def close(self) -> None:
         """Finish recordings and release the simulator."""
-        self._cast.close()
-        self.keeping.stop_film()
+        self._loader.close()
+        self.recorder.stop_video()
         self.env.close()
 
     # Inside
@@ -264,10 +274,14 @@ class Session:
         return self.env.spec.id if self.env.spec else type(self.env.unwrapped).__name__
 
     def _words(self) -> str:
-        return self.asked.instruction if self.asked else ""
+        return self.attempt.instruction if self.attempt else ""
 
     def _outcome(self) -> str:
-        return self.asked.outcome if self.asked else "none"
+        return self.attempt.outcome if self.attempt else "none"
+
+    def _unjudged(self) -> bool:
+        """Whether something is being done whose outcome the environment does not judge."""
+        return self.attempt is not None and self.attempt.outcome == "running" and bool(self.attempt.not_scored)
 
     def _actors(self) -> list[dict[str, str]]:
         found = [{"name": self._policy, "kind": "policy"}]
@@ -279,16 +293,16 @@ class Session:
 
     def _reset(self, options: dict[str, Any]) -> None:
         observation, _ = self.env.reset(seed=self._seed, options=dict(options))
-        if not isinstance(observation, dict):
+        if not camera_images(observation):
             raise UserError(f"{self._env_id()} has no camera images in its observation: give one that has.")
-        self.sight.renew(observation)
-        self.asked, self.sight.unseen = None, 1
-        self._rest_hand()
+        self.cache.renew(observation)
+        self.attempt, self.cache.unseen = None, 1
+        self._rest_teleop()
         self._say_possible()
 
-    def _rest_hand(self) -> None:
-        robot = self.sight.observation.get("robot_obs")
-        self.hand.rest(1.0 if robot is None or len(robot) < 15 else float(robot[14]))
+    def _rest_teleop(self) -> None:
+        robot = self.cache.observation.get("robot_obs")
+        self.teleop.rest(1.0 if robot is None or len(robot) < 15 else float(robot[14]))
 
     def _say_possible(self) -> None:
         """Tell the page which tasks make sense now."""
@@ -296,99 +310,91 @@ class Session:
         if hasattr(table, "possible_tasks"):
             self.outbox.append({"type": "possible", "tasks": list(table.possible_tasks())})
 
-    def _ask(self, words: str, task: str | None = None) -> None:
-        table = self.env.unwrapped
-        if hasattr(table, "ask"):
-            observation, info = table.ask(words, task)
-            not_scored = str(info.get("not_scored", ""))
-        else:
-            task = table.task_of(words) if hasattr(table, "task_of") else None
-            options = {"instruction": words} if task is None else {"task": task}
-            observation, info = self.env.reset(seed=self._seed, options=options)
-            known = task is not None or info.get("instruction") == words
-            not_scored = "" if known else "the environment does not know this instruction"
-        self.sight.renew(observation)
+    def _ask(self, words: str, task: str | None = None, chain: Chain | None = None) -> None:
+        answer = ask(self.env, words, task, self._seed)  # what is refused here ends nothing
+        self._end("stopped")
+        self._chain = chain
+        self.cache.renew(answer.observation)
         self._count += 1
-        task = "" if not_scored else str(info.get("task", ""))
-        self.asked = Asked(self._count, words, task, not_scored)
-        if self.actor_name == "expert" and not_scored:
-            self.asked.outcome = "stopped"
+        self.attempt = InstructionAttempt(self._count, words, answer.task, answer.not_scored)
+        if self.actor_name == "expert" and answer.not_scored:
+            self.attempt.outcome = "stopped"
             self._report()
-            raise UserError(f"The expert cannot do that: {not_scored}.")
+            if chain:
+                chain.outcome = "stopped"
+            raise UserError(f"The expert cannot do that: {answer.not_scored}.")
         self._report()
-        self.keeping.begin()
+        self.recorder.begin(present_state(self.env))
         self._begin()
 
     def _begin(self) -> None:
         """Whoever acts begins anew, as soon as it is there."""
-        self._begun = False
-        self.sight.forget_plan()
+        self._begun = self._refuses = False
+        self._path.forget()
         if self.actor_name != HAND:
-            self._cast.prepare(self.actor_name, self.sight.observation)
+            self._loader.prepare(self.actor_name, self.cache.observation)
 
     def _actor(self) -> Actor | None:
-        """Who acts, ready to; None for a hand, and for a policy that is still being loaded."""
-        if self.actor_name == HAND:
+        """Who acts, ready to; None for a hand, for a policy that is still being loaded, and for what does not begin."""
+        if self.actor_name == HAND or self._refuses:
             return None
         try:
-            actor = self._cast.get(self.actor_name)
+            actor = self._loader.get(self.actor_name)
+            if actor is not None and not self._begun:
+                actor.begin(self.env, self._seed)
+                self._begun = True
         except Exception as error:  # of whatever kind: a checkpoint, a package or somebody's own code
+            self._refuses = True
             self.problem(error)
             self._end("stopped")
             return None
-        if actor is not None and not self._begun:
-            actor.begin(self.env, self._seed)
-            self._begun = True
         return actor
 
     def _judge(self, reward: float, terminated: bool, truncated: bool, info: dict[str, Any]) -> None:
-        assert self.asked is not None
-        self.asked.steps += 1
+        assert self.attempt is not None
+        self.attempt.steps += 1
         success = bool(info.get("is_success", info.get("success", reward > 0 and "task" in info)))
-        if success and not self.asked.not_scored:
+        if success and not self.attempt.not_scored:
             self._end("done")
-        elif terminated or truncated or (self.actor_name != HAND and self.asked.steps >= TASK_STEPS):
-            self._end("ended" if self.asked.not_scored else "not done")
+        elif terminated or truncated or (self.actor_name != HAND and self.attempt.steps >= TASK_STEPS):
+            self._end("ended" if self.attempt.not_scored else "not done")
 
     def _end(self, outcome: str) -> None:
         """What was asked ends, if it still runs; in a chain the next task follows success."""
-        if self.asked is None or self.asked.outcome != "running":
+        if self.attempt is None or self.attempt.outcome != "running":
             return
-        self.asked.outcome = outcome
+        self.attempt.outcome = outcome
         self._report()
-        if outcome == "done":
-            self._keep(judge="environment")
-        self.keeping.drop()
         self._say_possible()
-        if self._chain and self._chain["outcome"] == "running":
-            self._continue_chain(outcome)
-
-    def _continue_chain(self, outcome: str) -> None:
         chain = self._chain
-        assert chain is not None
-        if outcome == "done":
-            chain["completed"] += 1
-        if outcome != "done" or chain["completed"] == len(chain["tasks"]):
-            chain["outcome"] = outcome
-            return
-        task, words = chain["tasks"][chain["completed"]]
-        self._ask(words, task)
+        try:
+            if outcome == "done" and self.recorder.records_attempt:
+                self._keep(judge="environment")
+            self.recorder.drop()
+            following = chain.next_task(outcome) if chain else None
+            if following:
+                self._ask(following[1], following[0], chain)
+        except Exception:  # a full disk, or a task that is refused
+            self.recorder.drop()
+            if chain and chain.outcome == "running":
+                chain.outcome = "stopped"
+            raise
 
     def _keep(self, judge: str) -> None:
-        assert self.asked is not None
-        if not self.keeping.recording:
-            if judge == "person":
-                raise UserError("No demonstration is being recorded: turn recording on, then ask.")
-            return
-        scene = getattr(self.env.unwrapped, "scene", None)
-        attributes = {"seed": self._seed, "actor": self.actor_name, "judge": judge}
-        self.keeping.keep(self.asked, attributes | ({} if scene is None else {"scene": scene}))
-        self.outbox += self.keeping.news()
+        assert self.attempt is not None
+        table = self.env.unwrapped
+        attributes: dict[str, Any] = {"env_id": self._env_id(), "actor": self.actor_name, "judge": judge}
+        if hasattr(table, "scene"):
+            attributes["scene"] = table.scene
+        if not hasattr(table, "ask"):  # only then does the episode begin with the instruction
+            attributes["seed"] = self._seed
+        self.recorder.keep(self.attempt, attributes)
+        self.outbox += self.recorder.news()
 
     def problem(self, error: BaseException) -> None:
         """Tell the page what went wrong, as one line."""
         self.outbox.append({"type": "problem", "text": " ".join(str(error).split()) or type(error).__name__})
 
     def _report(self) -> None:
-        assert self.asked is not None
-        self.outbox.append({"type": "asked", **asdict(self.asked)})
+        assert self.attempt is not None
+        self.outbox.append({"type": "asked", **asdict(self.attempt)})

@@ -6,18 +6,21 @@ whether JSON or a frame follows. An empty command ends the process; so does the 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from rf_agent.workers import end_with_parent
 
 JSON, FRAME = b"J", b"F"
 STEP_SECONDS = 1 / 30
@@ -42,28 +45,37 @@ class TableSettings:
     """To import first: they register environments."""
 
 
+class PipeClosed(Exception):
+    """The other end of the pipe has gone."""
+
+
 def run_table(connection: Connection, settings: TableSettings) -> None:
     """Serve a table until it is told to end. The target of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the business of the process that started it
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # tables share the cores
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
+    with contextlib.suppress(PipeClosed):
+        try:
+            _serve(connection, settings)
+        except PipeClosed:
+            raise
+        except Exception as error:
+            _send(connection, {"type": "fatal", "text": " ".join(str(error).split()) or type(error).__name__})
+    os._exit(0)  # nothing is left to do, and taking down torch takes its time
+
+
+def _serve(connection: Connection, settings: TableSettings) -> None:
+    session = _open(settings)
     try:
-        session = _open(settings)
-    except Exception as error:
-        _send(connection, {"type": "fatal", "text": " ".join(str(error).split())})
-        return
-    _send(connection, session.hello())
-    loop = Loop(connection, session)
-    loop.send_views()
-    session.warm_up()  # after the first frame, which need not wait for a policy
-    try:
+        _send(connection, session.hello())
+        loop = Loop(connection, session)
+        loop.send_views()
+        session.warm_up()  # after the first frame, which need not wait for a policy
         loop.tell()
         loop.run()
-    except (EOFError, OSError):  # the other end has gone
-        pass
     finally:
-        session.close()
-    os._exit(0)  # nothing is left to do, and taking down torch takes its time
+        with contextlib.suppress(Exception):  # the reason for the end is what counts
+            session.close()
 
 
 class Loop:
@@ -88,7 +100,7 @@ class Loop:
             if due is not None and now >= due and session.wants_step():
                 shows = self._step(now - due > LATE)
                 due = max(due + STEP_SECONDS / session.factor, now - GIVE_UP)
-            elif due is None and session.sight.unseen:
+            elif due is None and session.cache.unseen:
                 shows = True
             if shows:
                 self.send_views()
@@ -98,7 +110,12 @@ class Loop:
         """Send a frame of the present state."""
         from rf_agent.play.frames import encode
 
-        self._connection.send_bytes(FRAME + encode(self._session.shown()[:2]))
+        try:
+            frame = encode(self._session.shown()[:2])
+        except Exception as error:  # of a simulator: the table stays
+            self._session.problem(error)
+            return
+        _send_bytes(self._connection, FRAME + frame)
 
     def tell(self) -> None:
         """Send what is new."""
@@ -115,8 +132,11 @@ class Loop:
 
     def _commands(self, timeout: float) -> bool:
         """Do what was asked within the time; False at the end."""
-        while self._connection.poll(timeout):
-            data = self._connection.recv_bytes()
+        while True:
+            with _pipe_errors():
+                data = self._connection.recv_bytes() if self._connection.poll(timeout) else None
+            if data is None:
+                return True
             if not data:
                 return False
             try:
@@ -124,7 +144,6 @@ class Loop:
             except Exception as error:
                 self._session.problem(error)
             timeout = 0.0
-        return True
 
     def _step(self, late: bool) -> bool:
         self._stepped.append(time.monotonic())
@@ -145,9 +164,9 @@ class Loop:
 def _open(settings: TableSettings) -> Any:
     import importlib
 
-    from rf_agent.environments import Environments, is_ours
+    from rf_agent.environments import Environments, is_ours, with_scene
     from rf_agent.evaluation.agents import NEVER
-    from rf_agent.play.keeping import Keeping
+    from rf_agent.play.recorder import Recorder
     from rf_agent.play.session import Session
 
     for module in settings.modules:
@@ -156,21 +175,30 @@ def _open(settings: TableSettings) -> Any:
     def make_env(scene: str | None) -> Any:
         # the session draws what it shows, and minds the time
         ours = {"render_every": NEVER, "max_steps": NEVER} if is_ours(settings.env) else {}
-        chosen = {} if scene is None else {"scene": scene}
-        return Environments().get(settings.env, **ours | settings.env_options | chosen)
+        options = ours | settings.env_options | ({} if scene is None else {"scene": scene})
+        # recordings name the environment: that of the scene, if there is one
+        env_id = with_scene(settings.env, options["scene"]) if "scene" in options else settings.env
+        return Environments().get(env_id, **options)
 
-    return Session(make_env, settings.policy, Keeping(settings.recordings, settings.name), settings.device)
+    return Session(make_env, settings.policy, Recorder(settings.recordings, settings.name), settings.device)
+
+
+@contextlib.contextmanager
+def _pipe_errors() -> Iterator[None]:
+    """Tells errors of the pipe from those of files, which are OSErrors, too."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise PipeClosed from error
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:
-    connection.send_bytes(JSON + json.dumps(message).encode())
+    _send_bytes(connection, JSON + json.dumps(message).encode())
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+def _send_bytes(connection: Connection, data: bytes) -> None:
+    with _pipe_errors():
+        connection.send_bytes(data)
 
 
 start_method = functools.partial(multiprocessing.get_context, "spawn")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import logging
 import re
 import threading
 import time
@@ -15,9 +14,10 @@ from typing import Any
 from rf_agent.errors import UserError
 from rf_agent.play.table import FRAME, TableSettings, run_table, start_method
 
-logger = logging.getLogger("rf_agent.play")
 MAX_WAITING = 500
 """Messages that are kept for a page that does not read; of frames and states only the newest."""
+END_SECONDS = 5
+"""Time that a process has to finish what it records, until it is killed."""
 
 
 class Table:
@@ -30,6 +30,8 @@ class Table:
     def __init__(self, settings: TableSettings) -> None:
         self.settings = settings
         self.files: set[str] = set()
+        self.fatal = ""
+        """Why the process could not begin or go on; empty if it has not said so."""
         self._lock = threading.Lock()
         self._messages: list[str] = []
         self._state: str | None = None
@@ -52,11 +54,7 @@ class Table:
 
     def send(self, command: dict[str, Any]) -> None:
         """A command for the table. It may block for as long as the table does not read."""
-        try:
-            with self._sending:
-                self._connection.send_bytes(json.dumps(command).encode())
-        except OSError:  # it has gone: the reader says so
-            pass
+        self._send(json.dumps(command).encode())
 
     async def receive(self) -> list[str | bytes]:
         """What is new for the page, at least one message: JSON as str, a frame as bytes; nothing at the end."""
@@ -75,18 +73,22 @@ class Table:
     def kill(self) -> None:
         """End the process at once; what it records is lost."""
         self._process.kill()
-        self._process.join(5)
+        self._process.join(END_SECONDS)
 
     def close(self) -> None:
         """End the process, if need be by force."""
-        try:
-            with self._sending:
-                self._connection.send_bytes(b"")
-        except OSError:
-            pass
-        self._process.join(5)
+        # in a thread of its own: a process that hangs reads nothing, and the pipe may be full
+        threading.Thread(target=self._send, args=(b"",), daemon=True).start()
+        self._process.join(END_SECONDS)
         if self._process.is_alive():
             self.kill()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            with self._sending:
+                self._connection.send_bytes(data)
+        except OSError:  # it has gone: the reader says so
+            pass
 
     def _read(self) -> None:
         while True:
@@ -109,6 +111,9 @@ class Table:
         message = json.loads(text)
         if message["type"] == "state":
             self._state = text
+            return
+        if message["type"] == "fatal":  # said at the end, in place of a guess
+            self.fatal = message["text"]
             return
         if message["type"] == "file":
             self.files.add(message["name"])
@@ -162,9 +167,12 @@ class Tables:
         """A tab was closed: its table ends in the background, and the next one is prepared."""
         self._open.remove(table)
         self._ending = [thread for thread in self._ending if thread.is_alive()]
+        self._end_in_background(table)
+        self.prepare()
+
+    def _end_in_background(self, table: Table) -> None:
         self._ending.append(threading.Thread(target=self._end, args=(table,)))
         self._ending[-1].start()
-        self.prepare()
 
     def _end(self, table: Table) -> None:
         self._remember(table)
@@ -187,7 +195,7 @@ class Tables:
             self._spare.kill()  # nobody has seen it
             self._spare = None
         for table in self._open:
-            table.close()
+            self._end_in_background(table)
         for thread in self._ending:
             thread.join()
 

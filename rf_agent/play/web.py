@@ -33,7 +33,8 @@ PAGE = {
 }
 MESSAGES_A_SECOND = 120
 """A page that drives sends 15."""
-POLICY_VIOLATION, TRY_AGAIN_LATER, INTERNAL_ERROR = 1008, 1013, 1011
+POLICY_VIOLATION, TOO_LARGE, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1009, 1011, 1013
+"""WebSocket's codes of why a connection is closed."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -121,10 +122,9 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_ours(host):
             return f"The host {host[:80]!r} is not this server's name; open the page under its printed address."
-        if is_socket:
-            origin = headers.get("origin", "")
-            if urlsplit(origin).scheme not in ("http", "https") or urlsplit(origin).netloc.lower() != host.lower():
-                return f"A page of {origin[:80]!r} asked for a table; only this server's own page may."
+        origin = headers.get("origin", "")
+        if is_socket and not _is_page_of(origin, host):
+            return f"A page of {origin[:80]!r} asked for a table; only this server's own page may."
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -138,6 +138,14 @@ class Guard:
             ipaddress.ip_address(name)
             return True
         return False
+
+
+def _is_page_of(origin: str, host: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # such as an unfinished IPv6 address
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
 
 async def _serve(socket: WebSocket, tables: Tables) -> None:
@@ -170,6 +178,8 @@ async def _listen(socket: WebSocket, table: Table) -> None:
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
+            if message.get("code") == TOO_LARGE:  # the server itself has refused it, without reading it
+                logger.warning("Closed a connection: A message was larger than any that a page sends.")
             return
         try:
             now = time.monotonic()
@@ -195,9 +205,9 @@ async def _talk(socket: WebSocket, table: Table) -> None:
                 await socket.send_bytes(message)
             else:
                 await socket.send_text(message)
-    text = "The table's process ended, perhaps for want of memory; reload the page for another one."
-    logger.error(text)
-    await _end(socket, "ended", text, INTERNAL_ERROR)
+    guess = "The table's process ended, perhaps for want of memory; reload the page for another one."
+    logger.error(table.fatal or guess)
+    await _end(socket, "fatal" if table.fatal else "ended", table.fatal or guess, INTERNAL_ERROR)
 
 
 async def _end(socket: WebSocket, kind: str, text: str, code: int) -> None:

@@ -31,6 +31,13 @@ class Predictor:
         return np.full(self.size, 0.5, np.float32), state
 
 
+class Unwilling(Walker):
+    """Its episodes do not begin."""
+
+    def reset(self):
+        raise RuntimeError("I would rather not")
+
+
 class Broken(Walker):
     """Gives what is no action, from the third step on."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError, open_hdf5, reading
 from rf_agent.demos.readers.base import DemoReader, Record
-from rf_agent.demos.store import OWN, demo_names, read_layout
+from rf_agent.demos.store import OWN, demo_names, read_layout, read_start
 from rf_agent.demos.store_checks import problems
 
 
@@ -124,7 +124,13 @@ class HDF5Reader(DemoReader):
             group = self._file["data"][record.name]
             if "actions_executed" in group:
                 demo.actions_executed = np.asarray(group["actions_executed"][:], np.float32)
+        demo.start = self.start(record)
         return demo
+
+    def start(self, record: Record) -> dict[str, Any]:
+        """The state that the file says a demonstration began in; nothing where a seed says it."""
+        with reading(self.path, record.name):
+            return dict(read_start(self._group(self._file, record.name)))
 
     def close(self) -> None:
         """Close the file."""

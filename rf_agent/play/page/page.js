@@ -6,7 +6,7 @@ const KEYS = {
   KeyW: ["y", 1], KeyS: ["y", -1], KeyA: ["x", -1], KeyD: ["x", 1], KeyR: ["z", 1], KeyF: ["z", -1],
   KeyQ: ["yaw", 1], KeyE: ["yaw", -1], KeyI: ["pitch", 1], KeyK: ["pitch", -1], KeyJ: ["roll", -1], KeyL: ["roll", 1],
 };
-const MARKS = { running: "…", done: "✓", "not done": "✕", ended: "–", stopped: "■" };
+const MARKS = { running: "…", done: "✓", "not done": "✕", ended: "–", kept: "+", stopped: "■" };
 const SHOWN_ASKED = 50;
 
 let socket = null, hello = null, state = null, closing = "", before = "hand";
@@ -54,7 +54,7 @@ function hear(message) {
     case "asked": showAsked(message); break;
     case "file": showFile(message); break;
     case "problem": notify(message.text); break;
-    default: closing = message.text; notify(message.text); // refused, full, fatal, ended
+    default: closing ||= message.text; notify(closing); // refused, full, fatal, ended
   }
 }
 
@@ -95,7 +95,6 @@ function drawPath(points) {
 // --- what there is to choose ---
 
 function begin() {
-  $("facts").textContent = [hello.env, hello.renderer && `renderer ${hello.renderer}`].filter(Boolean).join(" · ");
   $("wordings").replaceChildren(...Object.values(hello.wordings).flat().map((text) => make("option", "", { value: text })));
   choices("actors", "actor", hello.actors.map((actor) => [actor.name, label(actor)]), (name) => send({ do: "actor", name }));
   choices("scenes", "scene", hello.scenes.map((name) => [name, name]), (name) => send({ do: "scene", name }));
@@ -144,6 +143,7 @@ function ask(text) {
 // --- what is ---
 
 function update() {
+  $("facts").textContent = [state.env, hello.renderer && `renderer ${hello.renderer}`].filter(Boolean).join(" · ");
   const asked = state.asked, running = asked !== null && asked.outcome === "running";
   const moving = running && !state.paused && !state.loading;
   setStatus("live", state.loading && state.actor !== "hand" ? "loading the policy …"
@@ -174,12 +174,12 @@ function update() {
   $("video").textContent = state.video ? "● Stop video" : "Video";
   $("record").setAttribute("aria-pressed", state.record);
   $("record").textContent = state.record ? `● Demonstrations (${state.kept})` : "Demonstrations";
-  $("keep").hidden = !(state.record && running);
+  $("keep").hidden = !state.keep;
   $("grip").firstChild.textContent = state.gripper === "open" ? "Close gripper" : "Open gripper";
   drawPath(state.path);
   verdict(asked);
   showChain(state.chain);
-  if (running) mark(asked);
+  if (asked) mark(asked);
 }
 
 function verdict(asked) {
@@ -192,7 +192,7 @@ function describe(asked) {
   const steps = `${asked.steps} steps`;
   const why = asked.not_scored ? `not scored: ${asked.not_scored}` : "";
   const what = { running: asked.steps ? steps : "", done: `done in ${steps}`, "not done": `not done in ${steps}`,
-    ended: `ended after ${steps}`, stopped: `stopped after ${steps}` }[asked.outcome];
+    ended: `ended after ${steps}`, kept: `kept as done after ${steps}`, stopped: `stopped after ${steps}` }[asked.outcome];
   return [what, why].filter(Boolean).join(" · ");
 }
 
@@ -248,14 +248,14 @@ function axes() {
   const found = {}, factor = Number($("hand-speed").value) * (slow ? 0.5 : 1);
   const add = (axis, amount) => { found[axis] = Math.max(-1, Math.min(1, (found[axis] || 0) + amount * factor)); };
   for (const [axis, amount] of held.values()) add(axis, amount);
-  for (const pad of navigator.getGamepads ? navigator.getGamepads() : []) {
-    if (!pad) continue;
+  const pads = [...(navigator.getGamepads ? navigator.getGamepads() : [])].filter(Boolean);
+  for (const pad of pads) {
     const dead = (value) => Math.abs(value || 0) < 0.15 ? 0 : value;
     for (const [axis, amount] of [["x", dead(pad.axes[0])], ["y", -dead(pad.axes[1])], ["yaw", -dead(pad.axes[2])], ["z", -dead(pad.axes[3])]]) if (amount) add(axis, amount);
-    const pressed = Boolean(pad.buttons[0] && pad.buttons[0].pressed);
-    if (pressed && !padPressed) toggleGripper();
-    padPressed = pressed;
   }
+  const pressed = pads.some((pad) => pad.buttons[0] && pad.buttons[0].pressed);
+  if (pressed && !padPressed) toggleGripper();
+  padPressed = pressed;
   for (const axis of Object.keys(found)) if (!found[axis]) delete found[axis];
   return found;
 }

@@ -1,87 +1,14 @@
 """A table without web and process: commands in, messages and views out."""
 
-import json
-from pathlib import Path
-
 import fake_env
 import gymnasium as gym
 import numpy as np
 import pytest
+from fake_sessions import AskedEnv, BlindEnv, do, load, play, said
 
 from rf_agent.errors import UserError
-from rf_agent.play.keeping import Keeping
-from rf_agent.play.messages import parse
+from rf_agent.play.recorder import Recorder
 from rf_agent.play.session import HAND, Session
-
-
-class AskedEnv(fake_env.FakeEnv):
-    """Takes another instruction without a reset, as the play table does, and has scenes and chains."""
-
-    scenes = ("A", "B")
-
-    def __init__(self, scene="A", **arguments):
-        super().__init__(max_steps=100, **arguments)
-        self.scene = scene
-
-    def wordings(self):
-        return {task: (task.replace("_", " "),) for task in self.tasks}
-
-    def possible_tasks(self):
-        return ("go_left",)
-
-    def chain_start(self, index, scene):
-        return {}, [("go_left", "go left"), ("go_right", "go right")]
-
-    def ask(self, instruction, task=None):
-        task = task or self.task_of(instruction)
-        self.queue, self.completed, self.steps = [task or "go_far"], 0, 0
-        info = self._info(False) | {"instruction": instruction}
-        return self._observe(), info if task else info | {"task": "", "not_scored": "nobody knows that"}
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    made = []
-
-    def make(policy="expert", kind=AskedEnv):
-        def make_env(scene):
-            return kind() if scene is None else kind(scene)
-
-        made.append(Session(make_env, policy, Keeping(tmp_path, "play-1"), now=clock))
-        return made[-1]
-
-    yield make
-    for session in made:
-        session.close()
-
-
-def do(session, **command):
-    session.handle(parse(json.dumps(command)))
-
-
-def play(session, steps=200):
-    """Step while time goes on."""
-    for count in range(steps):
-        if not session.wants_step():
-            return count
-        session.step()
-    return steps
-
-
-def said(session, kind):
-    return [message for message in session.outbox if message["type"] == kind]
 
 
 def test_an_instruction_is_carried_out_and_judged(make):
@@ -130,6 +57,41 @@ def test_another_instruction_takes_over_without_a_reset(make):
     assert [asked["outcome"] for asked in said(session, "asked")] == ["running", "stopped", "running"]
 
 
+def test_an_instruction_that_is_refused_ends_nothing(make, tmp_path):
+    session = make()
+    do(session, do="record", on=True)
+    do(session, do="ask", instruction="go right")
+    session.step()
+    with pytest.raises(ValueError, match="too long"):
+        do(session, do="ask", instruction="ä" * 150)
+    assert session.state()["asked"]["outcome"] == "running"
+    play(session)
+    assert said(session, "asked")[-1]["outcome"] == "done" and session.state()["kept"] == 1
+
+
+def test_steps_are_counted_only_where_something_moves(make):
+    session = make()
+    for _ in range(4):
+        do(session, do="step")
+    do(session, do="ask", instruction="go left")
+    assert play(session) == 0 and session.paused
+    do(session, do="step")
+    do(session, do="step")
+    session.step()
+    do(session, do="stop")  # with a step to come
+    assert play(session) == 0
+    do(session, do="ask", instruction="go left")
+    assert play(session) == 0
+
+
+def test_the_expert_does_not_take_over_what_it_cannot_do(make):
+    session = make("random")
+    do(session, do="ask", instruction="sing")
+    with pytest.raises(UserError, match="The expert cannot do that: nobody knows that"):
+        do(session, do="actor", name="expert")
+    assert session.state()["actor"] == "random" and session.wants_step()
+
+
 def test_pause_step_and_speed(make):
     session = make()
     do(session, do="ask", instruction="go left")
@@ -148,7 +110,7 @@ def test_reset_and_scene_begin_anew(make):
     do(session, do="ask", instruction="go left")
     play(session)
     do(session, do="reset", seed=5)
-    assert session.state()["seed"] == 5 and session.state()["asked"] is None and session.sight.unseen
+    assert session.state()["seed"] == 5 and session.state()["asked"] is None and session.cache.unseen
     do(session, do="scene", name="B")
     assert session.state()["scene"] == "B"
     with pytest.raises(UserError, match="There is no scene 'Z'"):
@@ -167,6 +129,47 @@ def test_a_chain_asks_for_the_next_task_after_success(make):
     ]
 
 
+class ShortChainEnv(AskedEnv):
+    """Its second task is refused."""
+
+    def ask(self, instruction, task=None):
+        if task == "go_right":
+            raise ValueError("Not today.")
+        return super().ask(instruction, task)
+
+
+def test_a_chain_ends_with_a_task_that_is_refused(make):
+    session = make(kind=ShortChainEnv)
+    do(session, do="chain", index=0)
+    with pytest.raises(ValueError, match="Not today"):
+        play(session)
+    chain = session.state()["chain"]
+    assert (chain["completed"], chain["outcome"]) == (1, "stopped")
+    assert said(session, "asked")[-1]["outcome"] == "done" and not session.wants_step()
+
+
+def test_a_chain_ends_where_its_demonstration_cannot_be_written(make, monkeypatch):
+    session = make()
+    do(session, do="record", on=True)
+    do(session, do="chain", index=0)
+
+    def full(*_):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(session.recorder, "keep", full)
+    with pytest.raises(UserError, match="disk is full"):
+        play(session)
+    assert session.state()["chain"]["outcome"] == "stopped" and not session.recorder.records_attempt
+
+
+def test_a_chain_that_the_expert_cannot_begin_has_ended(make, monkeypatch):
+    session = make()
+    monkeypatch.setattr(AskedEnv, "chain_start", lambda self, index, scene: ({}, [(None, "sing")]))
+    with pytest.raises(UserError, match="The expert cannot do that"):
+        do(session, do="chain", index=0)
+    assert session.state()["chain"]["outcome"] == "stopped"
+
+
 def test_the_hand_drives_and_time_waits_for_it(make, clock):
     session = make()
     do(session, do="actor", name=HAND)
@@ -183,75 +186,37 @@ def test_the_hand_drives_and_time_waits_for_it(make, clock):
     do(session, do="reset", seed=0)
     do(session, do="drive", axes={"x": 0.1}, gripper="keep", frame="table")
     clock.now = 5.0  # the tab has gone silent: the hand rests
-    assert play(session, 100) < 20
-
-
-def test_what_succeeds_is_kept_as_demonstration(make, tmp_path):
-    from rf_agent.demos import read_demonstrations
-    from rf_agent.demos.checks import inspect
-
-    session = make()
-    do(session, do="record", on=True)
-    for words in ("go left", "go right"):
-        do(session, do="ask", instruction=words)
-        play(session)
-    do(session, do="ask", instruction="go far")
-    play(session, 5)
-    do(session, do="stop")
-    assert session.state()["kept"] == 2
-    demos = read_demonstrations(tmp_path / "play-1.hdf5")
-    assert [demo.task for demo in demos] == ["go_left", "go_right"]
-    for demo in demos:
-        assert demo.success and demo.attributes["seed"] == 0 and demo.attributes["scene"] == "A"
-        assert demo.attributes["judge"] == "environment"
-        assert len(demo.images["rgb_static"]) == -(-len(demo.actions) // 3)
-    summary = inspect(tmp_path / "play-1.hdf5")
-    assert not summary.problems and not summary.skipped
-    assert said(session, "file")[-1] | {"steps": 0} == {
-        "type": "file",
-        "kind": "demonstrations",
-        "name": "play-1.hdf5",
-        "kept": 2,
-        "steps": 0,
-    }
-
-
-def test_a_person_judges_free_text(make, tmp_path):
-    from rf_agent.demos import read_demonstrations
-
-    session = make("random")
-    with pytest.raises(UserError, match="Nothing was asked"):
-        do(session, do="keep")
-    do(session, do="ask", instruction="wave")
-    with pytest.raises(UserError, match="turn recording on"):
-        do(session, do="keep")
-    do(session, do="record", on=True)
-    play(session, 7)
-    do(session, do="keep")
-    (demo,) = read_demonstrations(tmp_path / "play-1.hdf5")
-    assert (demo.instruction, demo.task, demo.attributes["judge"]) == ("wave", "wave", "person")
-
-
-def test_a_video_holds_what_was_seen(make, tmp_path):
-    pytest.importorskip("imageio")
-    session = make()
-    do(session, do="video", on=True)
-    do(session, do="ask", instruction="go left")
-    while session.wants_step():
-        if session.step():
-            session.shown()
-    do(session, do="video", on=False)
-    assert said(session, "file") == [{"type": "file", "kind": "video", "name": "play-1-1.mp4"}]
-    assert (tmp_path / "play-1-1.mp4").stat().st_size > 1000
+    assert play(session, 100) == 0
 
 
 def test_a_policy_that_cannot_be_loaded_is_a_sentence(make):
     session = make("no_such_module:factory")
     do(session, do="ask", instruction="go left")
-    session._cast._loader.shutdown(wait=True)
+    load(session)
     assert not session.wants_step()
     assert "no_such_module" in said(session, "problem")[0]["text"]
     assert session.state()["asked"]["outcome"] == "stopped"
+
+
+def test_an_agent_that_cannot_begin_is_a_sentence_said_once(make):
+    session = make("fake_agents:Unwilling")
+    do(session, do="ask", instruction="go left")
+    load(session)
+    assert not session.wants_step()
+    assert session.state()["asked"]["outcome"] == "stopped"
+    assert [problem["text"] for problem in said(session, "problem")] == ["I would rather not"]
+    do(session, do="actor", name="expert")
+    do(session, do="ask", instruction="go left")
+    play(session)
+    assert said(session, "asked")[-1]["outcome"] == "done"
+
+
+def test_views_that_cannot_be_drawn_are_not_tried_again_and_again(make, monkeypatch):
+    session = make()
+    monkeypatch.setattr(session, "views", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        session.shown()
+    assert not session.cache.unseen
 
 
 def test_a_plain_environment_begins_an_episode_for_each_instruction(make):
@@ -265,6 +230,7 @@ def test_a_plain_environment_begins_an_episode_for_each_instruction(make):
         do(session, do="chain", index=0)
 
 
-def test_an_environment_without_images_is_refused(tmp_path):
+@pytest.mark.parametrize("make_env", [lambda scene: gym.make("fake/Unnamed-v3"), lambda scene: BlindEnv()])
+def test_an_environment_without_images_is_refused(tmp_path, make_env):
     with pytest.raises(UserError, match="no camera images"):
-        Session(lambda scene: gym.make("fake/Unnamed-v3"), "random", Keeping(Path(tmp_path), "play-1"))
+        Session(make_env, "random", Recorder(tmp_path, "play-1"))

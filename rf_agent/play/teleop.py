@@ -1,4 +1,4 @@
-"""From a hand at the keyboard or the gamepad to an action of the robot."""
+"""Teleoperation: from a hand at the keyboard or the gamepad to an action of the robot."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from rf_agent.play.messages import AXES
 
-LINGER_STEPS = 12
-"""Steps that time goes on for after the hand rests: the fingers need them to close, and a push to come to its end."""
+GRIPPER_STEPS = 12
+"""Steps that the fingers need to close or open: time goes on for so long, though nothing else moves."""
 PATIENCE = 0.4
 """Seconds after which a hand that sends nothing more rests: a tab that lost the keyboard must not drive on."""
 
 
-class Hand:
-    """What the hand wants, and for how long: time moves only while it does something.
+class Teleop:
+    """What the hand wants, and for how long: time moves only while it does something, and while the fingers move.
 
     Args:
         static_camera: where the view is, see `rf_envs.table.TableEnv.static_camera`; None drives along the table.
@@ -31,7 +31,7 @@ class Hand:
         """Let go of all axes; `gripper` is what it does, as in an action (above zero opens)."""
         self._motion = np.zeros(6, np.float32)
         self._gripper = 1.0 if gripper > 0 else -1.0
-        self._until, self._linger = 0.0, 0
+        self._until, self._gripper_steps = 0.0, 0
 
     def drive(self, axes: Mapping[str, float], gripper: str, frame: str, now: float) -> None:
         """What the page says: amounts from -1 to 1 by name of `AXES`, and `gripper` "open", "close" or "keep".
@@ -46,9 +46,10 @@ class Hand:
         # along the diagonal no faster than the action allows
         self._motion = np.clip(motion, -1, 1).astype(np.float32)
         wanted = {"open": 1.0, "close": -1.0}.get(gripper, self._gripper)
-        if self._motion.any() or wanted != self._gripper:
-            self._until, self._linger = now + PATIENCE, LINGER_STEPS
-        self._gripper = wanted
+        if self._motion.any():
+            self._until = now + PATIENCE
+        if wanted != self._gripper:
+            self._gripper, self._gripper_steps = wanted, GRIPPER_STEPS
 
     @property
     def gripper(self) -> str:
@@ -59,12 +60,11 @@ class Hand:
         """Whether time goes on."""
         if now > self._until:
             self._motion[:] = 0
-        return bool(self._motion.any()) or self._linger > 0
+        return bool(self._motion.any()) or self._gripper_steps > 0
 
     def act(self) -> NDArray[np.float32]:
         """The next action (7,): motion by at most 1 in each entry, and the gripper at -1 or 1."""
-        if not self._motion.any():
-            self._linger -= 1
+        self._gripper_steps = max(0, self._gripper_steps - 1)
         return np.append(self._motion, np.float32(self._gripper)).astype(np.float32)
 
 
