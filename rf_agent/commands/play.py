@@ -8,6 +8,7 @@ import threading
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,6 +17,11 @@ from rf_agent.environments import check_registered
 from rf_agent.errors import UserError, require
 from rf_agent.evaluation.agents import find_policy, has_network
 from rf_agent.evaluation.options import parse_options
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from rf_agent.play.tables import Tables
 
 INSTALL = "'roboflamingo-agent[play]'"
 
@@ -73,16 +79,25 @@ def run(args: Args) -> None:
         tables.close()
 
 
-def _serve(args: Args, listener: socket.socket, tables: object) -> None:
+def _serve(args: Args, listener: socket.socket, tables: Tables) -> None:
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    server = _server(args, tables)
+    url = f"http://{_shown(args.host)}:{listener.getsockname()[1]}"
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"The play table is at {url} (Ctrl-C ends it).")
+    if args.host not in LOCAL:
+        console.print("Everybody who reaches this address can play and record; there is no password.")
+    if args.open:
+        threading.Timer(0.5, webbrowser.open, (url,)).start()
+    server.run(sockets=[listener])
+
+
+def _server(args: Args, tables: Tables) -> uvicorn.Server:
     import uvicorn
 
     from rf_agent.play.messages import MAX_BYTES
-    from rf_agent.play.tables import Tables
     from rf_agent.play.web import make_app
 
-    assert isinstance(tables, Tables)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
-    url = f"http://{_shown(args.host)}:{listener.getsockname()[1]}"
     config = uvicorn.Config(
         make_app(tables, args.host),
         ws_max_size=4 * MAX_BYTES,
@@ -90,13 +105,7 @@ def _serve(args: Args, listener: socket.socket, tables: object) -> None:
         log_level="error",
         timeout_graceful_shutdown=2,
     )
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"The play table is at {url} (Ctrl-C ends it).")
-    if args.host not in LOCAL:
-        console.print("Everybody who reaches this address can play and record; there is no password.")
-    if args.open:
-        threading.Timer(0.5, webbrowser.open, (url,)).start()
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def _shown(host: str) -> str:

@@ -22,13 +22,16 @@ def test_a_port_in_use_is_one_sentence():
     [
         ({"port": 70000}, "--port is 70000"),
         ({"host": "no.such.host.invalid"}, "cannot listen at no.such.host.invalid"),
-        ({"policy": "no-such-policy"}, "no policy 'no-such-policy': give a checkpoint directory, a bundled one"),
+        ({"policy": "no-such-policy"}, "no policy 'no-such-policy'.* bundled name .*'expert', 'random' and module"),
+        ({"policy": "expert", "env": "rf/PlayTableE-v0"}, "cannot make the environment 'rf/PlayTableE-v0'"),
+        ({"policy": "expert", "env": "no_such_package:Arm-v0"}, "needs a package that is not installed"),
         ({"tables": 0, "policy": "expert", "port": 0}, "--tables is 0"),
     ],
 )
-def test_what_cannot_be_served_is_refused(changes, match):
-    with pytest.raises(UserError, match=match):
+def test_what_cannot_be_served_is_refused(changes, match, capsys):
+    with pytest.raises((UserError, ValueError, ImportError), match=match):
         run(Args(**changes))
+    assert "http" not in capsys.readouterr().out
 
 
 def test_the_address_that_is_printed_can_be_opened():

@@ -1,9 +1,16 @@
 """The page's server: what it serves, and what it refuses."""
 
+import io
 import json
 import logging
+import re
+import socket
+import threading
+import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
@@ -12,7 +19,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from rf_agent.errors import UserError
-from rf_agent.play.frames import decode
+from rf_agent.play.frames import FRAME, HEADER
 from rf_agent.play.table import TableSettings
 from rf_agent.play.tables import Tables
 from rf_agent.play.web import make_app
@@ -39,12 +46,21 @@ def client(tables):
         yield client
 
 
+def decode(message):
+    """The images of a frame, read as the page does."""
+    kind, size = HEADER.unpack_from(message)
+    assert kind == FRAME
+    parts = [message[HEADER.size : HEADER.size + size], message[HEADER.size + size :]]
+    return [np.asarray(Image.open(io.BytesIO(part))) for part in parts if part]
+
+
 class Page:
     """The other end of a WebSocket."""
 
     def __init__(self, socket):
         self._socket = socket
         self.frames = 0
+        self.heard = []
 
     def send(self, **message):
         self._socket.send_text(json.dumps(message))
@@ -60,19 +76,40 @@ class Page:
                 self.frames += 1
                 continue
             message = json.loads(event["text"])
+            self.heard.append(message)
             if message["type"] == kind and fits(message):
                 return message
         raise AssertionError(f"no {kind}")
+
+
+ELSEWHERE = re.compile(r"""\b(?:https?|wss?|ftp)://[^\s"'`]*|["'`(]//[^\s"'`]*|@import[^;]*""")
+"""Addresses with a server in them, and whatever a style sheet imports."""
 
 
 def test_the_page_needs_nothing_from_elsewhere(client):
     page = client.get("/")
     assert page.status_code == 200 and "play table" in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for path in ("/page.css", "/page.js"):
+    linked = re.findall(r"""(?:src|href|action|srcset)\s*=\s*["']([^"']*)""", page.text)
+    assert sorted(linked) == ["data:,", "page.css", "page.js"]
+    for path in ("/", "/page.css", "/page.js"):
         text = client.get(path).text
-        assert len(text) > 1000 and "://${location.host}" in text or "http" not in text.replace("http://www.w3.org", "")
-    assert "innerHTML" not in client.get("/page.js").text
+        assert len(text) > 1000
+        # the name of SVG's elements is not an address that anything is loaded from
+        assert set(ELSEWHERE.findall(text)) <= {"http://www.w3.org/2000/svg"}, path
+    style, script = client.get("/page.css").text, client.get("/page.js").text
+    assert "url(" not in style
+    assert re.findall(r"new WebSocket\((.*)\);", script) == [
+        '`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/table`'
+    ]
+    assert not re.search(r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|eval|fetch|XMLHttpRequest|import)\b", script)
+
+
+@pytest.mark.parametrize(
+    "text", ['<script src="https://a.example/x.js">', "url('//a.example/x')", '@import "x.css"', "wss://a.example"]
+)
+def test_addresses_elsewhere_are_found(text):
+    assert ELSEWHERE.search(text)
 
 
 def test_a_tab_asks_and_sees_what_came_of_it(client):
@@ -113,7 +150,7 @@ def test_too_many_messages_end_the_connection(client):
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "", "http://127.0.0.1:9999", "file://127.0.0.1:8080"]
+    "origin", ["http://evil.example", "null", "", "http://127.0.0.1:9999", "file://127.0.0.1:8080", "http://["]
 )
 def test_pages_of_others_get_no_table(client, origin, caplog):
     with caplog.at_level(logging.WARNING), pytest.raises(WebSocketDisconnect) as refused:
@@ -162,7 +199,7 @@ def test_the_limit_of_tables_is_said(client):
                 assert Page(three).hear("full")["text"].startswith("2 tables are open, which is the limit")
 
 
-def test_a_recording_can_be_fetched(client):
+def test_a_recording_can_be_fetched(client, tmp_path):
     from rf_agent.demos import read_demonstrations
 
     with client.websocket_connect("/table", headers=ORIGIN) as socket:
@@ -172,18 +209,93 @@ def test_a_recording_can_be_fetched(client):
         page.send(do="ask", instruction="go right")
         file = page.hear("file")
         answer = client.get(f"/recordings/{file['name']}")
-        assert answer.status_code == 200 and answer.content[1:4] == b"HDF"
-    assert file["kept"] == 1
-    assert read_demonstrations
+    assert answer.status_code == 200 and file["kept"] == 1
+    (tmp_path / "fetched.hdf5").write_bytes(answer.content)
+    (demo,) = read_demonstrations(tmp_path / "fetched.hdf5")
+    assert (demo.task, len(demo.actions)) == ("go_right", file["steps"])
 
 
-def test_an_environment_that_cannot_be_made_is_a_sentence():
+def test_an_environment_that_cannot_be_made_is_a_sentence(caplog):
     tables = Tables(TableSettings("fake/None-v0", policy="expert", modules=("fake_env",)), 1)
-    with TestClient(make_app(tables), base_url=HERE) as client:
+    with TestClient(make_app(tables), base_url=HERE) as client, caplog.at_level(logging.ERROR):
         with client.websocket_connect("/table", headers=ORIGIN) as socket:
-            assert "fake/None-v0" in Page(socket).hear("fatal")["text"]
+            page = Page(socket)
+            with pytest.raises(WebSocketDisconnect) as closed:
+                page.hear("nothing")
+            assert closed.value.code == 1011
+            assert [message["type"] for message in page.heard] == ["fatal"]
+            assert "cannot make the environment 'fake/None-v0'" in page.heard[-1]["text"]
+    assert [record.message for record in caplog.records] == [page.heard[-1]["text"]]
+
+
+def test_an_agent_that_cannot_begin_leaves_the_table_open():
+    settings = TableSettings("fake/Task-v0", policy="fake_agents:Unwilling", modules=("fake_env",))
+    with TestClient(make_app(Tables(settings, 1)), base_url=HERE) as client:
+        with client.websocket_connect("/table", headers=ORIGIN) as socket:
+            page = Page(socket)
+            page.send(do="ask", instruction="go left")
+            assert page.hear("problem")["text"] == "I would rather not"
+            page.send(do="actor", name="expert")
+            page.send(do="ask", instruction="go left")
+            page.hear("asked", lambda asked: asked["outcome"] == "done")
 
 
 def test_a_limit_of_no_tables_is_refused():
     with pytest.raises(UserError, match="--tables is 0"):
         Tables(TableSettings(), 0)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The port of a real server, as the command starts it."""
+    from rf_agent.commands.play import Args, _listen, _server
+
+    settings = TableSettings(
+        "fake/Task-v0", policy="expert", recordings=tmp_path_factory.mktemp("served"), modules=("fake_env",)
+    )
+    listener = _listen("127.0.0.1", 0)
+    server = _server(Args(policy="expert"), Tables(settings, 1))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    thread.join(20)
+    listener.close()
+
+
+def test_frames_are_sent_as_they_are(served):
+    from websockets.sync.client import connect
+
+    with connect(f"ws://127.0.0.1:{served}/table", origin=f"http://127.0.0.1:{served}") as page:
+        assert page.protocol.extensions == []  # a compressed JPEG is no smaller
+        while not isinstance(page.recv(20), bytes):
+            pass
+
+
+def test_a_message_that_is_far_too_large_is_logged(served, caplog):
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    with caplog.at_level(logging.WARNING):
+        with connect(f"ws://127.0.0.1:{served}/table", origin=f"http://127.0.0.1:{served}") as page:
+            page.send("y" * 100_000)
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    page.recv(20)
+        assert closed.value.rcvd.code == 1009
+        end = time.monotonic() + 20
+        while "Closed a connection: A message was larger" not in caplog.text:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def test_an_origin_that_is_no_address_is_no_fault_of_the_server(served, caplog):
+    with socket.create_connection(("127.0.0.1", served), 10) as raw:
+        raw.sendall(
+            f"GET /table HTTP/1.1\r\nHost: 127.0.0.1:{served}\r\nOrigin: http://[\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        )
+        assert raw.recv(1000).startswith(b"HTTP/1.1 403")
+    assert "Traceback" not in caplog.text
