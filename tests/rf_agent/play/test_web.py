@@ -293,9 +293,15 @@ def test_a_message_that_is_far_too_large_is_logged(served, caplog):
 
 def test_an_origin_that_is_no_address_is_no_fault_of_the_server(served, caplog):
     with socket.create_connection(("127.0.0.1", served), 10) as raw:
-        raw.sendall(
-            f"GET /table HTTP/1.1\r\nHost: 127.0.0.1:{served}\r\nOrigin: http://[\r\nConnection: Upgrade\r\n"
-            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        lines = (
+            "GET /table HTTP/1.1",
+            f"Host: 127.0.0.1:{served}",
+            "Origin: http://[",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
         )
+        raw.sendall("\r\n".join([*lines, "", ""]).encode())
         assert raw.recv(1000).startswith(b"HTTP/1.1 403")
     assert "Traceback" not in caplog.text

@@ -34,7 +34,7 @@ IMPOSSIBLE = {
     "turn_on_lightbulb": "the light bulb is on already",
     "open_drawer": r"the drawer can open only 12\.0 cm further, and the task asks for more than 12 cm",
     "close_drawer": r"the drawer can close only 10\.0 cm further",
-    "move_slider_left": r"the sliding door can move only 14\.0 cm further to the left, and the task asks for more than 15",
+    "move_slider_left": r"the sliding door can move only 14\.0 cm further to the left, and the task asks for",
     "move_slider_right": r"the sliding door can move only 14\.0 cm further to the right",
     "lift_red_block_slider": "the red block is not in the cabinet",
     "lift_red_block_drawer": "the red block is not in the drawer",
