@@ -18,9 +18,6 @@ SAME = 0.03
 """Mean difference of the state's entries, as a share of how much they vary, up to which two states are the same."""
 TRACKED = 0.01
 """The same for the states in which images are compared, where a small motion shows."""
-LATE_STEPS = 10
-"""How much later success may come where an episode begins in a restored state: positions are restored, but neither
-velocities nor the target of the controller, and recordings end with the step that succeeds."""
 METRES, RADIANS = 0.02, 0.05
 """What 1 stands for in CALVIN's actions: motion of the end effector a step."""
 
@@ -152,8 +149,6 @@ def replay(
         steps = step + 1
         if terminated or truncated:
             break
-    else:
-        success = success or (bool(episode.start) and _succeeds_late(env, actions[-1]))
     state, deviation = None, None
     if states and scale is not None and episode.state is not None and states[0].shape == scale.shape:
         state = np.stack(states)
@@ -162,17 +157,6 @@ def replay(
             difference[:, 3:6] = np.minimum(difference[:, 3:6], np.abs(2 * np.pi - difference[:, 3:6]))
         deviation = np.minimum(difference / scale, 1.0).mean(axis=1)
     return Replay(episode.name, episode.task, steps, success, images, state, deviation, instruction, renderer)
-
-
-def _succeeds_late(env: Any, action: NDArray[np.float32]) -> bool:
-    """Whether going on for a moment as at the end brings success."""
-    for _ in range(LATE_STEPS):
-        _, reward, terminated, truncated, info = env.step(action)
-        if bool(info.get("is_success", False)) or float(reward) > 0:
-            return True
-        if terminated or truncated:
-            break
-    return False
 
 
 def replay_all(
@@ -205,8 +189,7 @@ def replay_all(
     wrong = [
         episode
         for episode, done in zip(episodes, report.replays, strict=True)
-        # after a start that is restored, and so not quite the same, small differences grow
-        if (done.same_start is not False) and (not done.success or (done.tracked < done.steps and not episode.start))
+        if (done.same_start is not False) and (not done.success or done.tracked < done.steps)
     ]
     if report.reproduced is None and report.successes * 2 > len(report.replays):
         wrong = []  # chance may decide about the others

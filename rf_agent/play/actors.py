@@ -12,6 +12,9 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import NEVER, Agent, has_network, load_agent, load_policy
 from rf_agent.evaluation.custom import as_agent
 
+HAND = "hand"
+"""The name of teleoperation among the actors; it is no `Actor`, as time waits for it."""
+
 
 class Actor(Protocol):
     """Acts at one table."""
@@ -96,6 +99,21 @@ class AgentActor:
     def act(self, observation: Mapping[str, Any]) -> NDArray[np.float32]:
         self._steps += 1
         return self._agent.act(dict(observation))
+
+
+def available_actors(env: Any, policy: str) -> list[dict[str, str]]:
+    """Who can act in an environment, by `name` and `kind` ("policy", "expert" or "hand").
+
+    Args:
+        env: the environment.
+        policy: as `--policy`.
+    """
+    found = [{"name": policy, "kind": "policy"}]
+    if hasattr(env.unwrapped, "expert") and policy != "expert":
+        found.append({"name": "expert", "kind": "expert"})
+    if env.action_space.shape == (7,):
+        found.append({"name": HAND, "kind": "hand"})
+    return found
 
 
 def load_actor(name: str, device: str = "cpu", observation: Mapping[str, Any] | None = None) -> Actor:

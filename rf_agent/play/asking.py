@@ -43,8 +43,21 @@ def ask(env: Any, words: str, task: str | None, seed: int) -> Answer:
     return Answer(observation, "" if not_scored else str(info.get("task", "")), not_scored)
 
 
-def present_state(env: Any) -> dict[str, NDArray[np.float64]]:
-    """The options of `reset` that bring the present state back; none where the environment takes no such options."""
+def begin_again(env: Any) -> dict[str, NDArray[np.float64]]:
+    """Have the environment begin an episode in its present state, so that it can begin there once more.
+
+    A state says where everything is, but neither how fast it moves nor where the robot's controller wants to go. A
+    reset stops the one and forgets the other: recorded from there, actions do the same again after the same reset.
+
+    Returns:
+        The options of that reset; none where the environment takes no such options, or not those of this state.
+    """
     table = env.unwrapped
     known = [key for key in ("robot_obs", "scene_obs") if key in getattr(table, "reset_options", ())]
-    return {key: np.array(getattr(table, key), np.float64) for key in known if hasattr(table, key)}
+    state = {key: np.array(getattr(table, key), np.float64) for key in known if hasattr(table, key)}
+    if state:
+        try:
+            env.reset(options=dict(state))
+        except ValueError:  # such as a block that fell from the table
+            return {}
+    return state

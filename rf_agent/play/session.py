@@ -11,8 +11,8 @@ import numpy as np
 
 from rf_agent.errors import UserError
 from rf_agent.play.actor_loader import ActorLoader
-from rf_agent.play.actors import Actor, PolicyActor
-from rf_agent.play.asking import ask, present_state
+from rf_agent.play.actors import HAND, Actor, PolicyActor, available_actors
+from rf_agent.play.asking import ask, begin_again
 from rf_agent.play.attempt import Chain, InstructionAttempt
 from rf_agent.play.observation_cache import ObservationCache, camera_images
 from rf_agent.play.path import PlannedPath
@@ -25,8 +25,6 @@ SHOW_EVERY = 2
 """A frame is shown at every second step, 15 a second, and wherever a policy observes anyway."""
 LATE_EVERY = 6
 """Where the machine is too slow for that: the table is shown at every so many steps at least."""
-HAND = "hand"
-"""The name of teleoperation among the actors."""
 
 
 class Session:
@@ -76,7 +74,7 @@ class Session:
             "type": "hello",
             "env": self._env_id(),
             "policy": self._policy,
-            "actors": self._actors(),
+            "actors": available_actors(self.env, self._policy),
             "scenes": list(getattr(table, "scenes", ())),
             "chains": hasattr(table, "chain_start"),
             "wordings": {task: list(texts) for task, texts in wordings.items()},
@@ -166,7 +164,7 @@ class Session:
         self._ask(tasks[0][1], tasks[0][0], Chain(index, tasks))
 
     def _do_actor(self, name: str) -> None:
-        known = [actor["name"] for actor in self._actors()]
+        known = [actor["name"] for actor in available_actors(self.env, self._policy)]
         if name not in known:
             raise UserError(f"There is no {name[:40]!r} to drive the robot: choose one of {', '.join(known)}.")
         if name == "expert" and self._unjudged():
@@ -283,14 +281,6 @@ class Session:
         """Whether something is being done whose outcome the environment does not judge."""
         return self.attempt is not None and self.attempt.outcome == "running" and bool(self.attempt.not_scored)
 
-    def _actors(self) -> list[dict[str, str]]:
-        found = [{"name": self._policy, "kind": "policy"}]
-        if hasattr(self.env.unwrapped, "expert") and self._policy != "expert":
-            found.append({"name": "expert", "kind": "expert"})
-        if self.env.action_space.shape == (7,):
-            found.append({"name": HAND, "kind": "hand"})
-        return found
-
     def _reset(self, options: dict[str, Any]) -> None:
         observation, _ = self.env.reset(seed=self._seed, options=dict(options))
         if not camera_images(observation):
@@ -313,6 +303,9 @@ class Session:
     def _ask(self, words: str, task: str | None = None, chain: Chain | None = None) -> None:
         answer = ask(self.env, words, task, self._seed)  # what is refused here ends nothing
         self._end("stopped")
+        start = begin_again(self.env) if self.recorder.recording else {}
+        if start:
+            answer = ask(self.env, words, task, self._seed)
         self._chain = chain
         self.cache.renew(answer.observation)
         self._count += 1
@@ -324,7 +317,7 @@ class Session:
                 chain.outcome = "stopped"
             raise UserError(f"The expert cannot do that: {answer.not_scored}.")
         self._report()
-        self.recorder.begin(present_state(self.env))
+        self.recorder.begin(start)
         self._begin()
 
     def _begin(self) -> None:

@@ -39,7 +39,7 @@ class AskedEnv(fake_env.FakeEnv):
 
 
 class ArmEnv(AskedEnv):
-    """Has an arm at that position, a camera that looks along y, and a state that a reset brings back."""
+    """Has an arm at that position, a camera that looks along y, and a state that a reset brings back, at rest."""
 
     static_camera = {"look_from": (0, -4, 0), "look_at": (0, 0, 0), "up": (0, 0, 1), "field_of_view": 90.0}
     position_step = 0.1
@@ -49,6 +49,19 @@ class ArmEnv(AskedEnv):
         super().__init__(**arguments)
         spaces = dict(self.observation_space.spaces, robot_obs=gym.spaces.Box(-9, 9, (15,), np.float32))
         self.observation_space = gym.spaces.Dict(spaces)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed, options=options)
+        self.speed = 0.0
+        if options and "robot_obs" in options:
+            if not np.allclose(options["scene_obs"], 2 * options["robot_obs"][0]):
+                raise ValueError("The scene does not fit the robot.")
+            self.position = float(options["robot_obs"][0])
+        return self._observe(), self._info(False)
+
+    def step(self, action):
+        self.speed = float(action[0])
+        return super().step(action)
 
     @property
     def robot_obs(self):

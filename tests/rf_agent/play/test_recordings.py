@@ -13,8 +13,9 @@ from rf_agent.demos.readers import open_demos
 from rf_agent.environments import Environments, with_scene
 from rf_agent.errors import UserError
 from rf_agent.evaluation.video import Video
+from rf_agent.play.actors import HAND
 from rf_agent.play.recorder import Recorder
-from rf_agent.play.session import HAND, Session
+from rf_agent.play.session import Session
 
 
 def test_what_succeeds_is_kept_as_demonstration(make, tmp_path):
@@ -49,7 +50,9 @@ def test_a_demonstration_says_the_state_that_it_began_in(make, tmp_path):
     do(session, do="ask", instruction="go left")
     play(session)
     position = session.env.position
+    assert session.env.speed
     do(session, do="ask", instruction="go right")
+    assert not session.env.speed and session.env.position == position
     play(session)
     reader = open_demos(tmp_path / "play-1.hdf5")
     start = reader.start(reader.records[1])
@@ -57,6 +60,16 @@ def test_a_demonstration_says_the_state_that_it_began_in(make, tmp_path):
     for demo in read_demonstrations(tmp_path / "play-1.hdf5"):
         assert "seed" not in demo.attributes  # it would bring back another table
         assert np.isclose(demo.start["robot_obs"][0], demo.state[0, 0])
+
+
+def test_a_state_that_no_reset_brings_back_is_not_claimed_as_a_start(make, tmp_path, monkeypatch):
+    session = make(kind=ArmEnv)
+    do(session, do="record", on=True)
+    monkeypatch.setattr(ArmEnv, "scene_obs", np.full(24, 99.0))
+    do(session, do="ask", instruction="go right")
+    play(session)
+    (demo,) = read_demonstrations(tmp_path / "play-1.hdf5")
+    assert not demo.start and "seed" not in demo.attributes
 
 
 def test_where_each_instruction_begins_an_episode_its_seed_says_how(make, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 from fake_sessions import AskedEnv, BlindEnv, do, load, play, said
 
 from rf_agent.errors import UserError
+from rf_agent.play.actors import HAND
 from rf_agent.play.recorder import Recorder
-from rf_agent.play.session import HAND, Session
+from rf_agent.play.session import Session
 
 
 def test_an_instruction_is_carried_out_and_judged(make):
