@@ -1,5 +1,7 @@
 """The page in a browser: somebody types an instruction, sees the robot move, and sees the tick."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -9,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
@@ -23,13 +27,13 @@ SECONDS = 60
 """For what takes one or two where the machine does nothing else."""
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """A server with the expert at PyBullet's table."""
+@contextlib.contextmanager
+def serving(policy, recordings):
+    """The address of a server with PyBullet's table."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
     server = subprocess.Popen(
-        [sys.executable, "-m", "rf_agent.cli", "play", "--policy", "expert", "--port", "0", "--recordings"]
-        + [str(tmp_path_factory.mktemp("recordings"))],
+        [sys.executable, "-m", "rf_agent.cli", "play", "--policy", policy, "--port", "0"]
+        + ["--recordings", str(recordings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,6 +53,13 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A server where the expert acts."""
+    with serving("expert", tmp_path_factory.mktemp("recordings")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -56,21 +67,88 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser, address):
+@contextlib.contextmanager
+def opened(browser, address, script=""):
+    """The page in a tab of its own, in which nothing goes wrong and which asks nobody else for anything.
+
+    Args:
+        script: runs before the page's own.
+    """
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(1000 * SECONDS)
+    page.add_init_script(script)
     errors, requests = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("dialog", lambda dialog: errors.append(dialog.message))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(address)
-    _wait(page, lambda: _frames(page) > 0)
     yield page
     page.close()
     assert not errors
     assert all(url.startswith((address, "data:", "blob:")) for url in requests)
+
+
+@pytest.fixture
+def page(browser, address):
+    with opened(browser, address) as page:
+        page.goto(address)
+        _wait(page, lambda: _frames(page) > 0)
+        yield page
+
+
+HELLO = {
+    "type": "hello",
+    "policy": "expert",
+    "actors": [{"name": "expert", "kind": "expert"}, {"name": "hand", "kind": "hand"}],
+    "scenes": [],
+    "chains": False,
+    "wordings": {},
+    "renderer": "",
+    "view": False,
+}
+ASKED = {"number": 1, "instruction": "go", "task": "", "not_scored": "", "outcome": "running", "steps": 3}
+STATE = {
+    "type": "state",
+    "env": "fake/Task-v0",
+    "seed": 0,
+    "scene": None,
+    "actor": "expert",
+    "loading": False,
+    "paused": False,
+    "speed": 1.0,
+    "rate": 0.0,
+    "asked": None,
+    "chain": None,
+    "action_steps": None,
+    "path": None,
+    "gripper": "open",
+    "keep": False,
+    "video": False,
+    "record": False,
+    "kept": 0,
+}
+"""Messages of a table, as `rf_agent.play.session` makes them."""
+
+
+class Pretended:
+    """A table that says what a test wants it to, and hears what the page says."""
+
+    def __init__(self, page, address):
+        self.heard, self._socket = [], None
+        page.route_web_socket(re.compile("/table$"), self._open)
+        page.goto(address)
+        _wait(page, lambda: self._socket is not None)
+        self.say(HELLO)
+
+    def _open(self, socket):
+        self._socket = socket
+        socket.on_message(lambda text: self.heard.append(json.loads(text)))
+
+    def say(self, message, **changes):
+        self._socket.send(json.dumps(message | changes))
+
+    def end(self, code):
+        self._socket.close(code=code)
 
 
 def _frames(page):
@@ -93,14 +171,43 @@ def _ask(page, text):
     page.press("#instruction", "Enter")
 
 
-def test_an_instruction_moves_the_robot_and_ends_in_a_tick(page):
-    before = _pixels(page)
-    _wait(page, lambda: page.locator("#suggestions button").count() > 0)
-    page.locator("#suggestions button").first.click()  # one that the state allows
-    _wait(page, lambda: _frames(page) > 5)
+def test_a_typed_instruction_moves_the_robot_and_ends_in_a_tick(page):
+    words = "press the button and turn off the green light"  # which is on at first, with seed 0
+    assert words in page.locator("#wordings option").evaluate_all("options => options.map((option) => option.value)")
+    before, frames = _pixels(page), _frames(page)
+    page.keyboard.press("/")
+    page.keyboard.type(words)
+    page.keyboard.press("Enter")
+    expect(page.locator("#asked li span").nth(1)).to_have_text(words, timeout=1000 * SECONDS)
+    _wait(page, lambda: _frames(page) > frames + 3)
     assert _pixels(page) != before
     expect(page.locator("#asked li.done .mark")).to_have_text("✓", timeout=1000 * SECONDS)
     expect(page.locator("#verdict")).to_have_text("✓ done")
+
+
+def test_a_suggestion_is_asked_for(page):
+    _wait(page, lambda: page.locator("#suggestions button").count() > 0)
+    words = page.locator("#suggestions button").first.inner_text()
+    page.locator("#suggestions button").first.click()
+    expect(page.locator("#asked li span").nth(1)).to_have_text(words, timeout=1000 * SECONDS)
+    page.click("#stop")
+
+
+def test_the_bundled_policy_shows_where_it_goes(browser, tmp_path):
+    with serving("roboflamingo-tiny", tmp_path) as address, opened(browser, address) as page:
+        page.goto(address)
+        _wait(page, lambda: _frames(page) > 0)
+        expect(page.locator("#steps-row")).to_be_visible(timeout=1000 * SECONDS)  # it has been loaded
+        expect(page.locator("#action-steps-value")).to_have_text("3 of 3")
+        page.focus("#action-steps")
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#action-steps-value")).to_have_text("2 of 3", timeout=1000 * SECONDS)
+        before, frames = _pixels(page), _frames(page)
+        _ask(page, "open the drawer")
+        _wait(page, lambda: len((page.get_attribute("#path", "points") or "").split()) == 4)
+        _wait(page, lambda: _frames(page) > frames + 3)
+        assert _pixels(page) != before
+        page.click("#stop")
 
 
 def test_script_in_an_instruction_is_text(page):
@@ -146,5 +253,78 @@ def test_nothing_sticks_out_of_the_page(page, width, scheme, tmp_path):
         && !e.labels?.length && !e.ariaLabel && !e.textContent.trim()).map((e) => e.outerHTML)"""
     )
     assert unnamed == []
-    page.screenshot(path=tmp_path / "page.png", full_page=True)
-    assert (tmp_path / "page.png").stat().st_size > 20_000
+    outside = page.evaluate(
+        """[...document.querySelectorAll('body *')].filter((e) => {
+          const box = e.getBoundingClientRect(), list = e.closest('.chips, #log');
+          return box.width && (!list || e === list) && (box.left < 0 || box.right > innerWidth + 0.5);
+        }).map((e) => e.outerHTML.slice(0, 80))"""
+    )
+    assert outside == []
+    cut = page.evaluate(
+        """[...document.querySelectorAll('button, label, h1, h2, p')].filter((e) => e.offsetParent !== null
+        && e.scrollWidth > e.clientWidth + 1 && e.clientWidth).map((e) => e.outerHTML.slice(0, 80))"""
+    )
+    assert cut == []
+    page.screenshot(path=tmp_path / "page.png")
+    corner = np.asarray(Image.open(tmp_path / "page.png").convert("L"))[-4:, :4].mean()  # of the page itself
+    assert corner > 230 if scheme == "light" else corner < 40
+
+
+def test_a_slow_page_shows_the_outcome_in_the_end(browser, address):
+    with opened(browser, address) as page:
+        table = Pretended(page, address)
+        done = ASKED | {"outcome": "done", "steps": 4}
+        table.say(STATE, asked=ASKED)
+        table.say({"type": "asked"} | ASKED)
+        table.say({"type": "asked"} | done)
+        table.say(STATE, asked=ASKED)  # an older state, which waited while the page was busy
+        table.say(STATE, asked=done)
+        expect(page.locator("#asked li.done .mark")).to_have_text("✓")
+        expect(page.locator("#asked small")).to_have_text("done in 4 steps")
+
+
+def test_the_page_keeps_the_first_reason_of_the_end(browser, address):
+    with opened(browser, address) as page:
+        table = Pretended(page, address)
+        table.say(STATE)
+        table.say({"type": "fatal", "text": "There is no such table."})
+        table.say({"type": "ended", "text": "Perhaps for want of memory."})
+        table.end(1011)
+        expect(page.locator("#status-text")).to_have_text("not connected")
+        expect(page.locator("#notice-text")).to_have_text("There is no such table.")
+
+
+def test_a_person_may_keep_only_what_is_not_judged(browser, address):
+    with opened(browser, address) as page:
+        table = Pretended(page, address)
+        table.say(STATE, asked=ASKED, record=True)
+        expect(page.locator("#record")).to_have_text("● Demonstrations (0)")
+        expect(page.locator("#keep")).to_be_hidden()
+        unknown = ASKED | {"not_scored": "nobody knows that"}
+        table.say({"type": "asked"} | unknown)
+        table.say(STATE, asked=unknown, record=True, keep=True)
+        page.click("#keep")
+        _wait(page, lambda: {"do": "keep"} in table.heard)
+        table.say({"type": "asked"} | unknown | {"outcome": "kept"})
+        expect(page.locator("#asked .mark")).to_have_text("+")
+        expect(page.locator("#asked small")).to_have_text("kept as done after 3 steps · not scored: nobody knows that")
+
+
+GAMEPADS = """
+window.held = false;
+const pad = (pressed) => ({ axes: [0, 0, 0, 0], buttons: [{ pressed }] });
+navigator.getGamepads = () => [null, pad(window.held), pad(false)];
+"""
+
+
+def test_a_button_that_is_held_on_one_of_two_gamepads_counts_once(browser, address):
+    with opened(browser, address, GAMEPADS) as page:
+        table = Pretended(page, address)
+        table.say(STATE, actor="hand")
+        expect(page.locator("#drive")).to_be_visible()
+        for _ in range(2):
+            page.evaluate("window.held = true")
+            page.wait_for_timeout(600)
+            page.evaluate("window.held = false")
+            page.wait_for_timeout(200)
+        assert [message["gripper"] for message in table.heard if message.get("gripper") != "keep"] == ["close"] * 2
