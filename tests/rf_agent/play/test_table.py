@@ -114,12 +114,15 @@ def test_a_process_that_hangs_is_killed(monkeypatch):
             table.send({"do": "pause", "on": True})
 
     sender = threading.Thread(target=flood, daemon=True)
-    sender.start()
-    time.sleep(1)
-    assert sender.is_alive()
     closing = threading.Thread(target=table.close, daemon=True)
-    closing.start()
-    closing.join(20)
-    assert not closing.is_alive() and not table._process.is_alive()
-    sender.join(20)
-    assert not sender.is_alive()
+    try:
+        sender.start()
+        time.sleep(1)
+        assert sender.is_alive()
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive() and not table._process.is_alive()
+        sender.join(20)
+        assert not sender.is_alive()
+    finally:
+        table.kill()  # or pytest would wait for it for ever
