@@ -44,7 +44,7 @@ class Args:
     """Web pages, such as https://example.org, whose scripts may connect; others are refused."""
     max_connections: int = 64
     """Clients at once."""
-    max_message_mb: int = 64
+    max_message_mb: int = 16
     """Size of a message in megabytes (2^20 bytes)."""
 
 
@@ -68,11 +68,18 @@ def run(args: Args) -> None:
                 console.print("Anybody who reaches this address may use the policy: --api-key-file asks for a key.")
             while server.running(timeout=1):
                 pass
+            raise UserError(f"the server has ended by itself ({_reason(server.error)}): start it again")
     except KeyboardInterrupt:
         console.print("The server has ended.")
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _reason(error: BaseException | None) -> str:
+    return (
+        "nobody knows why" if error is None else f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    )
 
 
 def _check(args: Args) -> None:

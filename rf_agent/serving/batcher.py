@@ -58,6 +58,13 @@ class Batcher:
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="rf_agent.serving.batcher", daemon=True)
         self._blank: State | None = None
+        self.error: BaseException | None = None
+        """What ended the thread by itself. No error of the policy does, but it may ask Python to exit."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are answered."""
+        return self.error is None and self._thread.is_alive()
 
     def __enter__(self) -> Batcher:
         self._thread.start()
@@ -71,18 +78,40 @@ class Batcher:
         """Have an observation answered; what goes wrong with it is raised by the future."""
         request = _Request(observation, state, start)
         self._requests.put(request)
+        if self.error is not None:
+            self._refuse(self._waiting())
         return request.future
 
     def _run(self) -> None:
+        wanted: list[_Request] = []
         ended = False
-        while not ended:
-            waiting = [self._requests.get()]
-            while not self._requests.empty():
-                waiting.append(self._requests.get())
-            ended = None in waiting
-            wanted = [r for r in waiting if r is not None and r.future.set_running_or_notify_cancel()]
-            for batch in _alike(wanted):
-                self._answer(batch)
+        try:
+            while not ended:
+                waiting = [self._requests.get(), *self._waiting()]
+                ended = None in waiting
+                wanted = [r for r in waiting if r is not None and r.future.set_running_or_notify_cancel()]
+                for batch in _alike(wanted):
+                    self._answer(batch)
+        except BaseException as error:
+            log.error("the policy ended its thread", exc_info=True)
+            self.error = error  # before the queue is emptied: who comes later sees it
+            self._refuse([*wanted, *self._waiting()])
+
+    def _waiting(self) -> list[_Request | None]:
+        found = []
+        while True:
+            try:
+                found.append(self._requests.get_nowait())
+            except queue.Empty:
+                return found
+
+    def _refuse(self, requests: Sequence[_Request | None]) -> None:
+        reason = RuntimeError(
+            f"the policy has ended ({type(self.error).__name__}: {self.error}); start the server anew"
+        )
+        for request in requests:
+            if request is not None and not request.future.done():
+                request.future.set_exception(reason)
 
     def _answer(self, batch: Sequence[_Request]) -> None:
         try:

@@ -25,11 +25,20 @@ from rf_agent.errors import UserError
 from rf_agent.serving.batcher import Batcher, State
 from rf_agent.serving.codec import pack, unpack
 from rf_agent.serving.metrics import CONTENT_TYPE, Metrics
-from rf_agent.serving.observations import ObservationReader, describe
+from rf_agent.serving.observations import ObservationReader, server_metadata
 
 log = logging.getLogger(__name__)
 
 ERROR_CODE, BUSY_CODE = 1011, 1013  # of RFC 6455: internal error, try again later
+UNREADABLE = {
+    1002: "what was sent is no frame of websocket ({}); use a websocket client",
+    1007: "a text was sent that is not UTF-8 ({}); send a map in msgpack",
+    1009: "a message is too large ({}); send smaller images, or raise --max-message-mb",
+}
+"""Codes with which the library closes on a message that it does not read itself, and what is logged of it."""
+REFUSED = "its message was refused"
+MAX_QUEUE = 1
+"""Frames of a connection that wait before it is read no further, one more being there by then."""
 TIDY_SECONDS = 30
 """How often the memory of clients that have gone is handed back."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -39,16 +48,16 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 class Limits:
     """What a client may cost."""
 
-    message_bytes: int = 64 << 20
-    """Of one message."""
+    message_bytes: int = 16 << 20
+    """Of one message; two images of 1920 x 1080 are 12 MB. A connection may hold four of them, see `MAX_QUEUE`."""
     connections: int = 64
     """Open at once."""
-    handshake_seconds: float = 10
-    """Until a connection has said what it wants."""
-    send_seconds: float = 20
-    """Until a client has taken its answer."""
-    ping_seconds: float = 20
-    """Between the pings that find dead clients, and until one must be answered."""
+    handshake_seconds: float | None = 10
+    """Until a connection has said what it wants; None waits for ever."""
+    send_seconds: float | None = 20
+    """Until a client has taken its answer; None waits for ever."""
+    ping_seconds: float | None = 20
+    """Between the pings that find dead clients, and until one must be answered; None sends none."""
 
 
 class PolicyServer:
@@ -85,7 +94,7 @@ class PolicyServer:
     ) -> None:
         self.host, self.port = host, port
         self.metrics = Metrics()
-        self._metadata = describe(policy.config, name)
+        self._metadata = server_metadata(policy.config, name)
         self._reader = ObservationReader.of(self._metadata)
         self._key = None if api_key is None else f"Api-Key {api_key}".encode()
         self._origins, self._limits = frozenset(allow_origins), limits or Limits()
@@ -104,6 +113,9 @@ class PolicyServer:
         return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
 
     def __enter__(self) -> PolicyServer:
+        # What is there now stays, and torch alone is 200 ms of it: later collections see what clients left behind.
+        gc.collect()
+        gc.freeze()
         self._batcher.__enter__()
         self._thread.start()
         self._listening.wait()
@@ -117,11 +129,17 @@ class PolicyServer:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._batcher.__exit__()
+        gc.unfreeze()
 
     def running(self, timeout: float) -> bool:
-        """Wait so many seconds for the server to end; whether it still runs."""
+        """Wait so many seconds for the server to end; whether it still runs and its policy answers."""
         self._thread.join(timeout)
-        return self._thread.is_alive()
+        return self._thread.is_alive() and self._batcher.alive
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the server, or its policy, by itself."""
+        return self._error or self._batcher.error
 
     def _run(self) -> None:
         try:
@@ -135,13 +153,13 @@ class PolicyServer:
     async def _listen(self) -> None:
         self._loop, limits = asyncio.get_running_loop(), self._limits
         listener = await serve(
-            self._converse,
+            self._handle,
             self.host,
             self.port,
-            process_request=self._admit,
+            process_request=self._process_request,
             compression=None,  # openpi's; and a small message cannot unpack to a large one
             max_size=limits.message_bytes,
-            max_queue=2,
+            max_queue=MAX_QUEUE,
             open_timeout=limits.handshake_seconds,
             ping_interval=limits.ping_seconds,
             ping_timeout=limits.ping_seconds,
@@ -169,11 +187,11 @@ class PolicyServer:
 
     # --- who is let in ---
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to an HTTP request, or None for one that becomes a connection."""
         path = request.path.partition("?")[0]
         if path == "/healthz":
-            return _respond(200, "OK\n")
+            return _respond(200, "OK\n") if self._batcher.alive else _respond(503, "the policy has ended\n")
         if path not in ("/", "/metrics"):
             return self._deny(connection, 404, "path", f"there is no {path[:60]!r} here; connect to /")
         foreign = [origin for origin in request.headers.get_all("Origin") if origin not in self._origins]
@@ -206,7 +224,7 @@ class PolicyServer:
 
     # --- a connection ---
 
-    async def _converse(self, connection: ServerConnection) -> None:
+    async def _handle(self, connection: ServerConnection) -> None:
         """One environment, from its first message to its last."""
         if self.metrics.connections >= self._limits.connections:  # several shook hands at once
             self.metrics.refused["full"] += 1
@@ -220,7 +238,7 @@ class PolicyServer:
             await self._send(connection, pack(self._metadata))
             reason = await self._answer_all(connection)
         except ConnectionClosed as closed:
-            reason = _farewell(closed)
+            reason = self._closed(connection, closed)
         except asyncio.TimeoutError:
             reason = f"did not take its answer within {self._limits.send_seconds:g} s"
             connection.transport.abort()
@@ -240,8 +258,8 @@ class PolicyServer:
                 if isinstance(message, str):
                     raise ValueError("a text message was sent; send a map in msgpack")
                 observation, restart = self._reader.read(unpack(message))
-            except ValueError as error:
-                return await self._refuse(connection, "refused", str(error))
+            except (ValueError, MemoryError, SystemError, OverflowError) as error:
+                return await self._refuse(connection, "refused", _sentence(error))
             del message
             start = start or restart
             if observation is None:
@@ -263,11 +281,19 @@ class PolicyServer:
             self.metrics.policy_seconds.add(answer.seconds)
             self.metrics.batch_size.add(answer.batch)
 
+    def _closed(self, connection: ServerConnection, closed: ConnectionClosed) -> str:
+        """Count a message that the library refused; returns why the connection has ended."""
+        if closed.sent and closed.sent.code in UNREADABLE and not closed.rcvd_then_sent:
+            self.metrics.requests["refused"] += 1
+            log.warning("%s: %s", _name(connection), UNREADABLE[closed.sent.code].format(closed.sent.reason))
+            return REFUSED
+        return _close_reason(closed)
+
     async def _refuse(self, connection: ServerConnection, outcome: str, sentence: str) -> str:
         self.metrics.requests[outcome] += 1
         log.warning("%s: %s", _name(connection), sentence)
         await self._end(connection, sentence, ERROR_CODE)
-        return "its message was refused" if outcome == "refused" else "the policy failed"
+        return REFUSED if outcome == "refused" else "the policy failed"
 
     async def _end(self, connection: ServerConnection, sentence: str, code: int) -> None:
         """Say why as text, which openpi's client raises, and close."""
@@ -300,7 +326,7 @@ def _name(connection: ServerConnection) -> str:
     return f"{address[0]}:{address[1]}" if address else "a client"
 
 
-def _farewell(closed: ConnectionClosed) -> str:
+def _close_reason(closed: ConnectionClosed) -> str:
     frame = closed.sent if closed.sent and closed.sent.code not in (1000, 1001) else closed.rcvd
     if frame is None:
         return "the connection was lost"
