@@ -171,9 +171,11 @@ class PolicyServer:
             self.port = _port(listener)
             self._stop = asyncio.Event()
             self._listening.set()
-            tidying = asyncio.create_task(self._tidy())
-            await self._stop.wait()
-            tidying.cancel()
+            tidying, stopping = asyncio.ensure_future(self._tidy()), asyncio.ensure_future(self._stop.wait())
+            await asyncio.wait((tidying, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not tidying.cancel():
+                tidying.result()  # raises why it has ended
+            stopping.cancel()
 
     async def _tidy(self) -> None:
         """Hand memory back now and then: connections that failed are circles of objects, and the C library keeps what

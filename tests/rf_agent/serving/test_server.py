@@ -312,6 +312,16 @@ def test_a_slow_client_and_a_dead_one_hold_up_nobody(caplog):
         assert ask(good, observe())["actions"][0, 0] == 11
 
 
+@pytest.mark.parametrize(("ping_seconds", "left"), [(0.2, 0), (None, 1)])
+def test_a_client_that_answers_no_ping_is_dropped_unless_none_are_sent(ping_seconds, left):
+    with served(limits=Limits(ping_seconds=ping_seconds, send_seconds=None, handshake_seconds=None)) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            upgrade(raw)
+            wait_until(lambda: server.metrics.opened == 1)
+            time.sleep(3.0)  # of which the handshake of closing takes two
+            assert server.metrics.connections == left
+
+
 def test_the_key_is_asked_for():
     with served(api_key="s3cret") as server:
         for wrong in (None, "", "s3cre", "s3crets", "S3cret", "s3cret s3cret"):
