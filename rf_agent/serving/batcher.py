@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class _Request:
     observation: dict[str, Any]
     state: State | None
     start: bool
-    future: Future[Answer] = field(default_factory=Future)
+    future: asyncio.Future[Answer]
 
     @property
     def shapes(self) -> tuple[Any, ...]:
@@ -74,9 +75,9 @@ class Batcher:
         self._requests.put(None)
         self._thread.join()
 
-    def submit(self, observation: dict[str, Any], state: State | None, start: bool) -> Future[Answer]:
-        """Have an observation answered; what goes wrong with it is raised by the future."""
-        request = _Request(observation, state, start)
+    def submit(self, observation: dict[str, Any], state: State | None, start: bool) -> asyncio.Future[Answer]:
+        """Have an observation answered; what goes wrong with it is raised by the future. To be called in the loop."""
+        request = _Request(observation, state, start, asyncio.get_running_loop().create_future())
         self._requests.put(request)
         if self.error is not None:
             self._refuse(self._waiting())
@@ -89,7 +90,7 @@ class Batcher:
             while not ended:
                 waiting = [self._requests.get(), *self._waiting()]
                 ended = None in waiting
-                wanted = [r for r in waiting if r is not None and r.future.set_running_or_notify_cancel()]
+                wanted = [request for request in waiting if request is not None and not request.future.cancelled()]
                 for batch in _alike(wanted):
                     self._answer(batch)
         except BaseException as error:
@@ -110,8 +111,8 @@ class Batcher:
             f"the policy has ended ({type(self.error).__name__}: {self.error}); start the server anew"
         )
         for request in requests:
-            if request is not None and not request.future.done():
-                request.future.set_exception(reason)
+            if request is not None:
+                _deliver([request], reason)
 
     def _answer(self, batch: Sequence[_Request]) -> None:
         try:
@@ -122,10 +123,10 @@ class Batcher:
                     self._answer([request])
                 return
             log.debug("the policy failed", exc_info=True)
-            batch[0].future.set_exception(error)
+            # a future takes no StopIteration, and would wait for ever
+            _deliver(batch, RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
             return
-        for request, answer in zip(batch, answers, strict=True):
-            request.future.set_result(answer)
+        _deliver(batch, answers)
 
     def _compute(self, batch: Sequence[_Request]) -> list[Answer]:
         begun = time.perf_counter()
@@ -148,6 +149,22 @@ class Batcher:
         if self._blank is None:
             self._blank = states[0]
         return [Answer(np.array(actions[row], np.float32), states[row], taken, len(batch)) for row in range(len(batch))]
+
+
+def _deliver(requests: Sequence[_Request], outcome: Sequence[Answer] | Exception) -> None:
+    """Hand answers over to the event loop, all at once: every wake-up costs."""
+
+    def resolve() -> None:
+        for index, request in enumerate(requests):
+            if request.future.done():  # the client has gone, or it was answered before the policy ended
+                continue
+            if isinstance(outcome, Exception):
+                request.future.set_exception(outcome)
+            else:
+                request.future.set_result(outcome[index])
+
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and with it those who asked
+        requests[0].future.get_loop().call_soon_threadsafe(resolve)
 
 
 def _alike(requests: Sequence[_Request]) -> Iterator[list[_Request]]:

@@ -243,7 +243,6 @@ class PolicyServer:
             reason = self._closed(connection, closed)
         except asyncio.TimeoutError:
             reason = f"did not take its answer within {self._limits.send_seconds:g} s"
-            connection.transport.abort()
         finally:
             self.metrics.connections -= 1
             self._gone += 1
@@ -268,7 +267,7 @@ class PolicyServer:
                 await self._send(connection, pack({"reset": True}))
                 continue
             try:
-                answer = await asyncio.wrap_future(self._batcher.submit(observation, state, start))
+                answer = await self._batcher.submit(observation, state, start)
             except Exception as error:
                 return await self._refuse(connection, "failed", _sentence(error))
             del observation
@@ -303,7 +302,26 @@ class PolicyServer:
         await connection.close(code, "the frame before says why")
 
     async def _send(self, connection: ServerConnection, data: str | bytes) -> None:
-        await asyncio.wait_for(connection.send(data), self._limits.send_seconds)
+        """Send, or leave a client that does not take it. `asyncio.wait_for` would cost a task for every answer."""
+        late = False
+
+        def leave() -> None:
+            nonlocal late
+            late = True
+            connection.transport.abort()
+
+        seconds = self._limits.send_seconds
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, leave)
+        try:
+            await connection.send(data)
+        except ConnectionClosed:
+            if not late:
+                raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if late:
+            raise asyncio.TimeoutError
 
 
 def _respond(status: int, text: str, kind: str = "text/plain; charset=utf-8") -> Response:

@@ -267,6 +267,15 @@ def test_a_policy_that_ends_its_thread_is_not_healthy_and_keeps_nobody_waiting(c
         assert not server.running(timeout=0) and isinstance(server.error, SystemExit)
 
 
+def test_any_error_of_a_policy_reaches_the_client():
+    class Fails(FakePolicy):
+        def predict_steps(self, observation, state=None, episode_start=None):
+            next(iter(()))
+
+    with served(Fails()) as server, connected(server) as connection:
+        assert ask(connection, observe()) == "RuntimeError: StopIteration"
+
+
 def test_collections_pass_over_what_was_there_before_and_see_it_afterwards():
     before = gc.get_freeze_count()
     with served():
@@ -310,6 +319,20 @@ def test_a_slow_client_and_a_dead_one_hold_up_nobody(caplog):
         assert time.monotonic() - begun < 5
         wait_until(lambda: server.metrics.connections == 1)  # the others have been found out
         assert ask(good, observe())["actions"][0, 0] == 11
+
+
+def test_a_client_that_does_not_take_its_answer_is_left(caplog):
+    limits = Limits(ping_seconds=None, send_seconds=0.5)
+    with (
+        caplog.at_level(logging.INFO, "rf_agent.serving"),
+        served(FakePolicy(chunk_size=1_000_000), limits=limits) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as raw,
+    ):
+        upgrade(raw)
+        data = pack(observe())
+        raw.sendall(b"\x82" + bytes([0x80 | 126]) + struct.pack(">H", len(data)) + b"\0\0\0\0" + data)
+        wait_until(lambda: server.metrics.opened == 1 and server.metrics.connections == 0)
+        assert "disconnected: did not take its answer within 0.5 s" in caplog.text
 
 
 @pytest.mark.parametrize(("ping_seconds", "left"), [(0.2, 0), (None, 1)])
