@@ -49,7 +49,8 @@ class Limits:
     """What a client may cost."""
 
     message_bytes: int = 16 << 20
-    """Of one message; two images of 1920 x 1080 are 12 MB. A connection may hold four of them, see `MAX_QUEUE`."""
+    """Of one message; two images of 1920 x 1080 are 12 MB. A connection costs up to five messages: those that wait, the
+    one that is answered, and its part of the batch."""
     connections: int = 64
     """Open at once."""
     handshake_seconds: float | None = 10

@@ -17,7 +17,13 @@ from policy_cases import make_observation, make_policy
 from rf_agent.cli import main
 from rf_agent.commands import serve
 from rf_agent.serving import RemotePolicy
-from rf_agent.serving.server import PolicyServer
+from rf_agent.serving.server import Limits, PolicyServer
+
+
+def test_the_limits_of_the_command_are_those_of_the_server():
+    args, limits = serve.Args(), Limits()
+    assert (args.max_message_mb << 20, args.max_connections) == (limits.message_bytes, limits.connections)
+    assert args.max_message_mb == 16  # two images of 1920 x 1080 are 12
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -283,6 +283,21 @@ def test_collections_pass_over_what_was_there_before_and_see_it_afterwards():
     assert gc.get_freeze_count() == 0
 
 
+def test_little_is_read_of_a_client_that_does_not_wait_for_answers():
+    with served(FakePolicy(seconds=5)) as server:
+        data = pack(observe(front=np.zeros((2000, 2000, 3), np.uint8)))
+        frame = b"\x82" + bytes([0x80 | 127]) + struct.pack(">Q", len(data)) + b"\0\0\0\0" + data
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            upgrade(raw)
+            raw.settimeout(1)
+            sent = 0
+            with contextlib.suppress(TimeoutError):
+                while sent < 8 * len(frame):
+                    sent += raw.send(memoryview(frame)[sent % len(frame) :])
+    # One that is answered, two that wait, and what the operating system holds: less than a fourth.
+    assert sent < 4 * len(frame)
+
+
 def test_fragments_count_together():
     with served(limits=Limits(message_bytes=1 << 20)) as server, connected(server) as bad:
         with pytest.raises(ConnectionClosed) as closed:
