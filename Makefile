@@ -2,6 +2,7 @@
 # make play    the page in the browser: ask the robot, watch it, drive it
 # make test    the tests                     make check   lint, types and the tests
 # make test-lerobot   the tests of integrations/lerobot with LeRobot itself, in an environment of their own (Python 3.12)
+# make test-openpi    the server with openpi's own client, which needs an environment of its own (numpy 1)
 # PyBullet has wheels for Python 3.10 and 3.11. On newer ones everything but the simulators is installed and tested.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3.13 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -11,8 +12,9 @@ PIP = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 LEROBOT_PYTHON ?= $(shell for p in python3.12 python3.13 "$$HOME"/.pyenv/versions/3.12*/bin/python python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 LEROBOT_VENV ?= .venv-lerobot
+OPENPI_VENV ?= .venv-openpi
 
-.PHONY: demo play test test-lerobot check clean
+.PHONY: demo play test test-lerobot test-openpi check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/rollout.py --render
@@ -26,6 +28,9 @@ test: $(VENV)/.dev
 # LeRobot holds other versions than constraints.txt; with torch's CUDA build, pip's choice on Linux, they take 5.5 GB.
 test-lerobot: $(LEROBOT_VENV)/.test
 	cd integrations/lerobot && $(abspath $(LEROBOT_VENV))/bin/python -m pytest
+
+test-openpi: $(OPENPI_VENV)/.test $(VENV)/.dev
+	RF_OPENPI_PYTHON=$(abspath $(OPENPI_VENV))/bin/python $(BIN)/python -m pytest -s tests/rf_agent/serving/test_openpi_client.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -55,5 +60,10 @@ $(LEROBOT_VENV)/.test: pyproject.toml integrations/lerobot/pyproject.toml
 	$(LEROBOT_VENV)/bin/python -m pip install --quiet --editable . --editable 'integrations/lerobot[test]'
 	touch $@
 
+$(OPENPI_VENV)/.test: Makefile
+	$(PYTHON) -m venv $(OPENPI_VENV)
+	$(OPENPI_VENV)/bin/python -m pip install --quiet openpi-client
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(LEROBOT_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LEROBOT_VENV) $(OPENPI_VENV) build dist *.egg-info

@@ -126,12 +126,19 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         return (actions[0] if single else actions), memory
 
     def act(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """Actions float32 (n, D), or (D,) for a single observation; the history is kept until `reset`."""
+        """Actions float32 (n, D), or (D,) for a single observation; the history is kept until `reset`.
+
+        For a loop of one's own: one call a step. `predict` is the same with the history handed in and out.
+        """
         actions, self._state = self.predict(observation, self._state)
         return actions
 
     def predict_action_chunk(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """Observe now, and return the whole chunk float32 (n, K, D); `act`'s history goes on from this step."""
+        """Observe now, and return the whole chunk float32 (n, K, D); `act`'s history goes on from this step.
+
+        For looking at what the network predicts, and for callers who decide themselves how much of it they carry out:
+        it is neither repeated nor ensembled. To act as the checkpoint says, use `act`, or `predict_steps`.
+        """
         memory, single = self._prepare(observation, self._state, None)
         rows = np.arange(len(memory.length))
         chunks, memory = self._observe(observation, memory, rows, single)
@@ -145,6 +152,9 @@ class RoboFlamingoPolicy(RoboFlamingoModel):
         episode_start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, PolicyState]:
         """Observe now, and return the actions of the steps to come: `predict` for callers who keep the queue.
+
+        For servers and others who carry actions out elsewhere: it is the chunk of `predict_action_chunk` with repeats
+        and ensembling applied, and with the history handed in and out instead of kept.
 
         Arguments and errors are those of `predict`.
 

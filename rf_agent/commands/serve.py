@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ class Args:
     """Web pages, such as https://example.org, whose scripts may connect; others are refused."""
     max_connections: int = 64
     """Clients at once."""
-    max_message_mb: int = 64
+    max_message_mb: int = 16
     """Size of a message in megabytes (2^20 bytes)."""
 
 
@@ -57,23 +59,29 @@ def run(args: Args) -> None:
     policy = load_policy(args.policy, pick_device(args.policy, args.device), execution)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     limits = Limits(message_bytes=args.max_message_mb << 20, connections=args.max_connections)
-    _log_to_screen()
     server = PolicyServer(
         policy, Path(args.policy).name, args.host, args.port, key, args.allow_origin, limits
     )  # the name alone: where it lies is nobody's business
     before = _end_like_ctrl_c()
     try:
-        with server:
+        with _log_to_screen(), server:
             console.print(f"Serving {args.policy} at {server.url}; Ctrl-C ends it.")
             if key is None and args.host not in LOCAL:
                 console.print("Anybody who reaches this address may use the policy: --api-key-file asks for a key.")
             while server.running(timeout=1):
                 pass
+            raise UserError(f"the server has ended by itself ({_reason(server.error)}): start it again")
     except KeyboardInterrupt:
         console.print("The server has ended.")
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _reason(error: BaseException | None) -> str:
+    return (
+        "nobody knows why" if error is None else f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    )
 
 
 def _check(args: Args) -> None:
@@ -94,13 +102,21 @@ def _read_key(file: Path | None) -> str | None:
     return key
 
 
-def _log_to_screen() -> None:
+@contextlib.contextmanager
+def _log_to_screen() -> Iterator[None]:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("rf_agent.serving")
-    logger.handlers[:] = [handler]
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _end_like_ctrl_c() -> Any:

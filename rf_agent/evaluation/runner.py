@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +39,14 @@ RESTARTS = 2
 """How often an episode is played again because its worker died."""
 MAX_WORKERS = 10_000
 """Connections that the server of an evaluation lets in: as many as there can be."""
+OWN_CLIENTS = Limits(
+    message_bytes=1 << 30,
+    connections=MAX_WORKERS,
+    handshake_seconds=None,
+    send_seconds=None,
+    ping_seconds=None,
+)
+"""The server of an evaluation has no clients but its workers. What ends those that hang is the time-out of a step."""
 LARGE = 1 << 30
 """Bytes of weights from which on a policy on a CPU is held once, and answers all environments in batches."""
 
@@ -69,6 +76,8 @@ class _Job:
     server: tuple[str, str] | None
     """Address and key of a server, instead of a policy in the worker."""
     execution: Execution
+    timeout: float | None
+    """Seconds that an answer of the server may take."""
 
     def __str__(self) -> str:
         return f"{self.env_id.rpartition(':')[2]}, {self.item.key}"
@@ -181,7 +190,7 @@ def evaluate(
         raise UserError("--engine ray plays on the CPUs of a cluster: leave --device out, or use --engine local")
     with _served(policy, device, execution) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
-            _Job(item, env_id, env_options, policy, device, video, server, execution)
+            _Job(item, env_id, env_options, policy, device, video, server, execution, timeout)
             for index, item in wanted
             for video in [_video(output, item) if index < video_episodes else None]
         )
@@ -190,14 +199,14 @@ def evaluate(
             if engine == "ray":
                 from rf_agent.ray_jobs import run_jobs_on_ray
 
-                done = run_jobs_on_ray(_run, jobs, Environments, RESTARTS, timeout)
+                done = run_jobs_on_ray(_run, jobs, _Worker, RESTARTS, timeout)
             else:
                 restarts = RESTARTS if count > 1 or timeout else 0
                 done = run_jobs(
                     _run,
                     jobs,
                     count,
-                    Environments,
+                    _Worker,
                     restarts=restarts,
                     timeout=timeout,
                     on_restart=on_restart,
@@ -235,9 +244,41 @@ def _video(output: Path, item: Item) -> Path:
     return output / "videos" / f"{item.key.replace('/', '-')}.mp4"
 
 
-def _run(environments: Environments, job: _Job) -> Episode:
+class _Worker(contextlib.AbstractContextManager["_Worker"]):
+    """What a process that plays owns: its environments, and the agent of its jobs."""
+
+    def __init__(self) -> None:
+        self.environments = Environments()
+        self._agent: Agent | None = None
+        self._made_for: tuple[Any, ...] = ()
+        self._remote: RemotePolicy | None = None
+
+    def agent(self, job: _Job) -> Agent:
+        """The agent of a job; that of the last one is kept."""
+        wanted = (job.policy, job.device, job.server, job.execution)
+        if self._agent is None or self._made_for != wanted:
+            self._close_remote()
+            if job.server is None:
+                self._agent = load_agent(job.policy, job.device, job.execution)
+            else:
+                self._remote = RemotePolicy(*job.server, timeout=job.timeout, ping_seconds=None)
+                self._agent = custom.as_agent(self._remote)
+            self._made_for = wanted
+        return self._agent
+
+    def _close_remote(self) -> None:
+        if self._remote is not None:
+            self._remote.close()
+            self._remote = None
+
+    def __exit__(self, *_: object) -> None:
+        self._close_remote()
+        self.environments.close()
+
+
+def _run(worker: _Worker, job: _Job) -> Episode:
     watchdog.alive(f"{job},")
-    agent = _agent(job.policy, job.device, job.server, job.execution)
+    environments, agent = worker.environments, worker.agent(job)
     if job.video is None:
         return play(
             make_env(environments, job.env_id, agent.render_every, env_options=job.env_options), agent, job.item
@@ -256,17 +297,12 @@ def _run(environments: Environments, job: _Job) -> Episode:
     return episode
 
 
-@functools.lru_cache(maxsize=1)
-def _agent(policy: str, device: str, server: tuple[str, str] | None, execution: Execution) -> Agent:
-    return custom.as_agent(RemotePolicy(*server)) if server else load_agent(policy, device, execution)
-
-
 @contextlib.contextmanager
 def _served(policy: str, device: str, execution: Execution) -> Iterator[tuple[str, str]]:
     """A server for the workers alone: on a free port of this machine, with a key that only they are told."""
     key = secrets.token_urlsafe(32)
     loaded = load_policy(policy, device, execution)
-    with PolicyServer(loaded, port=0, api_key=key, limits=Limits(connections=MAX_WORKERS)) as server:
+    with PolicyServer(loaded, port=0, api_key=key, limits=OWN_CLIENTS) as server:
         yield server.url, key
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class _Request:
     observation: dict[str, Any]
     state: State | None
     start: bool
-    future: Future[Answer] = field(default_factory=Future)
+    future: asyncio.Future[Answer]
 
     @property
     def shapes(self) -> tuple[Any, ...]:
@@ -58,6 +59,13 @@ class Batcher:
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="rf_agent.serving.batcher", daemon=True)
         self._blank: State | None = None
+        self.error: BaseException | None = None
+        """What ended the thread by itself. No error of the policy does, but it may ask Python to exit."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are answered."""
+        return self.error is None and self._thread.is_alive()
 
     def __enter__(self) -> Batcher:
         self._thread.start()
@@ -67,22 +75,44 @@ class Batcher:
         self._requests.put(None)
         self._thread.join()
 
-    def submit(self, observation: dict[str, Any], state: State | None, start: bool) -> Future[Answer]:
-        """Have an observation answered; what goes wrong with it is raised by the future."""
-        request = _Request(observation, state, start)
+    def submit(self, observation: dict[str, Any], state: State | None, start: bool) -> asyncio.Future[Answer]:
+        """Have an observation answered; what goes wrong with it is raised by the future. To be called in the loop."""
+        request = _Request(observation, state, start, asyncio.get_running_loop().create_future())
         self._requests.put(request)
+        if self.error is not None:
+            self._refuse(self._waiting())
         return request.future
 
     def _run(self) -> None:
+        wanted: list[_Request] = []
         ended = False
-        while not ended:
-            waiting = [self._requests.get()]
-            while not self._requests.empty():
-                waiting.append(self._requests.get())
-            ended = None in waiting
-            wanted = [r for r in waiting if r is not None and r.future.set_running_or_notify_cancel()]
-            for batch in _alike(wanted):
-                self._answer(batch)
+        try:
+            while not ended:
+                waiting = [self._requests.get(), *self._waiting()]
+                ended = None in waiting
+                wanted = [request for request in waiting if request is not None and not request.future.cancelled()]
+                for batch in _alike(wanted):
+                    self._answer(batch)
+        except BaseException as error:
+            log.error("the policy ended its thread", exc_info=True)
+            self.error = error  # before the queue is emptied: who comes later sees it
+            self._refuse([*wanted, *self._waiting()])
+
+    def _waiting(self) -> list[_Request | None]:
+        found = []
+        while True:
+            try:
+                found.append(self._requests.get_nowait())
+            except queue.Empty:
+                return found
+
+    def _refuse(self, requests: Sequence[_Request | None]) -> None:
+        reason = RuntimeError(
+            f"the policy has ended ({type(self.error).__name__}: {self.error}); start the server anew"
+        )
+        for request in requests:
+            if request is not None:
+                _deliver([request], reason)
 
     def _answer(self, batch: Sequence[_Request]) -> None:
         try:
@@ -93,10 +123,10 @@ class Batcher:
                     self._answer([request])
                 return
             log.debug("the policy failed", exc_info=True)
-            batch[0].future.set_exception(error)
+            # a future takes no StopIteration, and would wait for ever
+            _deliver(batch, RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
             return
-        for request, answer in zip(batch, answers, strict=True):
-            request.future.set_result(answer)
+        _deliver(batch, answers)
 
     def _compute(self, batch: Sequence[_Request]) -> list[Answer]:
         begun = time.perf_counter()
@@ -119,6 +149,22 @@ class Batcher:
         if self._blank is None:
             self._blank = states[0]
         return [Answer(np.array(actions[row], np.float32), states[row], taken, len(batch)) for row in range(len(batch))]
+
+
+def _deliver(requests: Sequence[_Request], outcome: Sequence[Answer] | Exception) -> None:
+    """Hand answers over to the event loop, all at once: every wake-up costs."""
+
+    def resolve() -> None:
+        for index, request in enumerate(requests):
+            if request.future.done():  # the client has gone, or it was answered before the policy ended
+                continue
+            if isinstance(outcome, Exception):
+                request.future.set_exception(outcome)
+            else:
+                request.future.set_result(outcome[index])
+
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and with it those who asked
+        requests[0].future.get_loop().call_soon_threadsafe(resolve)
 
 
 def _alike(requests: Sequence[_Request]) -> Iterator[list[_Request]]:

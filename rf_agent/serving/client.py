@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import socket
 from collections import deque
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from rf_agent.instructions import instructions
 from rf_agent.serving.codec import CodecError, pack, unpack
 
 MAX_ANSWER_BYTES = 64 << 20
+PINGS = "ping_interval" in inspect.signature(ClientConnection).parameters
 
 
 class RemoteError(UserError, RuntimeError):
@@ -33,7 +35,10 @@ class RemotePolicy:
     Args:
         url: `ws://HOST:PORT`, or `wss://...` behind a proxy that adds TLS.
         api_key: the server's key, if it asks for one.
-        timeout: seconds until the server must have answered; the first answer of a compiled policy takes minutes.
+        timeout: seconds until the server must have answered, or None to wait for ever; the first answer of a compiled
+            policy takes minutes.
+        ping_seconds: between the pings that find out whether the server is still there, and until one must be
+            answered; None sends none.
 
     Raises:
         RemoteError: there is no server, or it does not let this client in.
@@ -43,9 +48,14 @@ class RemotePolicy:
         >>> action = policy.act({"rgb_static": image, "rgb_gripper": other, "instruction": "open the drawer"})
     """
 
-    def __init__(self, url: str, api_key: str | None = None, timeout: float = 600) -> None:
+    def __init__(
+        self, url: str, api_key: str | None = None, timeout: float | None = 600, ping_seconds: float | None = 20
+    ) -> None:
         self.url = url if "://" in url else f"ws://{url}"
         self._key, self._timeout = api_key, timeout
+        self._open_timeout = None if timeout is None else min(timeout, 20)
+        # before websockets 15 the client sends none
+        self._pings: dict[str, Any] = {"ping_interval": ping_seconds, "ping_timeout": ping_seconds} if PINGS else {}
         self._queue: deque[np.ndarray] = deque()
         self._text: str | None = None
         self._start = True
@@ -134,8 +144,9 @@ class RemotePolicy:
                 compression=None,
                 max_size=MAX_ANSWER_BYTES,
                 additional_headers=headers,
-                open_timeout=min(self._timeout, 20),
+                open_timeout=self._open_timeout,
                 close_timeout=2,
+                **self._pings,
             )
             self._connection = opening.__enter__()  # websockets 17 opens it here; `close` is what `__exit__` does
         except InvalidStatus as error:
@@ -156,7 +167,7 @@ class RemotePolicy:
         parts = urlsplit(self.url)
         if parts.scheme != "ws" or not parts.hostname:
             return None
-        found = socket.create_connection((parts.hostname, parts.port or 80), timeout=min(self._timeout, 20))
+        found = socket.create_connection((parts.hostname, parts.port or 80), timeout=self._open_timeout)
         found.settimeout(None)
         return found
 

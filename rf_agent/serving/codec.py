@@ -13,11 +13,26 @@ from typing import Any
 import msgpack
 import numpy as np
 
-DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU]\d{1,6})")
-"""Arrays of truth values, numbers and text. Objects, records and complex numbers are refused, as openpi does."""
+DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,5})")
+"""Arrays of truth values, numbers and text. Objects, records and complex numbers are refused, as openpi does, and
+text of size 0: an array of it could have any shape without a byte."""
+LAST_CODE_POINT = 0x10FFFF
+"""Of Unicode. NumPy fails with a SystemError where it makes text of a later one."""
 MAX_DIMENSIONS = 8
 MAX_ITEMS = 1000
 """Entries of a list, and lists and maps of a message: observations have few, and each costs more than its bytes."""
+
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    SystemError,
+    msgpack.UnpackException,
+)
+"""What msgpack and NumPy raise for bytes that are no message."""
 
 
 class CodecError(ValueError):
@@ -69,7 +84,7 @@ def unpack(data: bytes) -> Any:
         )
     except CodecError:
         raise
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+    except UNREADABLE as error:
         reason = str(error).rstrip(".") or type(error).__name__
         raise CodecError(f"the message is no msgpack that can be read ({reason}); pack a map of arrays") from error
 
@@ -88,12 +103,17 @@ def _decode(value: dict[Any, Any]) -> Any:
     if b"__ndarray__" in value:
         return _array(value.get(b"data"), _dtype(value.get(b"dtype")), value.get(b"shape"))
     if b"__npgeneric__" in value:
-        data, dtype = value.get(b"data"), _dtype(value.get(b"dtype"))
-        if not isinstance(data, bool | int | float | str | bytes):
-            raise CodecError(f"a NumPy scalar holds a {type(data).__name__}; send a number or text")
-        with np.errstate(over="ignore"):
-            return dtype.type(data)
+        return _scalar(value.get(b"data"), _dtype(value.get(b"dtype")))
     return value
+
+
+def _scalar(data: Any, dtype: np.dtype[Any]) -> Any:
+    # NumPy takes a number as the size of a text: a few bytes would cost gigabytes.
+    wanted = {"S": bytes, "U": str}.get(dtype.kind, bool | int | float)
+    if not isinstance(data, wanted):
+        raise CodecError(f"a NumPy scalar of dtype {dtype} holds a {type(data).__name__}; send a value of its dtype")
+    with np.errstate(over="ignore"):
+        return dtype.type(data)
 
 
 def _array(data: Any, dtype: np.dtype[Any], shape: Any) -> np.ndarray:
@@ -101,16 +121,21 @@ def _array(data: Any, dtype: np.dtype[Any], shape: Any) -> np.ndarray:
         raise CodecError(f"the data of an array are of type {type(data).__name__}; send its bytes")
     sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size < 1 << 31 for size in shape)
     if not sizes or len(shape) > MAX_DIMENSIONS:
-        raise CodecError(f"an array has the shape {str(shape)[:60]}; give at most {MAX_DIMENSIONS} sizes from 0 on")
+        raise CodecError(f"an array has no shape that can be read; give a list of at most {MAX_DIMENSIONS} sizes")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != len(data):
         raise CodecError(f"an array of shape {shape} and dtype {dtype} has {claimed} bytes, but {len(data)} were sent")
-    return np.frombuffer(data, dtype).reshape(shape) if data else np.zeros(shape, dtype)
+    if not data:
+        return np.zeros(shape, dtype)
+    if dtype.kind == "U" and np.frombuffer(data, dtype.str[0] + "u4").max() > LAST_CODE_POINT:
+        raise CodecError("an array of text has a character that Unicode does not; send its code points")
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
     if not isinstance(name, str) or not DTYPE.fullmatch(name):
-        raise CodecError(f"an array has the dtype {str(name)[:60]!r}; numbers, truth values and text are read")
+        said = repr(name[:60]) if isinstance(name, str) else f"of type {type(name).__name__}"
+        raise CodecError(f"an array has the dtype {said}; numbers, truth values and text are read")
     return np.dtype(name)
 
 

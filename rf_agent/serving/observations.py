@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rf_agent.config import INSTRUCTION_BYTES
 from rf_agent.instructions import instructions
 
 PROTOCOL = 1
@@ -15,9 +16,10 @@ RESET = "reset"
 OPENPI_CAMERAS = ("observation/image", "observation/wrist_image")
 MAX_SIDE = 4096
 """Most pixels of a side of an image."""
+NUMBER = (int, float, np.integer, np.floating)
 
 
-def describe(config: Any, name: str) -> dict[str, Any]:
+def server_metadata(config: Any, name: str) -> dict[str, Any]:
     """The metadata that a client gets when it connects.
 
     Args:
@@ -83,8 +85,8 @@ class ObservationReader:
         if self.state is not None:
             key, value = self._find(message, self.state, ("observation/state",))
             observation[self.state] = check_state(key, value, self.state_dim)
-        _, value = self._find(message, "instruction", ("prompt",))
-        observation["instruction"] = instructions(value, 1)[0]
+        key, value = self._find(message, "instruction", ("prompt",))
+        observation["instruction"] = check_instruction(key, value)
         return observation, bool(restart)
 
     def _find(self, message: dict[Any, Any], key: str, others: tuple[str, ...]) -> tuple[str, Any]:
@@ -115,10 +117,10 @@ def check_state(key: str, value: Any, size: int) -> np.ndarray:
     """A finite state float32 (size,). Raises ValueError for anything else."""
     if not isinstance(value, np.ndarray | list):
         raise ValueError(f"{key} is of type {type(value).__name__}; send an array of {size} numbers")
-    try:
-        numbers = np.asarray(value)
-    except ValueError:  # a ragged list
-        numbers = np.asarray(None)
+    if isinstance(value, list) and not (len(value) == size and all(isinstance(n, NUMBER) for n in value)):
+        # NumPy would give every entry the room of the longest one
+        raise ValueError(f"{key} is a list of {len(value)} entries; send {size} numbers")
+    numbers = np.asarray(value)
     if numbers.dtype.kind not in "fiu" or numbers.shape != (size,):
         raise ValueError(f"{key} has dtype {numbers.dtype} and shape {numbers.shape}; send {size} numbers")
     with np.errstate(over="ignore"):
@@ -126,3 +128,24 @@ def check_state(key: str, value: Any, size: int) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise ValueError(f"{key} has values that are not finite (NaN, infinite or too large); send finite numbers")
     return numbers
+
+
+def check_instruction(key: str, value: Any) -> str:
+    """An instruction as text: given as such, or as an array or list that `rf_agent.instructions` reads.
+
+    Raises:
+        ValueError: anything else. Nothing is read of an array that is too large: that would hold up all clients.
+    """
+    if isinstance(value, np.ndarray):
+        entries = value.size
+    elif isinstance(value, list):
+        entries = len(value)
+    elif isinstance(value, str | bytes):
+        entries = 1
+    else:
+        raise ValueError(f"{key} is of type {type(value).__name__}; send text, or its bytes as uint8")
+    if entries > INSTRUCTION_BYTES:
+        raise ValueError(f"{key} has {entries} entries, but {INSTRUCTION_BYTES} is the most; send text")
+    if isinstance(value, list) and not all(isinstance(text, str | bytes) for text in value):
+        raise ValueError(f"{key} is a list of other things than text; send text")
+    return instructions(value, 1)[0]

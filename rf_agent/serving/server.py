@@ -25,11 +25,20 @@ from rf_agent.errors import UserError
 from rf_agent.serving.batcher import Batcher, State
 from rf_agent.serving.codec import pack, unpack
 from rf_agent.serving.metrics import CONTENT_TYPE, Metrics
-from rf_agent.serving.observations import ObservationReader, describe
+from rf_agent.serving.observations import ObservationReader, server_metadata
 
 log = logging.getLogger(__name__)
 
 ERROR_CODE, BUSY_CODE = 1011, 1013  # of RFC 6455: internal error, try again later
+UNREADABLE = {
+    1002: "what was sent is no frame of websocket ({}); use a websocket client",
+    1007: "a text was sent that is not UTF-8 ({}); send a map in msgpack",
+    1009: "a message is too large ({}); send smaller images, or raise --max-message-mb",
+}
+"""Codes with which the library closes on a message that it does not read itself, and what is logged of it."""
+REFUSED = "its message was refused"
+MAX_QUEUE = 1
+"""Frames of a connection that wait before it is read no further, one more being there by then."""
 TIDY_SECONDS = 30
 """How often the memory of clients that have gone is handed back."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -39,16 +48,17 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 class Limits:
     """What a client may cost."""
 
-    message_bytes: int = 64 << 20
-    """Of one message."""
+    message_bytes: int = 16 << 20
+    """Of one message; two images of 1920 x 1080 are 12 MB. A connection costs up to five messages: those that wait, the
+    one that is answered, and its part of the batch."""
     connections: int = 64
     """Open at once."""
-    handshake_seconds: float = 10
-    """Until a connection has said what it wants."""
-    send_seconds: float = 20
-    """Until a client has taken its answer."""
-    ping_seconds: float = 20
-    """Between the pings that find dead clients, and until one must be answered."""
+    handshake_seconds: float | None = 10
+    """Until a connection has said what it wants; None waits for ever."""
+    send_seconds: float | None = 20
+    """Until a client has taken its answer; None waits for ever."""
+    ping_seconds: float | None = 20
+    """Between the pings that find dead clients, and until one must be answered; None sends none."""
 
 
 class PolicyServer:
@@ -85,7 +95,7 @@ class PolicyServer:
     ) -> None:
         self.host, self.port = host, port
         self.metrics = Metrics()
-        self._metadata = describe(policy.config, name)
+        self._metadata = server_metadata(policy.config, name)
         self._reader = ObservationReader.of(self._metadata)
         self._key = None if api_key is None else f"Api-Key {api_key}".encode()
         self._origins, self._limits = frozenset(allow_origins), limits or Limits()
@@ -104,6 +114,9 @@ class PolicyServer:
         return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
 
     def __enter__(self) -> PolicyServer:
+        # What is there now stays, and torch alone is 200 ms of it: later collections see what clients left behind.
+        gc.collect()
+        gc.freeze()
         self._batcher.__enter__()
         self._thread.start()
         self._listening.wait()
@@ -117,11 +130,17 @@ class PolicyServer:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._batcher.__exit__()
+        gc.unfreeze()
 
     def running(self, timeout: float) -> bool:
-        """Wait so many seconds for the server to end; whether it still runs."""
+        """Wait so many seconds for the server to end; whether it still runs and its policy answers."""
         self._thread.join(timeout)
-        return self._thread.is_alive()
+        return self._thread.is_alive() and self._batcher.alive
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the server, or its policy, by itself."""
+        return self._error or self._batcher.error
 
     def _run(self) -> None:
         try:
@@ -135,13 +154,13 @@ class PolicyServer:
     async def _listen(self) -> None:
         self._loop, limits = asyncio.get_running_loop(), self._limits
         listener = await serve(
-            self._converse,
+            self._handle,
             self.host,
             self.port,
-            process_request=self._admit,
+            process_request=self._process_request,
             compression=None,  # openpi's; and a small message cannot unpack to a large one
             max_size=limits.message_bytes,
-            max_queue=2,
+            max_queue=MAX_QUEUE,
             open_timeout=limits.handshake_seconds,
             ping_interval=limits.ping_seconds,
             ping_timeout=limits.ping_seconds,
@@ -153,9 +172,11 @@ class PolicyServer:
             self.port = _port(listener)
             self._stop = asyncio.Event()
             self._listening.set()
-            tidying = asyncio.create_task(self._tidy())
-            await self._stop.wait()
-            tidying.cancel()
+            tidying, stopping = asyncio.ensure_future(self._tidy()), asyncio.ensure_future(self._stop.wait())
+            await asyncio.wait((tidying, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not tidying.cancel():
+                tidying.result()  # raises why it has ended
+            stopping.cancel()
 
     async def _tidy(self) -> None:
         """Hand memory back now and then: connections that failed are circles of objects, and the C library keeps what
@@ -169,11 +190,11 @@ class PolicyServer:
 
     # --- who is let in ---
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to an HTTP request, or None for one that becomes a connection."""
         path = request.path.partition("?")[0]
         if path == "/healthz":
-            return _respond(200, "OK\n")
+            return _respond(200, "OK\n") if self._batcher.alive else _respond(503, "the policy has ended\n")
         if path not in ("/", "/metrics"):
             return self._deny(connection, 404, "path", f"there is no {path[:60]!r} here; connect to /")
         foreign = [origin for origin in request.headers.get_all("Origin") if origin not in self._origins]
@@ -206,7 +227,7 @@ class PolicyServer:
 
     # --- a connection ---
 
-    async def _converse(self, connection: ServerConnection) -> None:
+    async def _handle(self, connection: ServerConnection) -> None:
         """One environment, from its first message to its last."""
         if self.metrics.connections >= self._limits.connections:  # several shook hands at once
             self.metrics.refused["full"] += 1
@@ -220,10 +241,9 @@ class PolicyServer:
             await self._send(connection, pack(self._metadata))
             reason = await self._answer_all(connection)
         except ConnectionClosed as closed:
-            reason = _farewell(closed)
+            reason = self._closed(connection, closed)
         except asyncio.TimeoutError:
             reason = f"did not take its answer within {self._limits.send_seconds:g} s"
-            connection.transport.abort()
         finally:
             self.metrics.connections -= 1
             self._gone += 1
@@ -240,15 +260,15 @@ class PolicyServer:
                 if isinstance(message, str):
                     raise ValueError("a text message was sent; send a map in msgpack")
                 observation, restart = self._reader.read(unpack(message))
-            except ValueError as error:
-                return await self._refuse(connection, "refused", str(error))
+            except (ValueError, MemoryError, SystemError, OverflowError) as error:
+                return await self._refuse(connection, "refused", _sentence(error))
             del message
             start = start or restart
             if observation is None:
                 await self._send(connection, pack({"reset": True}))
                 continue
             try:
-                answer = await asyncio.wrap_future(self._batcher.submit(observation, state, start))
+                answer = await self._batcher.submit(observation, state, start)
             except Exception as error:
                 return await self._refuse(connection, "failed", _sentence(error))
             del observation
@@ -263,11 +283,19 @@ class PolicyServer:
             self.metrics.policy_seconds.add(answer.seconds)
             self.metrics.batch_size.add(answer.batch)
 
+    def _closed(self, connection: ServerConnection, closed: ConnectionClosed) -> str:
+        """Count a message that the library refused; returns why the connection has ended."""
+        if closed.sent and closed.sent.code in UNREADABLE and not closed.rcvd_then_sent:
+            self.metrics.requests["refused"] += 1
+            log.warning("%s: %s", _name(connection), UNREADABLE[closed.sent.code].format(closed.sent.reason))
+            return REFUSED
+        return _close_reason(closed)
+
     async def _refuse(self, connection: ServerConnection, outcome: str, sentence: str) -> str:
         self.metrics.requests[outcome] += 1
         log.warning("%s: %s", _name(connection), sentence)
         await self._end(connection, sentence, ERROR_CODE)
-        return "its message was refused" if outcome == "refused" else "the policy failed"
+        return REFUSED if outcome == "refused" else "the policy failed"
 
     async def _end(self, connection: ServerConnection, sentence: str, code: int) -> None:
         """Say why as text, which openpi's client raises, and close."""
@@ -275,7 +303,26 @@ class PolicyServer:
         await connection.close(code, "the frame before says why")
 
     async def _send(self, connection: ServerConnection, data: str | bytes) -> None:
-        await asyncio.wait_for(connection.send(data), self._limits.send_seconds)
+        """Send, or leave a client that does not take it. `asyncio.wait_for` would cost a task for every answer."""
+        late = False
+
+        def leave() -> None:
+            nonlocal late
+            late = True
+            connection.transport.abort()
+
+        seconds = self._limits.send_seconds
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, leave)
+        try:
+            await connection.send(data)
+        except ConnectionClosed:
+            if not late:
+                raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if late:
+            raise asyncio.TimeoutError
 
 
 def _respond(status: int, text: str, kind: str = "text/plain; charset=utf-8") -> Response:
@@ -300,7 +347,7 @@ def _name(connection: ServerConnection) -> str:
     return f"{address[0]}:{address[1]}" if address else "a client"
 
 
-def _farewell(closed: ConnectionClosed) -> str:
+def _close_reason(closed: ConnectionClosed) -> str:
     frame = closed.sent if closed.sent and closed.sent.code not in (1000, 1001) else closed.rcvd
     if frame is None:
         return "the connection was lost"

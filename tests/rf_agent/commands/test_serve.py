@@ -1,16 +1,29 @@
 """`rf-agent serve` as a program: it says where it listens, ends cleanly, and says what is wrong."""
 
+import asyncio
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+from fake_policy import FakePolicy, observe
 from policy_cases import make_observation, make_policy
 
 from rf_agent.cli import main
+from rf_agent.commands import serve
 from rf_agent.serving import RemotePolicy
+from rf_agent.serving.server import Limits, PolicyServer
+
+
+def test_the_limits_of_the_command_are_those_of_the_server():
+    args, limits = serve.Args(), Limits()
+    assert (args.max_message_mb << 20, args.max_connections) == (limits.message_bytes, limits.connections)
+    assert args.max_message_mb == 16  # two images of 1920 x 1080 are 12
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -48,6 +61,49 @@ def test_it_serves_until_ctrl_c(tmp_path, end):
     assert process.returncode == 0 and "The server has ended." in out
     assert "connected" in log and "was not let in: the key is missing" in log and "Traceback" not in log
     assert "s3cret" not in out + log
+
+
+class _Ends(FakePolicy):
+    def predict_steps(self, observation, state=None, episode_start=None):
+        raise SystemExit("enough")
+
+
+@pytest.mark.parametrize("what", ["policy", "server"])
+def test_a_server_that_ends_by_itself_says_why_and_the_command_fails(capsys, monkeypatch, what):
+    servers = []
+
+    class Watched(PolicyServer):
+        def __enter__(self):
+            servers.append(super().__enter__())
+            return self
+
+        async def _tidy(self):
+            if what == "server":
+                await asyncio.sleep(0.5)
+                raise OSError("the network has gone")
+            await super()._tidy()
+
+    monkeypatch.setattr(serve, "PolicyServer", Watched)
+    monkeypatch.setattr(serve, "load_policy", lambda *_: _Ends())
+    code = []
+
+    def run():
+        with pytest.raises(SystemExit) as stop:
+            main(["serve", "--device", "cpu", "--port", "0"])
+        code.append(stop.value.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    if what == "policy":
+        while not servers:
+            time.sleep(0.01)
+        with pytest.raises(RuntimeError, match="the policy has ended .SystemExit: enough"):
+            RemotePolicy(servers[0].url).act(observe())
+    thread.join(timeout=30)
+    reason = "SystemExit: enough" if what == "policy" else "OSError: the network has gone"
+    assert code == [1]
+    assert not logging.getLogger("rf_agent.serving").handlers  # a program that goes on logs as before
+    assert f"the server has ended by itself ({reason}): start it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

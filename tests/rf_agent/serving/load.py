@@ -4,13 +4,14 @@
     python tests/rf_agent/serving/load.py soak --minutes 10        (starts a server of its own)
 
 `latency` prints the percentiles of a request as a client sees it, and of what the server adds to the policy and the
-network. `soak` has eight clients that connect, send garbage, die and return, beside one that checks its answers, and
-prints the memory of the server's process.
+network. `soak` has eight clients that connect, send garbage, die and return, beside one that checks its answers. It
+fails where an answer is wrong, lost or late, a connection stays open, or the memory of the server's process grows.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import socket
@@ -20,6 +21,8 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed
@@ -88,6 +91,13 @@ with PolicyServer(FakePolicy(), port=0, limits=Limits(ping_seconds=2, handshake_
     print(server.port, flush=True)
     sys.stdin.read()
 """
+TESTS = Path(__file__).parents[2]
+ANSWER_SECONDS = 30
+"""That a client waits: what takes longer has been lost."""
+LEAVE_SECONDS = 15
+"""Until the server has found out that a client has gone."""
+MOST_GROWTH = 0.05
+"""Of the server's memory, from the first third of the time to the last."""
 
 
 def memory(process):
@@ -95,103 +105,163 @@ def memory(process):
         return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) / 1024
 
 
-def soak(minutes, clients=8):
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    port = int(server.stdout.readline())
-    url, end = f"ws://127.0.0.1:{port}", time.monotonic() + 60 * minutes
-    done: dict[str, int] = {}
+def good_observation(level):
     image = np.zeros((200, 200, 3), np.uint8)
+    return {"front": image, "wrist": image, "state": np.array([level, 0], np.float32), "instruction": "go"}
 
-    def good_observation(level):
-        return {"front": image, "wrist": image, "state": np.array([level, 0], np.float32), "instruction": "go"}
 
-    def count(kind):
-        done[kind] = done.get(kind, 0) + 1
+class Clients:
+    """What a client may do to the server at `port`. Each raises an AssertionError where the server is at fault."""
 
-    def misbehave(seed):
-        rng = random.Random(seed)
-        kinds = (well, garbage, half, dies, large, no_http, leaves)
-        while time.monotonic() < end:
-            kind = rng.choice(kinds)
-            try:
-                kind(rng)
-            except (ConnectionClosed, OSError):
-                pass
-            count(kind.__name__)
-            time.sleep(rng.random() * 0.2)
+    def __init__(self, port):
+        self.port, self.url = port, f"ws://127.0.0.1:{port}"
 
-    def open_connection():
-        return connect(url, compression=None, max_size=None, close_timeout=1)
+    def connect(self):
+        return connect(self.url, compression=None, max_size=None, open_timeout=ANSWER_SECONDS, close_timeout=1)
 
-    def well(rng):
-        level = rng.randrange(1000)
-        with RemotePolicy(url) as agent:
+    def well(self, rng):
+        level = rng.randrange(600)  # `FakePolicy` fails at 666
+        with RemotePolicy(self.url, timeout=ANSWER_SECONDS) as agent:
             for step in range(5):
-                assert agent.act(good_observation(level)).tolist() == [step + 1, level], "an answer was crossed"
+                found = agent.act(good_observation(level)).tolist()
+                assert found == [step + 1, level], f"the answer {found} to step {step + 1}, {level}"
 
-    def garbage(rng):
-        with open_connection() as connection:
-            connection.recv(10)
-            connection.send(rng.randbytes(rng.randrange(1, 100_000)))
-            connection.recv(10)
+    def refused(self, data):
+        """What is sent is answered by a sentence, and the end."""
+        with self.connect() as connection:
+            connection.recv(ANSWER_SECONDS)
+            connection.send(data)
+            answer = connection.recv(ANSWER_SECONDS)
+            assert isinstance(answer, str) and answer, f"{answer!r} to what is no observation"
 
-    def half(rng):
+    def garbage(self, rng):
+        self.refused(rng.randbytes(rng.randrange(1, 100_000)))
+
+    def half(self, rng):
         data = pack(good_observation(1))
-        with open_connection() as connection:
-            connection.send(data[: rng.randrange(len(data))])
-            connection.recv(10)
+        self.refused(data[: rng.randrange(len(data))])
 
-    def dies(rng):
-        with open_connection() as connection:
+    def dies(self, rng):
+        with self.connect() as connection:
             connection.send(pack(good_observation(1)))
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.socket.close()
 
-    def large(rng):
-        with open_connection() as connection:
-            connection.send([b"\0" * (1 << 20)] * 65)
-            connection.recv(10)
+    def large(self, rng):
+        with self.connect() as connection:
+            connection.send([b"\0" * (1 << 20)] * 17)
+            connection.recv(ANSWER_SECONDS)  # the metadata, if it came before the end
+            connection.recv(ANSWER_SECONDS)
+            raise AssertionError("a message over the limit was answered")
 
-    def no_http(rng):
-        with socket.create_connection(("127.0.0.1", port), 10) as raw:
+    def no_http(self, rng):
+        with socket.create_connection(("127.0.0.1", self.port), ANSWER_SECONDS) as raw:
             raw.sendall(rng.randbytes(1000))
-            raw.settimeout(10)
+            raw.settimeout(ANSWER_SECONDS)
             raw.recv(100)
 
-    def leaves(rng):
-        with open_connection() as connection:
-            connection.recv(10)
+    def leaves(self, rng):
+        with self.connect() as connection:
+            connection.recv(ANSWER_SECONDS)
 
-    threads = [threading.Thread(target=misbehave, args=(seed,)) for seed in range(clients)]
-    print(f"at first: {memory(server.pid):.1f} MB", flush=True)
-    steady, slowest, steps, figures = RemotePolicy(url), 0.0, 0, []
+
+def misbehave(clients, seed, over, done, errors):
+    """One client after another until the time is `over`. All but `well` may be cut off, none may be kept waiting."""
+    rng = random.Random(seed)
+    kinds = (clients.well, clients.garbage, clients.half, clients.dies, clients.large, clients.no_http, clients.leaves)
+    while not over.is_set():
+        kind = rng.choice(kinds)
+        try:
+            kind(rng)
+        except BaseException as error:
+            cut_off = isinstance(error, ConnectionClosed | OSError) and not isinstance(error, TimeoutError)
+            if not cut_off or kind == clients.well:
+                errors.append(error)  # the main thread raises it
+        if errors:
+            return
+        done[kind.__name__] += 1
+        over.wait(rng.random() * 0.2)
+
+
+def wait_for_connections(url, wanted):
+    """The open connections, once they are as many as `wanted` or the time is over."""
+    end = time.monotonic() + LEAVE_SECONDS
+    while True:
+        text = urllib.request.urlopen(url.replace("ws", "http") + "/metrics").read().decode()
+        found = int(re.search(r"^rf_connections (\d+)", text, re.M)[1])
+        if found == wanted or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
+
+
+def soak(minutes, clients=8, most_growth=MOST_GROWTH, server=SERVER):
+    """Let them loose on a server.
+
+    Args:
+        most_growth: share by which the server's memory may grow; infinite for runs too short to tell.
+        server: its program, which prints the port and ends with its input.
+
+    Raises:
+        AssertionError, or what a client ran into: the server is at fault.
+    """
+    paths = [TESTS.parent, TESTS.parent / "envs", TESTS / "fakes"]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    command = [sys.executable, "-c", server]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables
+    )
+    try:
+        _soak(process, Clients(int(process.stdout.readline())), minutes, clients, most_growth)
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+
+
+def _soak(process, clients, minutes, count, most_growth):
+    over, done, errors = threading.Event(), Counter(), []
+    threads = [
+        threading.Thread(target=misbehave, args=(clients, seed, over, done, errors), daemon=True)
+        for seed in range(count)
+    ]
+    print(f"at first: {memory(process.pid):.1f} MB", flush=True)
+    steady, slowest, steps, figures = RemotePolicy(clients.url, timeout=ANSWER_SECONDS), 0.0, 0, []
+    begun = time.monotonic()
+    end = begun + 60 * minutes
+    every = min(2.0, minutes)  # at least sixty figures
+    figure_at = begun + min(10.0, 6 * minutes)
     for thread in threads:
         thread.start()
-    next_figure = time.monotonic() + 10
-    while time.monotonic() < end:
-        begun = time.monotonic()
-        steps += 1
-        assert steady.act(good_observation(5)).tolist() == [steps, 5], "the steady client was disturbed"
-        slowest = max(slowest, time.monotonic() - begun)
-        if time.monotonic() > next_figure:
-            figures.append(memory(server.pid))
-            next_figure += 2
-            print(f"{(end - time.monotonic()) / 60:5.1f} min left, {figures[-1]:.1f} MB, {steps} steps", flush=True)
-        time.sleep(0.05)
+    try:
+        while time.monotonic() < end and not errors:
+            asked = time.monotonic()
+            steps += 1
+            found = steady.act(good_observation(5)).tolist()
+            assert found == [steps, 5], f"the steady client got {found} at step {steps}"
+            slowest = max(slowest, time.monotonic() - asked)
+            if time.monotonic() > figure_at:
+                figures.append(memory(process.pid))
+                figure_at += every
+                print(f"{(end - time.monotonic()) / 60:5.1f} min left, {figures[-1]:.1f} MB, {steps} steps", flush=True)
+            time.sleep(0.05)
+    finally:
+        over.set()
     for thread in threads:
-        thread.join()
-    time.sleep(12)
-    text = urllib.request.urlopen(url.replace("ws", "http") + "/metrics").read().decode()
-    print(f"what the clients did: {done}; the steady one: {steps} steps, the slowest {slowest * 1000:.0f} ms")
-    print(re.search(r"^rf_connections \d+", text, re.M)[0], "(the steady client)")
+        thread.join(2 * ANSWER_SECONDS)
+    if errors:
+        raise errors[0]
+    assert not any(thread.is_alive() for thread in threads), "a client was kept waiting"
+    left = wait_for_connections(clients.url, 1)
     third = max(1, len(figures) // 3)
     early, late = min(figures[:third]), min(figures[-third:])  # between the large messages, which come and go
+    print(f"what the clients did: {dict(done)}; the steady one: {steps} steps, the slowest {slowest * 1000:.0f} ms")
     print(f"least memory: {early:.1f} MB in the first third, {late:.1f} MB in the last: {late / early - 1:+.1%}")
-    print(f"most: {max(figures):.1f} MB; when all have gone: {memory(server.pid):.1f} MB")
-    server.stdin.close()
-    server.wait(20)
+    print(f"most: {max(figures):.1f} MB; when all have gone: {memory(process.pid):.1f} MB")
+    assert left == 1, f"{left} connections are open, but only the steady client is there"
+    assert late <= early * (1 + most_growth), f"the memory has grown by more than {most_growth:.0%}"
+    steady.close()
 
 
 def main():
@@ -207,7 +277,7 @@ def main():
     if args.command == "latency":
         latency(args.url, args.clients, args.requests)
     else:
-        soak(args.minutes)
+        soak(args.minutes)  # an error of it is the exit code 1
 
 
 if __name__ == "__main__":

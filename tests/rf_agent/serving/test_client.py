@@ -1,8 +1,11 @@
 """RemotePolicy acts as the policy in the process, and says what is wrong."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -85,6 +88,37 @@ def test_an_observation_that_does_not_fit_is_refused_by_the_server():
 def test_a_wrong_address_is_named(url):
     with pytest.raises(RuntimeError, match="give ws://HOST:PORT|cannot connect"):
         RemotePolicy(url)
+
+
+STANDING_STILL = """
+import sys
+from fake_policy import FakePolicy
+from rf_agent.serving.server import PolicyServer
+with PolicyServer(FakePolicy(), port=0) as server:
+    print(server.port, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("ping_seconds", [0.2, None])
+def test_pings_find_a_server_that_stands_still_unless_none_are_sent(ping_seconds):
+    command = [sys.executable, "-c", STANDING_STILL]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables) as server:
+        try:
+            agent = RemotePolicy(f"ws://127.0.0.1:{int(server.stdout.readline())}", ping_seconds=ping_seconds)
+            assert agent.act(observe(1)).tolist() == [1, 1]
+            server.send_signal(signal.SIGSTOP)
+            time.sleep(1.0)
+            server.send_signal(signal.SIGCONT)
+            if ping_seconds is None:
+                assert agent.act(observe(2)).tolist() == [2, 2]
+            else:
+                with pytest.raises(RuntimeError, match="closed the connection"):
+                    agent.act(observe(2))
+        finally:
+            server.kill()
 
 
 def test_the_client_needs_neither_torch_nor_transformers():

@@ -51,6 +51,10 @@ def test_what_cannot_be_sent_is_refused(value):
         pack({"a": value})
 
 
+def scalar(data, dtype):
+    return msgpack.packb({"a": {b"__npgeneric__": True, b"data": data, b"dtype": dtype}})
+
+
 def array(data=b"\0" * 6, dtype="|u1", shape=(2, 3)):
     return msgpack.packb({"a": {b"__ndarray__": True, b"data": data, b"dtype": dtype, b"shape": shape}})
 
@@ -90,13 +94,39 @@ def array(data=b"\0" * 6, dtype="|u1", shape=(2, 3)):
         (array(data="text"), "of type str"),
         (msgpack.packb({"a": {b"__ndarray__": True}}), "dtype"),
         (msgpack.packb({"a": {b"__npgeneric__": True, b"data": [1], b"dtype": "<f4"}}), "holds a list"),
-        (msgpack.packb({"a": {b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"}}), "no msgpack"),
+        (msgpack.packb({"a": {b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"}}), "holds a str"),
+        (scalar(1 << 20, "|S1"), "holds a int"),  # NumPy would make a text of that size
+        (scalar(1 << 20, "<U1"), "holds a int"),
+        (scalar(1.5, "|S1"), "holds a float"),
+        (scalar("text", "|S4"), "holds a str"),
+        (scalar(b"text", "<U4"), "holds a bytes"),
+        (scalar(b"1", "<i4"), "holds a bytes"),
+        (array(b"", "|S0", (1 << 20, 1 << 20)), "dtype '|S0'"),  # any shape has no bytes
+        (array(b"", "<U0", (3,)), "dtype '<U0'"),
+        (array(b"", "<U00", (3,)), "dtype '<U00'"),
+        (array(b"\xff" * 8, "<U1", (2,)), "character that Unicode does not"),
+        (array(b"\0\x11\0\0", ">U1", (1,)), "character that Unicode does not"),
         (msgpack.packb({"a": {b"__npgeneric__": True, b"data": 300, b"dtype": "|O"}}), "dtype"),
     ],
 )
 def test_hostile_messages_are_refused(data, message):
     with pytest.raises(CodecError, match=message.replace("|", r"\|")):
         unpack(data)
+
+
+@pytest.mark.parametrize("error", [MemoryError, SystemError, OverflowError])
+def test_whatever_numpy_raises_is_said_of_the_message(monkeypatch, error):
+    def fail(*_):
+        raise error("too much")
+
+    data = pack({"a": np.zeros(3)})
+    monkeypatch.setattr(np, "frombuffer", fail)
+    with pytest.raises(CodecError, match="no msgpack that can be read .too much"):
+        unpack(data)
+
+
+def test_scalars_of_text_come_back():
+    assert unpack(scalar(b"ab", "|S2")) == {"a": b"ab"} and unpack(scalar("ä", "<U1")) == {"a": "ä"}
 
 
 def test_claims_take_no_memory():

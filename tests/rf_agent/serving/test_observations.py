@@ -30,8 +30,24 @@ def test_a_message_may_reset():
     assert restart and "reset" not in found
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "öffne",
+        "öffne".encode(),
+        ["öffne"],
+        np.array("öffne"),
+        np.array(["öffne"]),
+        np.frombuffer("öffne".encode().ljust(256, b"\0"), np.uint8),
+        np.frombuffer("öffne".encode(), np.uint8)[None],
+    ],
+)
+def test_instructions_are_read_as_text_and_as_bytes(value):
+    assert READER.read(observe(instruction=value))[0]["instruction"] == "öffne"
+
+
 def test_states_are_read_in_any_number_format():
-    for value in ([1, 2], np.array([1, 2]), np.array([1, 2], ">f8")):
+    for value in ([1, 2], [1.0, np.float32(2)], np.array([1, 2]), np.array([1, 2], ">f8")):
         state = READER.read(observe(state=value))[0]["state"]
         assert state.dtype == np.float32 and state.tolist() == [1, 2]
 
@@ -59,6 +75,15 @@ def test_states_are_read_in_any_number_format():
         (observe(instruction=""), "instruction is empty"),
         (observe(instruction="x" * 300), "300 bytes"),
         (observe(instruction=7), "type int"),
+        (observe(instruction={"a": 1}), "type dict"),
+        (observe(instruction=np.zeros((1 << 20, 1), np.uint8)), "instruction has 1048576 entries, but 256 is the most"),
+        (observe(instruction=np.zeros(257, np.float32)), "instruction has 257 entries, but 256 is the most"),
+        (observe(instruction=None, prompt=["go"] * 257), "prompt has 257 entries"),
+        (observe(instruction=np.zeros(2, np.float32)), "2 instructions"),
+        (observe(instruction=np.zeros((200, 1), np.uint8)), "200 instructions"),
+        (observe(instruction=[np.zeros(1 << 20, np.uint8)]), "list of other things than text"),
+        (observe(state=[b"x" * 1000, b""]), "state is a list of 2 entries; send 2 numbers"),
+        (observe(state=[1, 2, 3]), "state is a list of 3 entries; send 2 numbers"),
         (observe(instruction=["a", "b"]), "2 instructions"),
         (observe(reset=1), "reset is of type int"),
     ],

@@ -1,6 +1,7 @@
 """The server: every client has its own history, and none holds up the others, whatever it does."""
 
 import contextlib
+import gc
 import logging
 import socket
 import struct
@@ -19,6 +20,7 @@ from websockets.sync.client import connect
 from rf_agent.errors import UserError
 from rf_agent.serving import RemotePolicy
 from rf_agent.serving.codec import pack, unpack
+from rf_agent.serving.observations import ObservationReader
 from rf_agent.serving.server import Limits, PolicyServer
 
 
@@ -153,6 +155,8 @@ BAD = {
     "dtype": (pack(observe(wrist=np.zeros((4, 4, 3), np.float32))), "float32"),
     "NaN": (pack(observe(np.nan)), "not finite"),
     "objects": (msgpack.packb({"a": {b"__ndarray__": True, b"data": b"", b"dtype": "|O", b"shape": [0]}}), "dtype"),
+    "size of text": (msgpack.packb({"a": {b"__npgeneric__": True, b"data": 1 << 30, b"dtype": "|S1"}}), "holds a int"),
+    "many instructions": (pack(observe(instruction=np.zeros((1 << 20, 1), np.uint8))), "1048576 entries"),
     "pickle": (b"\x80\x04\x95\x1a\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix", "no msgpack"),
 }
 
@@ -174,7 +178,7 @@ def test_bad_input_is_refused_in_a_sentence_and_the_rest_goes_on(kind, caplog):
         assert server.metrics.requests["refused"] == 1
 
 
-def test_too_large_a_message_is_refused_before_it_has_come():
+def test_too_large_a_message_is_refused_before_it_has_come(caplog):
     with served(limits=Limits(message_bytes=1 << 20)) as server, connected(server) as good:
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
             upgrade(raw)
@@ -184,6 +188,10 @@ def test_too_large_a_message_is_refused_before_it_has_come():
             with pytest.raises(ConnectionClosed) as closed:
                 ask(bad, b"\0" * (1 << 21))
             assert closed.value.rcvd.code == 1009
+            wait_until(lambda: server.metrics.requests["refused"] == 2)
+        said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(said) == 2  # one of each
+        assert all("exceeds limit of 1048576 bytes); send smaller images, or raise --max" in text for text in said)
         assert ask(good, observe())["actions"][0, 0] == 1
 
 
@@ -202,6 +210,92 @@ def drain(raw):
         while part := raw.recv(4096):
             found += part
     return found
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (b"\x81\x81\0\0\0\0\xff", "not UTF-8"),
+        (b"\x83\x80\0\0\0\0", "no frame of websocket"),
+        (b"\x82\x01a", "no frame of websocket"),  # without a mask
+    ],
+)
+def test_what_the_library_refuses_counts_too(frame, said, caplog):
+    with served() as server, caplog.at_level(logging.WARNING, "rf_agent.serving"):
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            upgrade(raw)
+            raw.sendall(frame)
+            drain(raw)
+        wait_until(lambda: server.metrics.requests["refused"] == 1)
+        assert [said in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_client_that_closes_with_such_a_code_itself_was_not_refused(caplog):
+    with served() as server:
+        with caplog.at_level(logging.INFO, "rf_agent.serving"), connected(server) as connection:
+            connection.close(1009, "too much")
+            wait_until(lambda: server.metrics.connections == 0)
+        assert server.metrics.requests["refused"] == 0
+        assert "closed with code 1009 (too much)" in caplog.text
+
+
+@pytest.mark.parametrize("error", [MemoryError, SystemError, OverflowError])
+def test_whatever_is_raised_where_messages_are_read_is_said_and_counted(error, monkeypatch):
+    def fail(reader, message):
+        raise error("too much")
+
+    with served() as server, connected(server) as bad:
+        monkeypatch.setattr(ObservationReader, "read", fail)
+        assert ask(bad, observe()) == f"{error.__name__}: too much"
+        assert server.metrics.requests["refused"] == 1
+
+
+def test_a_policy_that_ends_its_thread_is_not_healthy_and_keeps_nobody_waiting(caplog):
+    class Ends(FakePolicy):
+        def predict_steps(self, observation, state=None, episode_start=None):
+            if observation["state"][0, 0] == 9:
+                raise SystemExit("enough")
+            return super().predict_steps(observation, state, episode_start)
+
+    with served(Ends()) as server, connected(server) as good, connected(server) as bad:
+        ask(good, observe())
+        assert get(server, "/healthz") == (200, "OK\n") and server.running(timeout=0)
+        for connection in (bad, good):
+            answer = ask(connection, observe(9))
+            assert "the policy has ended (SystemExit: enough); start the server anew" in answer
+        assert get(server, "/healthz") == (503, "the policy has ended\n")
+        assert not server.running(timeout=0) and isinstance(server.error, SystemExit)
+
+
+def test_any_error_of_a_policy_reaches_the_client():
+    class Fails(FakePolicy):
+        def predict_steps(self, observation, state=None, episode_start=None):
+            next(iter(()))
+
+    with served(Fails()) as server, connected(server) as connection:
+        assert ask(connection, observe()) == "RuntimeError: StopIteration"
+
+
+def test_collections_pass_over_what_was_there_before_and_see_it_afterwards():
+    before = gc.get_freeze_count()
+    with served():
+        assert gc.get_freeze_count() > before + 1000
+    assert gc.get_freeze_count() == 0
+
+
+def test_little_is_read_of_a_client_that_does_not_wait_for_answers():
+    with served(FakePolicy(seconds=5)) as server:
+        data = pack(observe(front=np.zeros((2000, 2000, 3), np.uint8)))
+        frame = b"\x82" + bytes([0x80 | 127]) + struct.pack(">Q", len(data)) + b"\0\0\0\0" + data
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            upgrade(raw)
+            raw.settimeout(1)
+            sent = 0
+            with contextlib.suppress(TimeoutError):
+                while sent < 8 * len(frame):
+                    sent += raw.send(memoryview(frame)[sent % len(frame) :])
+    # One that is answered, two that wait, and what the operating system holds: less than a fourth.
+    assert sent < 4 * len(frame)
 
 
 def test_fragments_count_together():
@@ -240,6 +334,30 @@ def test_a_slow_client_and_a_dead_one_hold_up_nobody(caplog):
         assert time.monotonic() - begun < 5
         wait_until(lambda: server.metrics.connections == 1)  # the others have been found out
         assert ask(good, observe())["actions"][0, 0] == 11
+
+
+def test_a_client_that_does_not_take_its_answer_is_left(caplog):
+    limits = Limits(ping_seconds=None, send_seconds=0.5)
+    with (
+        caplog.at_level(logging.INFO, "rf_agent.serving"),
+        served(FakePolicy(chunk_size=1_000_000), limits=limits) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as raw,
+    ):
+        upgrade(raw)
+        data = pack(observe())
+        raw.sendall(b"\x82" + bytes([0x80 | 126]) + struct.pack(">H", len(data)) + b"\0\0\0\0" + data)
+        wait_until(lambda: server.metrics.opened == 1 and server.metrics.connections == 0)
+        assert "disconnected: did not take its answer within 0.5 s" in caplog.text
+
+
+@pytest.mark.parametrize(("ping_seconds", "left"), [(0.2, 0), (None, 1)])
+def test_a_client_that_answers_no_ping_is_dropped_unless_none_are_sent(ping_seconds, left):
+    with served(limits=Limits(ping_seconds=ping_seconds, send_seconds=None, handshake_seconds=None)) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            upgrade(raw)
+            wait_until(lambda: server.metrics.opened == 1)
+            time.sleep(3.0)  # of which the handshake of closing takes two
+            assert server.metrics.connections == left
 
 
 def test_the_key_is_asked_for():

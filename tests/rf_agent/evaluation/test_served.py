@@ -1,0 +1,73 @@
+"""The server that an evaluation starts for its workers: both sides wait as long as a step may take, and no longer."""
+
+import time
+
+import pytest
+from fake_policy import FakePolicy, observe
+
+from rf_agent.evaluation import runner
+from rf_agent.evaluation.agents import AS_TRAINED
+from rf_agent.evaluation.episode import Item, task_items
+from rf_agent.evaluation.runner import evaluate
+from rf_agent.serving import RemoteError, RemotePolicy
+from rf_agent.serving.server import PolicyServer
+from rf_agent.workers import run_jobs
+
+TASK = "fake_env:fake/Task-v0"
+
+
+def served(seconds=0.0):
+    return PolicyServer(FakePolicy(seconds), port=0, api_key="key", limits=runner.OWN_CLIENTS)
+
+
+def job(server, timeout=None):
+    return runner._Job(Item("go/0", 0), TASK, {}, "unused", "cpu", None, (server.url, "key"), AS_TRAINED, timeout)
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_the_timeout_of_an_evaluation_reaches_its_workers(tmp_path, monkeypatch, timeout):
+    seen = []
+
+    def spy(work, jobs, *args, **options):
+        jobs = list(jobs)
+        seen.extend(jobs)
+        return run_jobs(work, jobs, *args, **options)
+
+    monkeypatch.setattr(runner, "run_jobs", spy)
+    evaluate(TASK, "random", task_items(["go_left"], 2, seed=0), tmp_path, timeout=timeout)
+    assert [job.timeout for job in seen] == [timeout] * 2
+
+
+def test_an_answer_may_take_as_long_as_a_step():
+    with served(seconds=0.6) as server:
+        with runner._Worker() as worker, pytest.raises(RemoteError, match="did not answer within 0.2 s"):
+            worker.agent(job(server, timeout=0.2)).act(observe(3))
+        with runner._Worker() as worker:
+            assert worker.agent(job(server, timeout=None)).act(observe(3)).tolist() == [1, 3]
+
+
+def test_neither_side_pings_the_other(monkeypatch):
+    """A worker that is stopped for a minute, as on a busy machine, has not gone."""
+    asked = []
+
+    def spy(*args, **options):
+        asked.append(options)
+        return RemotePolicy(*args, **options)
+
+    monkeypatch.setattr(runner, "RemotePolicy", spy)
+    with served() as server, runner._Worker() as worker:
+        worker.agent(job(server))
+    assert asked == [{"timeout": None, "ping_seconds": None}] and runner.OWN_CLIENTS.ping_seconds is None
+
+
+def test_a_worker_has_one_connection_and_closes_it_at_its_end():
+    with served() as server:
+        with runner._Worker() as worker:
+            agent = worker.agent(job(server))
+            agent.act(observe(3))
+            assert worker.agent(job(server)) is agent
+            assert server.metrics.opened == server.metrics.connections == 1
+        end = time.monotonic() + 10
+        while server.metrics.connections:
+            assert time.monotonic() < end
+            time.sleep(0.01)
