@@ -103,7 +103,7 @@ def _enough(cameras: tuple[str, ...], views: tuple[str, ...], root: Path) -> tup
     if len(cameras) < len(views):
         raise DemoError(
             f"{root} has the cameras {', '.join(cameras)}, but the policy sees {', '.join(views)}: give a data set "
-            "with as many, or --policy.init_head=false to learn with these"
+            "with as many, or train a new policy (without --policy.path)"
         )
     return cameras
 
