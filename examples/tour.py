@@ -66,8 +66,7 @@ with chapter("1. An environment: a robot arm at a table with blocks, a drawer, a
 def play(act: Callable[[Any], np.ndarray], **options: Any) -> None:
     """An episode, and in a line what came of it."""
     observation, info = env.reset(seed=8, options=options)
-    before = block_positions()
-    steps, done = 0, False
+    before, steps, done = block_positions(), 0, False
     while not done:
         observation, reward, terminated, truncated, info = env.step(act(observation))
         steps, done = steps + 1, terminated or truncated
@@ -97,7 +96,7 @@ with chapter(f"3. The expert: it reads the simulator's state, and also solves {N
 
 # %%
 with chapter(f"4. The expert demonstrates {NEW} {args.demos} times, each time in another scene"):
-    file, size = args.output / "demos.hdf5", bundled.config.image.size
+    file, size = args.output / f"demos-{args.demos}.hdf5", bundled.config.image.size
     collect(  # with one worker in this process, which a notebook needs
         CollectConfig(output=file, env=(ENV,), tasks=(NEW,), episodes_per_task=args.demos, image_size=size, workers=1)
     )
@@ -110,7 +109,7 @@ with chapter(f"4. The expert demonstrates {NEW} {args.demos} times, each time in
 
 # %%
 with chapter("5. Training: the bundled policy learns from these demonstrations"):
-    run = args.output / "run"
+    run = args.output / f"run-{args.demos}-demos-{args.steps}-steps"
     config = TrainConfig(
         demos=(file,),
         output=run,
@@ -119,26 +118,27 @@ with chapter("5. Training: the bundled policy learns from these demonstrations")
         batch_size=8,
         learning_rate=5e-4,  # half the default: it has learned before
         ema_decay=0.95,  # the weights that count are an average over about 20 steps
-        validation_fraction=0,  # ten demonstrations are too few to hold some out
-        resume=(run / "checkpoint.pt").exists(),  # a second tour goes on where the first one ended
+        validation_fraction=0,  # so few demonstrations leave none to hold out
+        resume=(run / "checkpoint.pt").exists(),  # the same tour again goes on where the last one ended
     )
     with RichReporter("  train", interval=10) as reporter:
         trained_at = train(config, reporter).output
-    trained = RoboFlamingoPolicy.from_pretrained(trained_at)
 
 # %%
+scores: dict[tuple[str, str], int] = {}
 with chapter("6. Evaluation: success with its 95 % interval, in scenes that neither has seen"):
-    for name, policy in {"before": bundled, "after": trained}.items():
+    for name, policy in {"before": "roboflamingo-tiny", "after": str(trained_at)}.items():
         options = {"max_steps": args.max_steps}
         results = evaluate_agent(policy, ENV, tasks=(NEW, KNOWN), episodes_per_task=args.episodes, env_options=options)
         for task, count in results["tasks"].items():
+            scores[name, task] = count["success"]
             low, high = wilson_interval(count["success"], count["total"])
             print(f"  {name:<7} {task:<16} {count['success']} of {count['total']} [{low:.0%}, {high:.0%}]", flush=True)
 
-# %%
+gain = {task: scores["after", task] - scores["before", task] for task in (NEW, KNOWN)}
 print(f"""
-Ten demonstrations teach one more task to a policy that knows this table, and it forgets tasks that are not among them,
-such as {KNOWN}: the bundled policy learned its 17 from demonstrations of all of them together. From here:
+{args.demos} demonstrations in {args.steps} steps {"teach" if gain[NEW] > 0 else "do not teach"} {NEW}, and the policy
+{"forgets" if gain[KNOWN] < 0 else "keeps"} {KNOWN}. The bundled one saw demonstrations of all its tasks. From here:
 
   rf-agent rollout  --policy {trained_at} --tasks {NEW} --output {args.output / "after.mp4"}
   rf-agent evaluate --policy {trained_at} --tasks {NEW} --env {ENV} --output {args.output / "scores"}

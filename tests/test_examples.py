@@ -12,8 +12,10 @@ import fake_env  # noqa: F401 (registers the environments)
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from PIL import Image
+from safetensors.torch import load_file
 
 from rf_agent import RoboFlamingoPolicy
 from rf_agent.demos import read_demonstrations
@@ -58,13 +60,36 @@ def test_the_tour_from_an_observation_to_a_trained_policy(tmp_path):
         assert re.search(rf'"pick up the {color} block": success after \d+ steps; block_{color} moved most', said)
     outcomes = re.findall(r'"put the held block in the drawer": (\w+) after', said)
     assert outcomes == ["failure", "success"]  # of the policy, and of the expert
-    assert [demo.task for demo in read_demonstrations(tmp_path / "demos.hdf5")] == ["place_in_drawer"] * 2
-    assert RoboFlamingoPolicy.from_pretrained(tmp_path / "run" / "policy").config.tasks == ("place_in_drawer",)
-    scores = re.findall(r"(before|after) +(open_drawer|place_in_drawer) +([01]) of 1 \[", said)
-    assert len(scores) == 4 and ("before", "place_in_drawer", "0") in scores
+    assert [demo.task for demo in read_demonstrations(tmp_path / "demos-2.hdf5")] == ["place_in_drawer"] * 2
+    trained = tmp_path / "run-2-demos-2-steps" / "policy"
+    assert RoboFlamingoPolicy.from_pretrained(trained).config.tasks == ("place_in_drawer",)
+    check_conclusion(said, 2, 2)
     for name in ("observation.png", "demos.png"):
         with Image.open(tmp_path / name) as image:
             assert image.width > 400 and len(set(image.convert("L").getdata())) > 50  # it shows something
+
+    # other demonstrations are learned from anew, and the conclusion is about them
+    again = ["--demos", "1", "--steps", "3", "--episodes", "1", "--max-steps", "3", "--output", tmp_path]
+    check_conclusion(run(tmp_path, example("tour"), *again), 1, 3)
+    other = tmp_path / "run-1-demos-3-steps" / "policy"
+    weights = [load_file(folder / "model.safetensors")["head.actions.mlp.0.weight"] for folder in (trained, other)]
+    assert not torch.equal(*weights)
+
+
+def check_conclusion(said, demos, steps):
+    """The last words are those of the scores."""
+    scores = {
+        found[:2]: int(found[2])
+        for found in re.findall(r"(before|after) +(open_drawer|place_in_drawer) +([01]) of 1 \[", said)
+    }
+    assert len(scores) == 4
+    teach = "teach" if scores["after", "place_in_drawer"] > scores["before", "place_in_drawer"] else "do not teach"
+    forgets = "forgets" if scores["after", "open_drawer"] < scores["before", "open_drawer"] else "keeps"
+    words = " ".join(said.split())
+    assert (
+        f"{demos} demonstrations in {steps} steps {teach} place_in_drawer, and the policy {forgets} open_drawer."
+        in words
+    )
 
 
 @simulated

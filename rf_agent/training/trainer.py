@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from rf_agent import checkpoint
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.instructions import read_instructions
@@ -20,12 +17,11 @@ from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
 from rf_agent.nn.flamingo import fsdp_blocks
-from rf_agent.nn.fusion import with_other_resamplers
-from rf_agent.nn.heads import PolicyHead
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.batches import Augmentation, Split
+from rf_agent.training.building import build_policy
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import LOG
 from rf_agent.training.engine import gathered, make_accelerator, shard
@@ -37,11 +33,6 @@ from rf_agent.training.run_info import RUN, demos_facts, write_run_info
 from rf_agent.training.settings import LoopConfig, command, prepare_output
 from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
-
-BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
-"""Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
-STATE = "proprioception."
-"""Tensors of a head that read the state of the robot."""
 
 
 @dataclass(kw_only=True)
@@ -274,47 +265,20 @@ def _begin(config: TrainConfig, shape: RoboFlamingoConfig) -> None:
 def _build(
     config: TrainConfig, shape: RoboFlamingoConfig, start: RoboFlamingoPolicy | None, demos: DemoSet
 ) -> RoboFlamingoPolicy:
-    """The policy before its first step, with what shall learn switched on."""
-    if start is None:
-        corpus = [episode.instruction for episode in demos.episodes]
-        policy = RoboFlamingoPolicy.from_config(shape, corpus, config.seed)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            policy = RoboFlamingoPolicy(shape, start.tokenizer)
-        weights = with_other_resamplers(checkpoint.unique_tensors(start.vlm), policy.vlm.fusion.resamplers)
-        if not config.vl_pretrained:
-            drawn = checkpoint.unique_tensors(policy.vlm)
-            weights |= {name: tensor for name, tensor in drawn.items() if name.startswith(BETWEEN)}
-        checkpoint.load_strictly(policy.vlm, weights, str(config.init))
-        if config.init_head:
-            _load_head(policy.head, start.head, str(config.init))
-    # Without a pre-trained start there is nothing to keep frozen.
-    which = "full" if start is None and config.trainable == "default" else config.trainable
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        policy.set_trainable(which, config.train_vision, config.train_language, config.lora_rank)
-    if start is None and which != "full":
-        raise UserError(
-            f"--trainable {which} keeps parts of the model as they are, but without --init these are random: give the "
-            "checkpoint to start from, or --trainable full"
-        )
-    return policy
-
-
-def _load_head(head: PolicyHead, start: PolicyHead, source: str) -> None:
-    """Begin from another head if it has the same shape, or lacks the state of the robot alone."""
-    own, had = _shapes(head), _shapes(start)
-    if own == had:
-        checkpoint.load_strictly(head, checkpoint.unique_tensors(start), source)
-    elif head.proprioception and {name: own[name] for name in own if not name.startswith(STATE)} == had:
-        drawn = {name: tensor for name, tensor in checkpoint.unique_tensors(head).items() if name.startswith(STATE)}
-        checkpoint.load_strictly(head, checkpoint.unique_tensors(start) | drawn, source)
-        head.proprioception.silence()
-
-
-def _shapes(module: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+    """The policy before its first step."""
+    return build_policy(
+        shape,
+        start,
+        [episode.instruction for episode in demos.episodes],
+        source=str(config.init),
+        seed=config.seed,
+        init_head=config.init_head,
+        vl_pretrained=config.vl_pretrained,
+        trainable=config.trainable,
+        train_vision=config.train_vision,
+        train_language=config.train_language,
+        lora_rank=config.lora_rank,
+    )
 
 
 def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str:

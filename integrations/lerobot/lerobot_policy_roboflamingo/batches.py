@@ -14,7 +14,7 @@ from lerobot_policy_roboflamingo.processor_roboflamingo import at_size
 from rf_agent.config import RoboFlamingoConfig as AgentConfig
 from rf_agent.demos.windows import ChunkBatch
 
-TASK, PADDED = "task", "action_is_pad"
+TASK, PADDED, INDEX = "task", "action_is_pad", "index"
 
 
 def observation(batch: Mapping[str, Any], config: AgentConfig) -> dict[str, Any]:
@@ -39,17 +39,20 @@ def observation(batch: Mapping[str, Any], config: AgentConfig) -> dict[str, Any]
     return found
 
 
-def sequences(batch: Mapping[str, Any], config: AgentConfig) -> tuple[ChunkBatch, Tensor]:
+def sequences(batch: Mapping[str, Any], config: AgentConfig, ends: Tensor | None = None) -> tuple[ChunkBatch, Tensor]:
     """B sequences of T observation steps, for the loss of our own trainer.
 
     LeRobot repeats the last frame of an episode where a sequence reaches beyond it, and says so in `action_is_pad`.
-    Such steps are left out, and such actions do not count.
+    Such steps are left out, and such actions do not count. So it is with what comes after a change of the task within
+    an episode, of which LeRobot knows nothing.
 
     Args:
         batch: the cameras (B, T, 3, H, W), `action` (B, (T - 1) * E + K, D), `action_is_pad` (B, (T - 1) * E + K) and,
             for heads with proprioception, `observation.state` (B, T, S): what a policy's `observation_delta_indices`
             and `action_delta_indices` ask for. E is `head.n_action_steps`.
         config: of the agent.
+        ends: the frames before which demonstrations end, ascending, where episodes change their task: the batch then
+            has the frame at which each sequence begins, `index` (B,). None where only episodes end.
 
     Returns:
         The sequences, and the images of their M valid steps: uint8 (M, V, S, S, 3).
@@ -57,7 +60,7 @@ def sequences(batch: Mapping[str, Any], config: AgentConfig) -> tuple[ChunkBatch
     Raises:
         ValueError: something is missing or of another shape.
     """
-    images = _images(batch, config)
+    images = _images(batch, config, learns=not config.trained)
     actions = _given(batch, ACTION, "it is what is learned").cpu()
     count, length = next(iter(images.values())).shape[:2]
     first = torch.arange(length) * config.head.n_action_steps  # (T,)
@@ -70,6 +73,10 @@ def sequences(batch: Mapping[str, Any], config: AgentConfig) -> tuple[ChunkBatch
         )
     padded = batch.get(PADDED)
     inside = torch.ones(actions.shape[:2], dtype=torch.bool) if padded is None else ~padded.cpu().bool()
+    if ends is not None:
+        begins = _given(batch, INDEX, "episodes of the data set change their task").cpu().reshape(-1)
+        end = ends[torch.searchsorted(ends, begins, right=True)]  # (B,)
+        inside &= begins[:, None] + torch.arange(inside.shape[1]) < end[:, None]
     valid = inside[:, first]  # (B, T): the step's frame lies within the episode
     image, size = config.image, config.image.size
     chosen = [at_size(frames[valid.to(frames.device)], size, image.resample) for frames in images.values()]
@@ -88,16 +95,19 @@ def sequences(batch: Mapping[str, Any], config: AgentConfig) -> tuple[ChunkBatch
     return chunks, torch.stack(chosen, dim=1).movedim(-3, -1)  # (M, V, S, S, 3)
 
 
-def _images(batch: Mapping[str, Any], config: AgentConfig) -> dict[str, Tensor]:
-    """The camera images of a batch, by view."""
+def _images(batch: Mapping[str, Any], config: AgentConfig, learns: bool = False) -> dict[str, Tensor]:
+    """The camera images of a batch, by view; `learns` says whether the head is a new one that begins to learn."""
     found = {}
     for view in config.views:
         key = camera_feature(view, batch)
         if key is None:
             cameras = ", ".join(name for name in batch if "image" in name and "_is_pad" not in name) or "none"
+            remedy = "name it with --rename_map"
+            if learns:
+                remedy = "a new head takes the names of the data set's cameras, so leave out --rename_map"
             raise ValueError(
-                f"the batch has no image of the camera {view!r} (its images: {cameras}), which the policy sees: name "
-                "it with --rename_map."
+                f"the batch has no image of the camera {view!r} (its images: {cameras}), which the policy sees: "
+                f"{remedy}."
             )
         found[view] = batch[key]
     return found

@@ -18,6 +18,7 @@ from rf_agent.config import RoboFlamingoConfig as AgentConfig
 from rf_agent.errors import ConfigError, UserError
 from rf_agent.presets import preset
 
+DEFAULT_PRESET, AUTO = "roboflamingo-tiny", "auto"
 STEPS_ARE_THE_AGENTS = ("chunk_size", "n_action_steps")
 """Fields that LeRobot knows by the same name as the agent's head."""
 
@@ -34,8 +35,8 @@ class RoboFlamingoConfig(PreTrainedConfig):
         UserError: values that do not fit together; the message names the key.
     """
 
-    preset: str = "roboflamingo-tiny"
-    """Architecture of a new policy: one of `rf_agent.presets.PRESETS`."""
+    preset: str | None = None
+    """Architecture of a new policy: one of `rf_agent.presets.PRESETS`, by default roboflamingo-tiny."""
     override: list[str] = field(default_factory=list)
     """Changes to the agent's configuration, as KEY=VALUE: ["head.type=gpt", "head.window=4"]."""
     chunk_size: int | None = None
@@ -47,7 +48,7 @@ class RoboFlamingoConfig(PreTrainedConfig):
     gripper: int | None = None
     """Entry of the action that opens or closes a gripper; LeRobot's data sets do not say it, those that `rf-agent
     convert to-lerobot` wrote do. Without it all entries are regressed."""
-    action_normalization: str = "auto"
+    action_normalization: str = AUTO
     """How a new policy's actions become numbers in [-1, 1]: none, min_max or quantiles of the data set; auto is none
     where the environment bounds its actions to [-1, 1], else min_max."""
     agent: dict[str, Any] = field(default_factory=dict)
@@ -92,13 +93,16 @@ class RoboFlamingoConfig(PreTrainedConfig):
 
     def _fill_in(self) -> None:
         """Make the agent's configuration of preset, checkpoint and options."""
-        agent = AgentConfig.from_dict(self.agent) if self.agent else preset(self.preset)
+        stored = AgentConfig.from_dict(self.agent) if self.agent else None
+        agent = stored or preset(self.preset or DEFAULT_PRESET)
         given = {name: getattr(self, name) for name in STEPS_ARE_THE_AGENTS}
         changes = [
             f"head.{name}={value}" for name, value in given.items() if value not in (None, getattr(agent.head, name))
         ]
-        self.take(agent.changed([*changes, *self.override]))
-        self.override = []  # they are part of `agent` now
+        agent = agent.changed([*changes, *self.override])
+        self._check_effect(agent, stored)
+        self.take(agent)
+        self.preset, self.override = None, []  # they are part of `agent` now
         head = self.agent_config.head
         needed = 1 if head.type == "fc" else head.window
         if self.sequence_length is not None and self.sequence_length < needed:
@@ -111,6 +115,65 @@ class RoboFlamingoConfig(PreTrainedConfig):
                 "policy.trainable is 'lora', whose adapters LeRobot's checkpoints cannot resume: train with "
                 "`rf-agent train --trainable lora` and convert the result, or choose another set."
             )
+
+    def _check_effect(self, agent: AgentConfig, stored: AgentConfig | None) -> None:
+        """Refuse options that would change nothing, or something else.
+
+        Args:
+            agent: with all changes.
+            stored: what the checkpoint says, if there is one.
+        """
+        if self.n_obs_steps != 1:
+            raise ConfigError(
+                f"policy.n_obs_steps is {self.n_obs_steps}, but the policy keeps its history itself, of head.window "
+                "steps: change that with --policy.override='[\"head.window=...\"]'."
+            )
+        for kind, mode in self.normalization_mapping.items():
+            if mode is not NormalizationMode.IDENTITY:
+                raise ConfigError(
+                    f"policy.normalization_mapping has {mode.value} for {kind}, but the policy normalises by itself: "
+                    "leave it out, and choose with --policy.action_normalization, or state.normalization in "
+                    "--policy.override."
+                )
+        if stored is None:
+            return
+        # earlier versions stored the default's name, whatever the network was
+        if self.preset not in (None, DEFAULT_PRESET) and _network(preset(self.preset)) != _network(stored):
+            raise ConfigError(
+                f"policy.preset is {self.preset!r}, but the checkpoint has another network: leave it out, or leave out "
+                "--policy.path for a new policy."
+            )
+        for name in ("size", "resample"):
+            value, was = getattr(agent.image, name), getattr(stored.image, name)
+            if value != was:
+                raise ConfigError(
+                    f"image.{name} is {value!r} in policy.override, but the processors of the checkpoint were saved "
+                    f"for {was!r}: train with `rf-agent train --init ... --override image.{name}={value}` and convert "
+                    "the result."
+                )
+        if stored.trained and self.init_head:
+            self._check_robot(stored)
+
+    def _check_robot(self, stored: AgentConfig) -> None:
+        """Refuse another robot than that of a policy which has learned to act."""
+        learned = {
+            "cameras": list(stored.views),
+            "gripper": stored.action.gripper,
+            "action_normalization": stored.action.normalization,
+        }
+        for name, value in learned.items():
+            if (given := getattr(self, name)) not in (value, [], None, AUTO):
+                raise ConfigError(
+                    f"policy.{name} is {given!r}, but the policy has learned with {value!r}: leave it out, or give "
+                    "--policy.init_head=false to draw a new head."
+                )
+
+    def forget_options(self) -> None:
+        """Take back the options of a head's first training: the agent's configuration holds them from then on, and
+        another robot that the saved policy learns next must not find them."""
+        self.init_head = True  # the head that is saved is the one to go on with
+        if self.agent_config.trained:
+            self.cameras, self.gripper, self.action_normalization = [], None, AUTO
 
     @property
     def agent_config(self) -> AgentConfig:
@@ -185,6 +248,11 @@ class RoboFlamingoConfig(PreTrainedConfig):
         if agent.head.proprioception and (state is None or tuple(state.shape) != (reads,)):
             has = "is not there" if state is None else f"has shape {tuple(state.shape)}"
             raise ConfigError(f"the policy reads {OBS_STATE} of shape ({reads},) (head.proprioception), but it {has}.")
+
+
+def _network(agent: AgentConfig) -> tuple[Any, ...]:
+    """The parts that a preset chooses and no robot changes."""
+    return agent.vision, agent.resampler, agent.language
 
 
 def agent_features(

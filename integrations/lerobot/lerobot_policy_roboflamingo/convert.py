@@ -6,25 +6,27 @@ python -m lerobot_policy_roboflamingo.convert from-lerobot runs/lerobot --output
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import tyro
 
-from lerobot_policy_roboflamingo.checkpoints import local_folder, read_weights, write_weights
+from lerobot_policy_roboflamingo.checkpoints import (
+    local_folder,
+    read_agent_config,
+    read_json,
+    read_weights,
+    write_weights,
+)
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig
 from lerobot_policy_roboflamingo.processor_roboflamingo import make_roboflamingo_pre_post_processors
 from rf_agent import checkpoint
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.cli import sentence
-from rf_agent.config import RoboFlamingoConfig as AgentConfig
 from rf_agent.policy import DEFAULT_CARD
 from rf_agent.presets import find_checkpoint
-
-POLICY_TYPE = "roboflamingo"
 
 
 @dataclass(kw_only=True)
@@ -60,7 +62,7 @@ def to_lerobot(source: str | Path, output: str | Path) -> Path:
         CheckpointError: there is no such checkpoint, or `output` holds something else.
     """
     directory = find_checkpoint(source)
-    if "type" in _read_json(directory / checkpoint.CONFIG):
+    if "type" in read_json(directory / checkpoint.CONFIG):
         raise CheckpointError(f"{source} is a checkpoint of LeRobot already: it is for --policy.path as it is.")
     agent, weights = checkpoint.read_config(directory), checkpoint.read_weights(directory)
     config = RoboFlamingoConfig.of_agent(agent)
@@ -81,33 +83,15 @@ def from_lerobot(source: str | Path, output: str | Path) -> Path:
     """Write a LeRobot checkpoint as an agent's: the inverse of `to_lerobot`.
 
     Raises:
-        CheckpointError: it is no checkpoint of a RoboFlamingo policy, or `output` holds something else.
+        CheckpointError: there is no checkpoint of a RoboFlamingo policy, or `output` holds something else.
     """
-    folder = local_folder(source)
-    agent = AgentConfig.from_dict(_agent_values(folder / checkpoint.CONFIG))
-    return checkpoint.write(output, agent, read_weights(folder), checkpoint.read_tokenizer(folder), _card(folder))
-
-
-def _agent_values(path: Path) -> dict[str, Any]:
-    """The agent's configuration in LeRobot's config.json."""
-    values = _read_json(path)
-    kind = values.get("type")
-    if kind != POLICY_TYPE or not values.get("agent"):
-        what = "no configuration of LeRobot" if kind is None else f"of LeRobot's policy type {kind!r}"
+    if not Path(source).is_dir():  # a name on the Hub is none here: a misspelt folder would be looked up there
         raise CheckpointError(
-            f"{path} is {what}, but one of type {POLICY_TYPE!r} is expected: give the folder pretrained_model of such "
-            "a policy."
+            f"there is no folder {source}: give the folder pretrained_model of a RoboFlamingo policy of LeRobot."
         )
-    return values["agent"]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; nothing where there is no such file, which others say."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): save or copy the checkpoint again.") from error
-    return values if isinstance(values, dict) else {}
+    folder = local_folder(source)
+    agent = read_agent_config(folder)
+    return checkpoint.write(output, agent, read_weights(folder), checkpoint.read_tokenizer(folder), _card(folder))
 
 
 def _card(directory: Path) -> str:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig
 from rf_agent.config import RoboFlamingoConfig as AgentConfig
 from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError
-from rf_agent.training.robot import fitted, open_all
+from rf_agent.demos.readers.lerobot import LeRobotReader
+from rf_agent.errors import UserError
+from rf_agent.training.robot import fitted
 
-FLAGS = {
+logger = logging.getLogger(__name__)
+
+OPTIONS = {
     "--override 'views=[...]'": "--policy.cameras='[...]'",
     "--no-init-head": "--policy.init_head=false",
     "--init": "--policy.path",
     "--action-normalization": "--policy.action_normalization",
+    "--trainable": "--policy.trainable",
 }
 """Options of `rf-agent train` that its errors name, and what they are called here; the first that fits is taken."""
 
@@ -31,56 +40,101 @@ class DatasetRobot:
     """The agent's configuration for its robot."""
     instructions: tuple[str, ...]
     """All instructions in it, from which a new tokenizer is learned."""
+    ends: Tensor | None
+    """Where episodes change their task: the frames, counted over the whole data set, before which its demonstrations
+    end. None where each episode is one demonstration."""
 
 
-def robot_of(root: str | Path, config: RoboFlamingoConfig, trained: bool) -> DatasetRobot:
+def robot_of(meta: Any, config: RoboFlamingoConfig, trained: bool) -> DatasetRobot:
     """The agent's configuration for the robot of a data set, whose numbers are read from its files.
 
+    The videos are left to LeRobot, which reads them when it trains.
+
     Args:
-        root: folder of the data set.
+        meta: LeRobot's metadata of the data set.
         config: the policy's.
-        trained: whether the policy has learned to act, so that the data set must fit it.
+        trained: whether the policy has learned to act and keeps its head, so that the data set must fit it.
 
     Raises:
         DemoError: the data set is damaged or incomplete, has an episode without instruction, or does not fit the
             policy; one sentence names what was found, what was expected and the option that helps.
     """
-    agent = config.agent_config
+    root, agent = Path(meta.root), config.agent_config
     if config.cameras and not trained:
         agent = replace(agent, views=tuple(config.cameras))
-    with _flags_of_lerobot():
-        readers = open_all([root])
-        reader = readers[0]
+    with lerobots_options():
+        reader = _open(root)
         reader.layout = _layout(reader.layout, config, agent, trained, root)
-        # LeRobot compares the cameras of a policy that it has loaded, as it knows its --rename_map
-        seen = replace(agent, views=reader.layout.cameras) if trained else agent
-        fit = fitted(seen, readers, trained, config.action_normalization, bool(config.cameras))
+        seen = agent
+        if trained:
+            # which camera is which only LeRobot can compare, as it knows its --rename_map
+            seen = replace(agent, views=_enough(reader.layout.cameras, agent.views, root))
+        fit = fitted(seen, [reader], trained, config.action_normalization, bool(config.cameras))
+    if failures := sum(not record.success for record in reader.records):
+        logger.warning(
+            f"{failures} of the {len(reader.records)} demonstrations in {root} did not succeed, but lerobot-train "
+            "learns from them, too: choose the others with --dataset.episodes"
+        )
     tasks = tuple(sorted({record.task for record in reader.records}))
-    agent = replace(fit, tasks=tasks, views=agent.views if trained else fit.views)
-    return DatasetRobot(agent, tuple(sorted({record.instruction for record in reader.records})))
+    agent = replace(fit, tasks=tasks, views=agent.views if trained else fit.views, trained=trained)
+    ends = None
+    if len(reader.records) > meta.total_episodes:
+        ends = torch.tensor([record.first_frame + len(record.actions) for record in reader.records])
+    return DatasetRobot(agent, tuple(sorted({record.instruction for record in reader.records})), ends)
 
 
-def _layout(layout: Layout, config: RoboFlamingoConfig, agent: AgentConfig, trained: bool, root: str | Path) -> Layout:
+def _open(root: Path) -> LeRobotReader:
+    """The reader of a data set whose tables were checked."""
+    try:
+        reader = LeRobotReader(root)
+    except DemoError as error:
+        if "is missing" not in str(error):
+            raise
+        raise DemoError(
+            f"{error}; LeRobot copies only the files of --dataset.episodes, but the robot is read from all of them"
+        ) from error
+    if (found := next(reader.table_problems(), None)) is not None:
+        raise DemoError(f"{root}: {found}; delete that episode or record it again")
+    return reader
+
+
+def _enough(cameras: tuple[str, ...], views: tuple[str, ...], root: Path) -> tuple[str, ...]:
+    """The cameras of a data set, for a trained policy with these views."""
+    if len(cameras) < len(views):
+        raise DemoError(
+            f"{root} has the cameras {', '.join(cameras)}, but the policy sees {', '.join(views)}: give a data set "
+            "with as many, or train a new policy (without --policy.path)"
+        )
+    return cameras
+
+
+def _layout(layout: Layout, config: RoboFlamingoConfig, agent: AgentConfig, trained: bool, root: Path) -> Layout:
     """What the data set holds, with what LeRobot's format cannot say."""
-    if config.gripper is not None and not layout.gripper_known:
-        if not 0 <= config.gripper < layout.action_dim:
-            raise DemoError(
-                f"--policy.gripper is {config.gripper}, but the actions of {root} have {layout.action_dim} entries, "
-                "counted from 0"
-            )
-        layout = replace(layout, gripper=config.gripper, gripper_known=True)
+    gripper = config.gripper
+    if gripper is not None and not 0 <= gripper < layout.action_dim:
+        raise DemoError(
+            f"--policy.gripper is {gripper}, but the actions of {root} have {layout.action_dim} entries, counted from 0"
+        )
+    if gripper is not None and layout.gripper_known and gripper != layout.gripper:
+        raise DemoError(
+            f"--policy.gripper is {gripper}, but {root} says that its gripper is at entry {layout.gripper} of the "
+            "actions: leave it out"
+        )
+    if not layout.gripper_known and (gripper is not None or not trained):
+        # without --policy.gripper there is none, whatever robot the preset was made for
+        layout = replace(layout, gripper=gripper, gripper_known=True)
     if trained and layout.state is not None:
         layout = replace(layout, state=agent.state.key)  # LeRobot calls every state `observation.state`
     return layout
 
 
 @contextmanager
-def _flags_of_lerobot() -> Iterator[None]:
+def lerobots_options() -> Iterator[None]:
     """Errors of `rf-agent train`, with the names that its options have here."""
     try:
         yield
-    except DemoError as error:
-        text: Any = str(error)
-        for ours, theirs in FLAGS.items():
+    except UserError as error:
+        text = str(error)
+        for ours, theirs in OPTIONS.items():
             text = text.replace(ours, theirs)
-        raise DemoError(text) from error
+        raise type(error)(text) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,13 @@ from lerobot.policies import PreTrainedPolicy
 from torch import Tensor
 
 from lerobot_policy_roboflamingo.batches import observation, sequences
-from lerobot_policy_roboflamingo.checkpoints import PREFIX, local_folder, read_weights, write_weights
+from lerobot_policy_roboflamingo.checkpoints import PREFIX, local_folder, read_agent, write_weights
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig, agent_features
-from lerobot_policy_roboflamingo.datasets import robot_of
+from lerobot_policy_roboflamingo.datasets import lerobots_options, robot_of
 from rf_agent import checkpoint
-from rf_agent.config import ConfigError
-from rf_agent.config import RoboFlamingoConfig as AgentConfig
-from rf_agent.nn.initialization import EmptyInit
 from rf_agent.policy import RoboFlamingoPolicy as Agent
 from rf_agent.preprocess import normalise
+from rf_agent.training.building import build_policy
 from rf_agent.training.imitation import chunk_loss
 from rf_agent.training.optim import parameter_groups
 
@@ -34,51 +31,49 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
     Args:
         config: the policy's configuration; what the data set and the agent say is filled in.
         dataset_meta: LeRobot's metadata of the data set that it is trained on, which names the robot.
-        tokenizer: of a checkpoint; None learns one from the instructions of the data set.
-        draw: whether a network that has a tokenizer starts from random values; else a checkpoint fills all of it.
+        start: the agent to begin with (`rf_agent.training.building.build_policy`), which without a data set acts as it
+            is; None draws a new one.
         others: what LeRobot hands to every policy and this one does not need.
 
     Raises:
-        ConfigError, DemoError: data set, environment and policy do not fit together.
+        UserError: data set, environment and policy do not fit together.
     """
 
     config_class = RoboFlamingoConfig
     name = "roboflamingo"
 
     def __init__(
-        self,
-        config: RoboFlamingoConfig,
-        *,
-        dataset_meta: Any = None,
-        tokenizer: Any = None,
-        draw: bool = False,
-        **others: Any,
+        self, config: RoboFlamingoConfig, *, dataset_meta: Any = None, start: Agent | None = None, **others: Any
     ) -> None:
         super().__init__(config)
         agent = config.agent_config
         instructions: tuple[str, ...] = ()
+        self._ends: Tensor | None = None
         if dataset_meta is not None:
-            keeps = tokenizer is not None and not draw
-            robot = robot_of(dataset_meta.root, config, trained=keeps)
-            agent, instructions = robot.config, robot.instructions
+            trained = start is not None and start.config.trained and config.init_head
+            robot = robot_of(dataset_meta, config, trained)
+            agent, instructions, self._ends = robot.config, robot.instructions, robot.ends
             config.input_features, config.output_features = agent_features(agent, dataset_meta.features)
         config.take(agent)
         config.validate_features()
-        self.agent = _build(agent, instructions, tokenizer, draw)
-        self._choose_trainable(is_new=tokenizer is None)
-
-    def _choose_trainable(self, is_new: bool) -> None:
-        """Freeze what stays frozen."""
-        config = self.config
-        if is_new and config.trainable == "default":
+        learns = {"train_vision": config.train_vision, "train_language": config.train_language}
+        if start is not None and dataset_meta is None:
+            self.agent = start  # it acts as it is
+            start.set_trainable(config.trainable, **learns)
+        else:
+            with lerobots_options():
+                self.agent = build_policy(
+                    agent,
+                    start,
+                    instructions,
+                    source=str(config.pretrained_path or "the checkpoint"),
+                    init_head=config.init_head,
+                    trainable=config.trainable,
+                    **learns,
+                )
+        if start is None:
             config.trainable = "full"  # nothing is worth keeping; a run that is resumed must find the same
-        if is_new and config.trainable != "full":
-            raise ConfigError(
-                f"policy.trainable is {config.trainable!r}, which keeps parts of the model as they are, but those of a "
-                "new policy are random: give the checkpoint to start from (--policy.path), or choose 'full'."
-            )
-        groups = self.agent.set_trainable(config.trainable, config.train_vision, config.train_language)
-        self._vision_learns = "vision" in groups
+        self._vision_learns = any(parameter.requires_grad for parameter in self.agent.vlm.vision_encoder.parameters())
 
     # --- acting ---
 
@@ -108,7 +103,7 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """Imitation loss of a batch of sequences, that of `rf-agent train`, and metrics; see `batches.sequences`."""
-        chunks, images = sequences(batch, self.agent.config)
+        chunks, images = sequences(batch, self.agent.config, self._ends)
         if self.training and torch.is_grad_enabled():
             self.agent.config.trained = True  # its robot is fixed from now on
         pixels = normalise(images.to(self.agent.device), self.agent.config.image)
@@ -142,7 +137,7 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
             state_dict: whole tensors in place of those of this process, where they are divided (FSDP).
         """
         self.config.take(self.agent.config)
-        self.config.init_head = True  # the head that is saved is the one to go on with
+        self.config.forget_options()
         self.config._save_pretrained(save_directory)
         weights = checkpoint.unique_tensors(self.agent)
         if state_dict is not None:
@@ -166,8 +161,9 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
     ) -> RoboFlamingoPolicy:
         """A policy from a LeRobot checkpoint: a folder, or a repository on the Hugging Face Hub.
 
-        With a data set, a head that has not learned to act is drawn anew for its robot, and so is any head where
-        `config.init_head` is false. Everything else is loaded strictly, whatever LeRobot's `strict` says.
+        With a data set training goes on as `rf_agent.training.building.build_policy` begins it: a head of another shape
+        is drawn anew, and so is any head where `config.init_head` is false. Without one everything is loaded strictly,
+        whatever LeRobot's `strict` says.
 
         Args:
             config: in place of the checkpoint's own.
@@ -188,29 +184,7 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
         if config is None:
             overrides = options.pop("cli_overrides", [])
             config = PreTrainedConfig.from_pretrained(folder, cli_overrides=overrides)
-        weights = read_weights(folder)
-        draw = dataset_meta is not None and not (config.agent_config.trained and config.init_head)
-        policy = cls(config, dataset_meta=dataset_meta, tokenizer=checkpoint.read_tokenizer(folder), draw=draw)
-        if draw:
-            policy.agent.config.trained = False
-            weights = _without_head(weights) | _head(checkpoint.unique_tensors(policy.agent))
-        checkpoint.load_strictly(policy.agent, weights, str(folder / checkpoint.WEIGHTS))
+        # what the options change may need other tensors, which only training brings in
+        start = read_agent(folder, config.agent_config if dataset_meta is None else None)
+        policy = cls(config, dataset_meta=dataset_meta, start=start)
         return policy.to(config.device).eval()
-
-
-def _build(config: AgentConfig, instructions: Iterable[str], tokenizer: Any, draw: bool) -> Agent:
-    """An agent: new, or the frame of one whose values come from a checkpoint."""
-    if tokenizer is None:
-        return Agent.from_config(config, instructions)
-    if draw:
-        return Agent(config, tokenizer)
-    with EmptyInit():
-        return Agent(config, tokenizer)
-
-
-def _head(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in weights.items() if name.startswith("head.")}
-
-
-def _without_head(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}

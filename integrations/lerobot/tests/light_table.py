@@ -14,7 +14,13 @@ SIZES = (48, 36)
 
 
 class LightTable(gym.Env):
-    """A coloured number line. A task is done after `length` steps; every frame shows the place, so no two are alike."""
+    """A coloured number line, of which every frame shows the place, so that no two are alike.
+
+    Args:
+        length: steps after which a task is done; by default the seed says it.
+        rewards_place: give the place as the reward of each step, which all actions so far decide, and not the tasks
+            done.
+    """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 
@@ -22,13 +28,15 @@ class LightTable(gym.Env):
         self,
         render_mode: str | None = None,
         tasks: list[str] | None = None,
-        length: int = 9,
+        length: int | None = None,
         subtasks: int = 1,
         limit: int = 40,
+        rewards_place: bool = False,
         image_size: tuple[int, int] = SIZES,
     ):
         self.render_mode, self.names = render_mode, list(tasks or TASKS)
-        self.length, self.subtasks, self.sizes = length, subtasks, image_size
+        self.fixed_length, self.subtasks, self.sizes = length, subtasks, image_size
+        self.rewards_place = rewards_place
         self.observation_space, self.action_space = observation_space(image_size), action_space()
         self._max_episode_steps = limit
         self.task = self.names[0]
@@ -42,6 +50,7 @@ class LightTable(gym.Env):
         if options:
             raise ValueError(f"unknown reset options {options}")  # as the play table does
         self.place = self.np_random.uniform(-1, 1, 3)
+        self.length = self.fixed_length or int(self.np_random.integers(5, 13))
         self.steps = self.completed = 0
         self.task = self.names[int(self.np_random.integers(len(self.names)))]
         return self._observe(), self._info()
@@ -54,7 +63,8 @@ class LightTable(gym.Env):
         if done:
             self.completed += 1
             self.task = self.names[(self.names.index(self.task) + 1) % len(self.names)]
-        return self._observe(), float(done), self.completed == self.subtasks, False, self._info()
+        reward = float(self.place[0]) if self.rewards_place else float(done)
+        return self._observe(), reward, self.completed == self.subtasks, False, self._info()
 
     def render(self) -> np.ndarray:
         return self._image(64)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from lerobot.configs import PreTrainedConfig
 from safetensors.torch import load_file, save_file
 
+from lerobot_policy_roboflamingo.checkpoints import local_folder
+from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig
 from lerobot_policy_roboflamingo.convert import from_lerobot, main, to_lerobot
 from lerobot_policy_roboflamingo.modeling_roboflamingo import RoboFlamingoPolicy
 from rf_agent.checkpoint import CheckpointError, read_tokenizer
@@ -89,6 +93,33 @@ def test_a_folder_in_the_wrong_direction_is_refused(agent_folder, lerobot_folder
         to_lerobot(lerobot_folder, tmp_path / "out")
     with pytest.raises(CheckpointError, match="is no configuration of LeRobot"):
         from_lerobot(agent_folder, tmp_path / "out")
+
+
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("it was looked for"))
+    for name in ("runs/typo", "runs/typo/pretrained_model"):
+        with pytest.raises(CheckpointError, match=f"there is no folder {name}: give the folder pretrained_model"):
+            from_lerobot(name, tmp_path / "out")
+
+
+def test_a_path_that_can_be_no_repository_is_no_folder():
+    with pytest.raises(CheckpointError, match="there is no folder runs/typo/x, and no repository on the Hub can have"):
+        RoboFlamingoPolicy.from_pretrained("runs/typo/x", config=RoboFlamingoConfig(preset="roboflamingo-test"))
+
+
+def test_of_a_repository_only_its_own_policy_is_copied(lerobot_folder, monkeypatch):
+    """Not the checkpoints that --save_checkpoint_to_hub leaves in folders."""
+    own = {path.name for path in lerobot_folder.iterdir()}
+    steps = {f"checkpoints/{step}/{place}" for step in ("000010", "last") for place in ("x.json", "x.safetensors")}
+    kept = []
+
+    def download(name, allow_patterns):
+        kept.extend(filter_repo_objects(sorted(own | steps | {"train_config.json"}), allow_patterns=allow_patterns))
+        return lerobot_folder
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert local_folder("owner/policy") == lerobot_folder
+    assert set(kept) == own
 
 
 def test_weights_of_another_shape_are_named(lerobot_folder, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.datasets.factory import resolve_delta_timestamps
+from lerobot.policies import make_policy, make_pre_post_processors
 from torch.utils.data import default_collate
 
 from lerobot_policy_roboflamingo.batches import sequences
@@ -70,6 +71,45 @@ def test_what_lies_beyond_an_episode_does_not_count(policy, data_folder):
     assert not torch.allclose(policy({**batch, "observation.images.rgb_static": images})[0], loss)
     actions = torch.where(padded[..., None], batch["action"], torch.tensor(0.9))
     assert not torch.allclose(policy({**batch, "action": actions})[0], loss)
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory):
+    """A data set, as LeRobot writes it, whose second episode of 14 frames has another task from frame 9 on."""
+    image = {"dtype": "image", "shape": (48, 48, 3), "names": ["height", "width", "channel"]}
+    features = {"observation.images.front": image, "action": {"dtype": "float32", "shape": (4,), "names": None}}
+    root = tmp_path_factory.mktemp("changing") / "data"
+    data = LeRobotDataset.create("local/changing", fps=10, features=features, root=root, use_videos=False)
+    rng = np.random.default_rng(0)
+    for tasks in (["do this"] * 5, ["do that"] * 9 + ["do this"] * 5, ["do that"] * 6):
+        for task in tasks:
+            frame = rng.integers(0, 255, (48, 48, 3), np.uint8), rng.normal(size=4).astype(np.float32)
+            data.add_frame(dict(zip(features, frame, strict=True)) | {"task": task})
+        data.save_episode()
+    data.finalize()
+    return root
+
+
+def test_a_sequence_ends_where_the_task_changes(changing):
+    """As in our trainer, which cuts the episode there."""
+    meta = LeRobotDatasetMetadata("local/changing", root=changing)
+    policy = make_policy(RoboFlamingoConfig(preset="roboflamingo-test", device="cpu"), ds_meta=meta)
+    before, _ = make_pre_post_processors(policy.config, dataset_stats=meta.stats)
+    config = policy.agent.config
+    episodes = DemoSet([reader := open_demos(changing)], config)
+    assert [len(record.actions) for record in reader.records] == [5, 9, 5, 6]
+    # from frame 5 on the first part of nine has two steps, at frames 5 and 7; the second part begins at frame 9
+    batch = before(load(policy.config, changing, 5 + 5, 5 + 9))
+    assert batch["task"] == ["do that", "do this"]
+    mine, _ = policy(batch)
+    chunks = episodes.chunks([(1, 1, 2), (2, 0, 0)], 4, batch["task"])
+    tokens = policy.agent.encode_vision(normalise(torch.from_numpy(episodes.frames.get(chunks.frames)), config.image))
+    theirs, _ = chunk_loss(policy.agent, tokens, chunks)
+    assert chunks.valid.tolist() == [[True, True, False, False], [True, True, True, False]]
+    assert torch.allclose(mine, theirs, atol=1e-6)
+    del batch["index"]
+    with pytest.raises(ValueError, match="no 'index', but episodes of the data set change their task"):
+        policy(batch)
 
 
 def test_uint8_and_fractions_are_the_same(policy, data_folder):

@@ -82,6 +82,13 @@ class LeRobotReader(DemoReader):
 
         Videos are read without decoding them: damage within a frame shows only when it is used.
         """
+        yield from self.table_problems()
+        for feature in self._meta.cameras.values():
+            if feature.dtype == "video":
+                yield from self._video_problems(feature.key, feature.image_size)
+
+    def table_problems(self) -> Iterator[str]:
+        """Those of the `problems` that the tables show: no video is opened."""
         layout = replace(self.layout, cameras=())
         for record in self.records:
             demo = Demonstration({}, record.actions, record.instruction, state=record.state)
@@ -91,9 +98,6 @@ class LeRobotReader(DemoReader):
             times = self._times_of(owner)
             if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
                 yield f"{episode.name}: the timestamps do not ascend"
-        for feature in self._meta.cameras.values():
-            if feature.dtype == "video":
-                yield from self._video_problems(feature.key, feature.image_size)
 
     def close(self) -> None:
         """Close the videos."""

@@ -1,0 +1,98 @@
+"""A policy before its first step of training: built, begun from another one, and with what shall learn switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from rf_agent import checkpoint
+from rf_agent.config import RoboFlamingoConfig
+from rf_agent.errors import UserError
+from rf_agent.nn.fusion import with_other_resamplers
+from rf_agent.nn.heads import PolicyHead
+from rf_agent.policy import RoboFlamingoPolicy
+
+BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
+"""Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
+STATE = "proprioception."
+"""Tensors of a head that read the state of the robot."""
+
+
+def build_policy(
+    config: RoboFlamingoConfig,
+    start: RoboFlamingoPolicy | None = None,
+    corpus: Iterable[str] = (),
+    *,
+    source: str = "the policy to start from",
+    seed: int | None = None,
+    init_head: bool = True,
+    vl_pretrained: bool = True,
+    trainable: str = "default",
+    train_vision: bool = False,
+    train_language: bool = False,
+    lora_rank: int = 8,
+) -> RoboFlamingoPolicy:
+    """A policy that is ready to learn.
+
+    Args:
+        config: its configuration, for the robot of the demonstrations (`rf_agent.training.robot.fitted`).
+        start: a policy whose tokenizer and vision-language model it begins with, and whose head if that has the same
+            shape or lacks the state of the robot alone. None draws everything.
+        corpus: texts from which the tokenizer is learned where there is no `start`.
+        source: where `start` comes from, for messages.
+        seed: of what is drawn; the global random state is left as it was.
+        init_head: whether the head of `start` is taken, too.
+        vl_pretrained: whether its resampler and cross-attention are.
+        trainable: what learns, see `rf_agent.finetuning.trainable`; the default is everything without a `start`, since
+            nothing is worth keeping.
+        train_vision, train_language: whether these parts learn, too.
+        lora_rank: of the adapters of `lora`.
+
+    Raises:
+        CheckpointError: the vision-language model of `start` does not fit the configuration.
+        UserError: parts shall stay as they are that are drawn at random.
+        ValueError: there is no such trainable set.
+    """
+    which = "full" if start is None and trainable == "default" else trainable
+    if start is None:
+        policy = RoboFlamingoPolicy.from_config(config, corpus, seed)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.manual_seed(seed)
+            policy = RoboFlamingoPolicy(config, start.tokenizer)
+        weights = with_other_resamplers(checkpoint.unique_tensors(start.vlm), policy.vlm.fusion.resamplers)
+        if not vl_pretrained:
+            drawn = checkpoint.unique_tensors(policy.vlm)
+            weights |= {name: tensor for name, tensor in drawn.items() if name.startswith(BETWEEN)}
+        checkpoint.load_strictly(policy.vlm, weights, source)
+        if init_head:
+            _load_head(policy.head, checkpoint.unique_tensors(start.head), source)
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        policy.set_trainable(which, train_vision, train_language, lora_rank)
+    if start is None and which != "full":
+        raise UserError(
+            f"--trainable {which} keeps parts of the model as they are, but without --init these are random: give the "
+            "checkpoint to start from, or --trainable full"
+        )
+    return policy
+
+
+def _load_head(head: PolicyHead, weights: dict[str, Tensor], source: str) -> None:
+    """Begin from the tensors of another head if it has the same shape, or lacks the state of the robot alone."""
+    drawn = checkpoint.unique_tensors(head)
+    own, had = _shapes(drawn), _shapes(weights)
+    if own == had:
+        checkpoint.load_strictly(head, weights, source)
+    elif head.proprioception and {name: own[name] for name in own if not name.startswith(STATE)} == had:
+        state = {name: tensor for name, tensor in drawn.items() if name.startswith(STATE)}
+        checkpoint.load_strictly(head, weights | state, source)
+        head.proprioception.silence()
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
