@@ -5,6 +5,8 @@ A block's phase follows from where it is: between the fingers, at its destinatio
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rf_envs.benchmark.tasks import COLORS
@@ -71,7 +73,10 @@ def push(view: View, color: str, direction: Vector) -> Command:
 
 
 def push_into_drawer(view: View) -> Command:
-    """Push the block that is nearest to the table's edge over it, into the open drawer."""
+    """Push a block over the table's edge into the open drawer: red before blue before pink, of those before it.
+
+    As in `stack`, the choice is one that can be seen: of two blocks about as near to the edge it would not be.
+    """
     if view.drawer < OPEN_ENOUGH:
         return fixtures.open_drawer(view)
     table = [color for color, block in view.blocks.items() if is_on_table(block)] or list(view.blocks)
@@ -80,7 +85,7 @@ def push_into_drawer(view: View) -> Command:
     if not inside:
         color = min(table, key=lambda color: abs(aside[color]))
         return push(view, color, np.array([-np.sign(aside[color]), 0.0, 0.0]))
-    block = min((view.blocks[color] for color in inside), key=lambda b: b.position[1])
+    block = view.blocks[min(inside, key=COLORS.index)]
     towards = np.array([0.0, -1.0, 0.0])
     touch = block.half_extent(towards) + FINGER
     contact = block.position + [0, 0, 0.008] - touch * towards
@@ -106,7 +111,7 @@ def stack(view: View) -> Command:
     others = [view.blocks[color] for color in COLORS if view.blocks[color] is not block]
     below = next((b for b in others if is_on_table(b)), others[0])
     spot = below.position + [0, 0, below.half_extent(UP) + block.half_extent(UP)]
-    return _put(view, block, spot, CLEARANCE, 0.008, level_lean(view, block))
+    return _put(view, block, spot, Release(CLEARANCE, above=0.016, within=0.016, radius=0.016), level_lean(view, block))
 
 
 def place_in_drawer(view: View) -> Command:
@@ -115,7 +120,7 @@ def place_in_drawer(view: View) -> Command:
     y = min((DRAWER_FRONT - view.drawer + DRAWER_BACK) / 2, -0.24)
     spots = [np.array([view.scene.drawer_x + x, y, DRAWER_FLOOR]) for x in np.linspace(-0.1, 0.1, 9)]
     spot = _free_spot(view, block, spots) + [0, 0, block.half_extent(UP)]
-    return _put(view, block, spot, TRAVEL - spot[2], 0.03)
+    return _put(view, block, spot, Release(TRAVEL - spot[2], above=0.07, within=0.045, radius=0.035))
 
 
 def place_in_slider(view: View) -> Command:
@@ -125,22 +130,35 @@ def place_in_slider(view: View) -> Command:
     slack = max((high - low) / 2 - DOOR_ROOM, 0.0)
     spots = [np.array([x, 0.075, TABLE_TOP]) for x in (low + high) / 2 + slack * np.linspace(-1, 1, 9)]
     spot = _free_spot(view, block, spots) + [0, 0, block.half_extent(UP)]
-    return _put(view, block, spot, SHELF_CLEARANCE, 0.02, np.array([0.0, SHELF_LEAN]), DOWN[2])
+    release = Release(SHELF_CLEARANCE, above=0.02, within=0.025, radius=0.012)
+    return _put(view, block, spot, release, np.array([0.0, SHELF_LEAN]), DOWN[2])
+
+
+@dataclass(frozen=True)
+class Release:
+    """How exactly a held block is put down; all in metres.
+
+    As roughly as the task allows: who learns from these labels sees the hand within a centimetre or two, and must be
+    sure in between that it may come down and let go. Where these regions are small it hovers beside them for ever.
+    """
+
+    clearance: float
+    """Height above the spot at which the block is carried."""
+    above: float
+    """Height above the spot from which it may fall."""
+    within: float
+    """How far beside the spot it may be let go."""
+    radius: float
+    """How far beside the spot it may come down; at twice that it stays at its height."""
 
 
 def _put(
-    view: View,
-    block: Block,
-    spot: Vector,
-    clearance: float,
-    above: float,
-    lean: Vector | None = None,
-    yaw: float | None = None,
+    view: View, block: Block, spot: Vector, release: Release, lean: Vector | None = None, yaw: float | None = None
 ) -> Command:
-    """Carry the block to `spot` (its centre at rest), let go within `above` of it, and back out."""
+    """Carry the block to `spot` (its centre at rest), let go near it, and back out."""
     lean = np.zeros(2) if lean is None else lean
     error = block.position - spot
-    arrived = float(np.hypot(*error[:2])) < 0.025 and -0.02 < error[2] < above
+    arrived = float(np.hypot(*error[:2])) < release.within and -0.02 < error[2] < release.above
     if arrived and is_caged(view, block):
         free = 0.1 * ramp(view.width, thickness(view, block) + 0.005, thickness(view, block) + 0.02)
         leave = max(free, RELIEF) * back_out(lean, view.euler[2])
@@ -148,9 +166,9 @@ def _put(
     picking = grasp(view, block)
     if picking is not None:
         return picking
-    goal = spot + [0, 0, above / 2] + view.tcp - block.position
-    way_in = clearance * back_out(lean, DOWN[2])
-    return Command(approach(view.tcp, goal, way_in, 0.012), view.euler[2] if yaw is None else yaw, lean)
+    goal = spot + [0, 0, release.above / 2] + view.tcp - block.position
+    way_in = release.clearance * back_out(lean, DOWN[2])
+    return Command(approach(view.tcp, goal, way_in, release.radius), view.euler[2] if yaw is None else yaw, lean)
 
 
 def _uncover(view: View, block: Block) -> Command | None:
