@@ -12,6 +12,8 @@ PIP = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 LEROBOT_PYTHON ?= $(shell for p in python3.12 python3.13 "$$HOME"/.pyenv/versions/3.12*/bin/python python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 LEROBOT_VENV ?= .venv-lerobot
+# numpy 1 has no wheels for newer ones
+OPENPI_PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 OPENPI_VENV ?= .venv-openpi
 
 .PHONY: demo play test test-lerobot test-openpi check clean
@@ -61,7 +63,7 @@ $(LEROBOT_VENV)/.test: pyproject.toml integrations/lerobot/pyproject.toml
 	touch $@
 
 $(OPENPI_VENV)/.test: Makefile
-	$(PYTHON) -m venv $(OPENPI_VENV)
+	$(OPENPI_PYTHON) -m venv $(OPENPI_VENV)
 	$(OPENPI_VENV)/bin/python -m pip install --quiet openpi-client
 	touch $@
 

@@ -41,7 +41,6 @@ MAX_QUEUE = 1
 """Frames of a connection that wait before it is read no further, one more being there by then."""
 TIDY_SECONDS = 30
 """How often the memory of clients that have gone is handed back."""
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
