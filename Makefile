@@ -62,9 +62,10 @@ $(LEROBOT_VENV)/.test: pyproject.toml integrations/lerobot/pyproject.toml
 	$(LEROBOT_VENV)/bin/python -m pip install --quiet --editable . --editable 'integrations/lerobot[test]'
 	touch $@
 
+# openpi-client imports typing_extensions without saying that it needs it
 $(OPENPI_VENV)/.test: Makefile
 	$(OPENPI_PYTHON) -m venv $(OPENPI_VENV)
-	$(OPENPI_VENV)/bin/python -m pip install --quiet openpi-client
+	$(OPENPI_VENV)/bin/python -m pip install --quiet openpi-client typing_extensions
 	touch $@
 
 clean:
