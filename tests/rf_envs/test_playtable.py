@@ -9,7 +9,6 @@ import pytest
 
 from rf_envs.scenes import NEUTRAL_JOINTS, SCENES
 from rf_envs.simulators.playtable import PlayTable
-from rf_envs.simulators.playtable.cameras import StaticCamera
 
 DOWN = (np.pi, 0.0, np.pi / 2)
 
@@ -142,29 +141,6 @@ def test_images_follow_the_state_and_are_fresh_arrays(table):
     after = table.render("static", 100)
     np.testing.assert_array_equal(before, copy)
     assert np.abs(after.astype(int) - before).max() > 60
-
-
-def test_fixtures_at_rest_are_not_drawn_anew(table, monkeypatch):
-    drawn = []
-    forget = StaticCamera.forget_fixtures
-    monkeypatch.setattr(StaticCamera, "forget_fixtures", lambda camera: (drawn.append(1), forget(camera)))
-    table.reset()
-    x = SCENES["D"].button_x
-    drive(table, (x, -0.12, 0.60), (x, -0.12, 0.468), (x, -0.12, 0.60))
-    for _ in range(10):  # the spring of the button takes forty steps to come to rest to the last digit
-        table.step(np.array([0, 0, 0, 0, 0, 0, 1.0]))
-    table.render("static", 64)
-    trembling = set()
-    del drawn[:]
-    for step in range(40):
-        table.step(np.array([0.3 * (-1) ** step, 0.2, 0.1, 0, 0, 0, 1.0]))
-        table.render("static", 64)
-        trembling.add(tuple(table.scene_obs[:4]))
-    assert len(trembling) > 1  # the solver moves them, by less than anybody could see
-    assert not drawn
-    before = table.render("static", 64)
-    table.reset(scene_obs=np.append(0.1, table.scene_obs[1:]))
-    assert not np.array_equal(before, table.render("static", 64)) and drawn
 
 
 def test_inverse_kinematics_reaches_and_leaves_the_state_alone(table):

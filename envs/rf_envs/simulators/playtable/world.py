@@ -21,8 +21,6 @@ FRICTION_FORCE = 4.0
 """Force (N) that holds doors and switch where they are, and the spring of the button."""
 LIGHT_COLORS = {"light_link": (1.0, 1.0, 0.0, 1.0), "led_link": (0.0, 1.0, 0.0, 1.0)}
 LIGHT_OFF = (1.0, 1.0, 1.0, 1.0)
-DRAWN_DECIMALS = 5
-"""Fixtures are drawn where they are to a hundredth of a millimetre, or of a milliradian."""
 
 
 class Bodies:
@@ -233,9 +231,7 @@ class _Viewers:
             client.resetJointState(copies.robot.uid, index, position)
         for color, uid in bodies.blocks.items():
             client.resetBasePositionAndOrientation(copies.blocks[color], *source.getBasePositionAndOrientation(uid))
-        # the solver lets fixtures at rest tremble by far less than this; drawing them anew would double the cost
-        positions = tuple(round(position, DRAWN_DECIMALS) for position in _joint_positions(source, bodies.table))
-        fixtures = (positions, lights.copy())
+        fixtures = (_joint_positions(source, bodies.table), lights.copy())
         if self._shown.get(camera) != fixtures:
             self._move_fixtures(camera, *fixtures)
             self._shown[camera] = fixtures
