@@ -7,8 +7,6 @@ import contextlib
 import ctypes
 import errno
 import gc
-import hmac
-import http
 import logging
 import threading
 import time
@@ -17,14 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
 from rf_agent.errors import UserError
+from rf_agent.serving.admission import Admission, peer_name
 from rf_agent.serving.batcher import Batcher, State
 from rf_agent.serving.codec import pack, unpack
-from rf_agent.serving.metrics import CONTENT_TYPE, Metrics
+from rf_agent.serving.metrics import Metrics
 from rf_agent.serving.observations import ObservationReader, server_metadata
 
 log = logging.getLogger(__name__)
@@ -96,9 +93,11 @@ class PolicyServer:
         self.metrics = Metrics()
         self._metadata = server_metadata(policy.config, name)
         self._reader = ObservationReader.of(self._metadata)
-        self._key = None if api_key is None else f"Api-Key {api_key}".encode()
-        self._origins, self._limits = frozenset(allow_origins), limits or Limits()
+        self._limits = limits or Limits()
         self._batcher = Batcher(policy)
+        self._admission = Admission(
+            self.metrics, self._limits.connections, api_key, allow_origins, lambda: self._batcher.alive
+        )
         self._gone = 0  # connections that have ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -156,7 +155,7 @@ class PolicyServer:
             self._handle,
             self.host,
             self.port,
-            process_request=self._process_request,
+            process_request=self._admission.process_request,
             compression=None,  # openpi's; and a small message cannot unpack to a large one
             max_size=limits.message_bytes,
             max_queue=MAX_QUEUE,
@@ -185,56 +184,17 @@ class PolicyServer:
             await asyncio.sleep(TIDY_SECONDS)
             if self._gone != seen:
                 seen = self._gone
-                await asyncio.to_thread(_free_memory)
-
-    # --- who is let in ---
-
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """The answer to an HTTP request, or None for one that becomes a connection."""
-        path = request.path.partition("?")[0]
-        if path == "/healthz":
-            return _respond(200, "OK\n") if self._batcher.alive else _respond(503, "the policy has ended\n")
-        if path not in ("/", "/metrics"):
-            return self._deny(connection, 404, "path", f"there is no {path[:60]!r} here; connect to /")
-        foreign = [origin for origin in request.headers.get_all("Origin") if origin not in self._origins]
-        if foreign:
-            return self._deny(
-                connection, 403, "origin", f"the web page {foreign[0][:60]!r} may not connect; see --allow-origin"
-            )
-        if self._key is not None and not self._has_key(request.headers):
-            return self._deny(
-                connection, 401, "key", "the key is missing or wrong; send the header `Authorization: Api-Key KEY`"
-            )
-        if path == "/metrics":
-            return _respond(200, self.metrics.text(), CONTENT_TYPE)
-        if self.metrics.connections >= self._limits.connections:
-            return self._deny(connection, 503, "full", self._full())
-        return None
-
-    def _has_key(self, headers: Headers) -> bool:
-        assert self._key is not None
-        given = headers.get_all("Authorization")
-        return len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "surrogateescape"), self._key)
-
-    def _deny(self, connection: ServerConnection, status: int, reason: str, sentence: str) -> Response:
-        self.metrics.refused[reason] += 1
-        log.warning("%s was not let in: %s", _name(connection), sentence)
-        return _respond(status, sentence + "\n")
-
-    def _full(self) -> str:
-        return f"{self._limits.connections} clients are connected, as many as are let in; try again later"
-
-    # --- a connection ---
+                await asyncio.to_thread(free_memory)
 
     async def _handle(self, connection: ServerConnection) -> None:
         """One environment, from its first message to its last."""
-        if self.metrics.connections >= self._limits.connections:  # several shook hands at once
+        if (sentence := self._admission.full()) is not None:  # several shook hands at once
             self.metrics.refused["full"] += 1
-            await self._end(connection, self._full(), BUSY_CODE)
+            await self._end(connection, sentence, BUSY_CODE)
             return
         self.metrics.connections += 1
         self.metrics.opened += 1
-        log.info("%s connected", _name(connection))
+        log.info("%s connected", peer_name(connection))
         reason = "gone"
         try:
             await self._send(connection, pack(self._metadata))
@@ -246,7 +206,7 @@ class PolicyServer:
         finally:
             self.metrics.connections -= 1
             self._gone += 1
-            log.info("%s disconnected: %s", _name(connection), reason)
+            log.info("%s disconnected: %s", peer_name(connection), reason)
 
     async def _answer_all(self, connection: ServerConnection) -> str:
         """Answer messages until the connection ends; returns why it did."""
@@ -286,13 +246,13 @@ class PolicyServer:
         """Count a message that the library refused; returns why the connection has ended."""
         if closed.sent and closed.sent.code in UNREADABLE and not closed.rcvd_then_sent:
             self.metrics.requests["refused"] += 1
-            log.warning("%s: %s", _name(connection), UNREADABLE[closed.sent.code].format(closed.sent.reason))
+            log.warning("%s: %s", peer_name(connection), UNREADABLE[closed.sent.code].format(closed.sent.reason))
             return REFUSED
         return _close_reason(closed)
 
     async def _refuse(self, connection: ServerConnection, outcome: str, sentence: str) -> str:
         self.metrics.requests[outcome] += 1
-        log.warning("%s: %s", _name(connection), sentence)
+        log.warning("%s: %s", peer_name(connection), sentence)
         await self._end(connection, sentence, ERROR_CODE)
         return REFUSED if outcome == "refused" else "the policy failed"
 
@@ -324,14 +284,8 @@ class PolicyServer:
             raise asyncio.TimeoutError
 
 
-def _respond(status: int, text: str, kind: str = "text/plain; charset=utf-8") -> Response:
-    body = text.encode("utf-8", "replace")
-    headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
-    headers["X-Content-Type-Options"] = "nosniff"
-    return Response(status, http.HTTPStatus(status).phrase, headers, body)
-
-
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Hand back what the process holds and does not need."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # glibc has it, others need it less
         ctypes.CDLL(None).malloc_trim(0)
@@ -339,11 +293,6 @@ def _free_memory() -> None:
 
 def _port(server: Server) -> int:
     return next(iter(server.sockets)).getsockname()[1]
-
-
-def _name(connection: ServerConnection) -> str:
-    address = connection.remote_address
-    return f"{address[0]}:{address[1]}" if address else "a client"
 
 
 def _close_reason(closed: ConnectionClosed) -> str:

@@ -87,11 +87,11 @@ def latency(url, clients, requests):
 SERVER = """
 import sys
 from fake_policy import FakePolicy
-from rf_agent.serving.server import PolicyServer, Limits, _free_memory
+from rf_agent.serving.server import PolicyServer, Limits, free_memory
 with PolicyServer(FakePolicy(), port=0, limits=Limits(ping_seconds=2, handshake_seconds=2)) as server:
     print(server.port, flush=True)
     for _ in sys.stdin:
-        _free_memory()
+        free_memory()
         print(flush=True)
 """
 """Hands back what it does not need for every line of its input, as it does now and then by itself."""

@@ -11,7 +11,7 @@ SECONDS = 4
 BROKEN = """
 import sys
 from fake_policy import FakePolicy
-from rf_agent.serving.server import PolicyServer, Limits, _free_memory
+from rf_agent.serving.server import PolicyServer, Limits, free_memory
 
 class Policy(FakePolicy):
     calls, kept = 0, []
@@ -30,7 +30,7 @@ class Server(PolicyServer):
 with Server(Policy(), port=0, limits=Limits(ping_seconds=2, handshake_seconds=2)) as server:
     print(server.port, flush=True)
     for _ in sys.stdin:
-        _free_memory()
+        free_memory()
         print(flush=True)
 """
 
