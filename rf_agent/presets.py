@@ -207,6 +207,8 @@ def mid() -> RoboFlamingoConfig:
     return config
 
 
+DEFAULT_PRESET = "roboflamingo-tiny"
+
 PRESETS: dict[str, Callable[[], RoboFlamingoConfig]] = {
     "roboflamingo-tiny": tiny,
     "tiny": tiny,  # the same by its short name

@@ -11,7 +11,7 @@ from typing import Any
 
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import PRESETS
+from rf_agent.presets import DEFAULT_PRESET, PRESETS
 
 COMPARED = {
     "image_normalisation": ("image.mean", "image.std"),
@@ -146,6 +146,6 @@ def _window_of_run(directory: Path) -> int | None:
         window = next((int(c.partition("=")[2]) for c in reversed(list(changes)) if c.startswith("head.window=")), None)
         if window is not None or settings.get("init"):  # a policy that training began with has its own
             return window
-        return PRESETS[settings["preset"]]().head.window
+        return PRESETS[settings["preset"] or DEFAULT_PRESET]().head.window
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None  # most checkpoints were moved from where they were trained

@@ -69,7 +69,7 @@ def build_policy(
             weights |= {name: tensor for name, tensor in drawn.items() if name.startswith(BETWEEN)}
         checkpoint.load_strictly(policy.vlm, weights, source)
         if init_head:
-            _load_head(policy.head, checkpoint.unique_tensors(start.head), source)
+            _load_head(policy.head, start.head, source)
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
@@ -82,17 +82,24 @@ def build_policy(
     return policy
 
 
-def _load_head(head: PolicyHead, weights: dict[str, Tensor], source: str) -> None:
-    """Begin from the tensors of another head if it has the same shape, or lacks the state of the robot alone."""
-    drawn = checkpoint.unique_tensors(head)
-    own, had = _shapes(drawn), _shapes(weights)
-    if own == had:
-        checkpoint.load_strictly(head, weights, source)
-    elif head.proprioception and {name: own[name] for name in own if not name.startswith(STATE)} == had:
-        state = {name: tensor for name, tensor in drawn.items() if name.startswith(STATE)}
-        checkpoint.load_strictly(head, weights | state, source)
+def same_head(head: PolicyHead, start: PolicyHead) -> bool:
+    """Whether a head can begin from another: it has the same shape, or reads the state of the robot besides."""
+    own, had = (_shapes(checkpoint.unique_tensors(one)) for one in (head, start))
+    return own == had or _without_state(own) == had
+
+
+def _load_head(head: PolicyHead, start: PolicyHead, source: str) -> None:
+    if not same_head(head, start):
+        return
+    drawn, weights = checkpoint.unique_tensors(head), checkpoint.unique_tensors(start)
+    checkpoint.load_strictly(head, drawn | weights, source)
+    if head.proprioception is not None and start.proprioception is None:
         head.proprioception.silence()
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _without_state(shapes: dict[str, torch.Size]) -> dict[str, torch.Size]:
+    return {name: shape for name, shape in shapes.items() if not name.startswith(STATE)}

@@ -18,10 +18,10 @@ from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
 from rf_agent.nn.flamingo import fsdp_blocks
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import preset
+from rf_agent.presets import DEFAULT_PRESET, preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.batches import Augmentation, Split
-from rf_agent.training.building import build_policy
+from rf_agent.training.building import build_policy, same_head
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import LOG
 from rf_agent.training.engine import gathered, make_accelerator, shard
@@ -45,13 +45,14 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Train on demonstrations of these scenes alone, such as A B C: those of CALVIN and ours name theirs."""
     demos_fraction: float = 1.0
     """Share of every task's demonstrations to train on, chosen at random by the seed (the paper's Table 3: 0.1)."""
-    preset: str = "roboflamingo-tiny"
-    """Name of the policy's configuration."""
+    preset: str | None = None
+    """Name of the policy's configuration; with `init`, of its head and loss alone. By default all of it is that of
+    `init`, or roboflamingo-tiny without one."""
     override: tuple[str, ...] = ()
     """Changes to that configuration, as KEY=VALUE: head.type=gpt head.hidden=768 fusion=pre."""
     init: str | None = None
-    """Checkpoint directory whose vision-language model (and head, if it has the same shape, or lacks the state of the
-    robot alone) is the start."""
+    """Checkpoint directory whose vision-language model and head are the start. A head that `preset` or `override` give
+    another shape is drawn anew; only the state of the robot can be added to one that has learned."""
     init_head: bool = True
     """Take the head from `init`, too; --no-init-head draws it anew, and may learn the actions of another robot."""
     action_normalization: str = "auto"
@@ -139,11 +140,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     _check_processes(config, accelerator.num_processes)
     reporter = (reporter if accelerator.is_main_process else None) or Silent()
     prepare_output(config)
-    shape = preset(config.preset)
     start = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
-    if start is not None:
-        shape = dataclasses.replace(start.config, head=shape.head, loss=shape.loss)
-    shape = shape.changed(config.override)
+    shape = _shape(config, start).changed(config.override)
     readers = choose(open_all(config.demos, reporter), config.scenes, config.demos_fraction, config.seed)
     trained = start is not None and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
@@ -152,6 +150,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     policy = _build(config, shape, start, demos).to(accelerator.device)
     policy.vlm.checkpoint_rows = config.gradient_checkpointing
     reporter.log(described(shape))
+    if trained and start is not None and not same_head(policy.head, start.head):
+        reporter.log(f"the head is drawn anew: that of {config.init} has another shape")
     if accelerator.num_processes > 1:
         reporter.log(f"{accelerator.num_processes} processes, {'FSDP' if config.fsdp else 'DDP'}")
     for reason, count in _left_out(readers, demos).items():
@@ -217,6 +217,16 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         policy.save_pretrained(report.output, card=_card(config, demos, scalars))
     accelerator.wait_for_everyone()
     return report
+
+
+def _shape(config: TrainConfig, start: RoboFlamingoPolicy | None) -> RoboFlamingoConfig:
+    """The configuration before the robot of the demonstrations is known."""
+    if start is None:
+        return preset(config.preset or DEFAULT_PRESET)
+    if config.preset is None:
+        return start.config
+    own = preset(config.preset)
+    return dataclasses.replace(start.config, head=own.head, loss=own.loss)
 
 
 def _check_processes(config: TrainConfig, processes: int) -> None:
@@ -285,7 +295,7 @@ def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str
     tasks = sorted({episode.task for episode in demos.episodes})
     results = "\n".join(f"- {name}: {value:.4g}" for name, value in scalars.items()) or "- none held out"
     return (
-        f"# {config.preset}\n\nA RoboFlamingo policy (arXiv:2311.01378) trained by imitation of "
+        f"# {config.preset or config.output.name}\n\nA RoboFlamingo policy (arXiv:2311.01378) trained by imitation of "
         f"{len(demos.episodes)} demonstrations of {len(tasks)} tasks: {', '.join(tasks)}.\n\n"
         f"    {command('train', config)}\n\nOn held-out demonstrations:\n\n{results}\n\n"
         "Load it with `RoboFlamingoPolicy.from_pretrained(<this directory>)`.\n"

@@ -1,6 +1,7 @@
 """The trainer with every head, fusion and trainable set."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -194,3 +195,20 @@ def test_a_head_that_has_learned_without_a_state_begins_as_it_was(tmp_path):
     assert learned.config.state == state.config.state  # what a trained policy reads stays
     other = observation | {"robot_obs": observation["robot_obs"] + 1}
     assert not np.allclose(learned.predict_action_chunk(other), learned.predict_action_chunk(observation), atol=1e-7)
+
+
+def test_all_of_a_policy_goes_on_unless_another_preset_is_named(demos, tmp_path):
+    settings = {"steps": 1, "learning_rate": 1e-12, "batch_size": 2, "sequence_length": 6, "threads": 1, "device": "cpu"}
+    other = ("head.hidden=24", "loss.huber_delta=0.3")
+    first = train(config(demos, tmp_path / "first", override=other, steps=1)).output
+    report = train(TrainConfig(demos=(demos,), output=tmp_path / "next", init=str(first), **settings))
+    before, after = load(first), load(report.output)
+    assert after.config.head == before.config.head and after.config.loss == before.config.loss
+    assert torch.equal(after.head.actions.mlp[0].weight, before.head.actions.mlp[0].weight)
+    assert (report.output / "README.md").read_text(encoding="utf-8").startswith("# next\n")
+
+    lines = []
+    reporter = types.SimpleNamespace(update=lambda fraction, text: None, log=lines.append)
+    another = config(demos, tmp_path / "another", init=str(first), **settings)
+    assert load(train(another, reporter).output).config.head.hidden != 24
+    assert f"the head is drawn anew: that of {first} has another shape" in lines
