@@ -198,10 +198,17 @@ def test_a_head_that_has_learned_without_a_state_begins_as_it_was(tmp_path):
 
 
 def test_all_of_a_policy_goes_on_unless_another_preset_is_named(demos, tmp_path):
-    settings = {"steps": 1, "learning_rate": 1e-12, "batch_size": 2, "sequence_length": 6, "threads": 1, "device": "cpu"}
+    settings = {
+        "steps": 1,
+        "learning_rate": 1e-12,
+        "batch_size": 2,
+        "sequence_length": 6,
+        "threads": 1,
+        "device": "cpu",
+    }
     other = ("head.hidden=24", "loss.huber_delta=0.3")
     first = train(config(demos, tmp_path / "first", override=other, steps=1)).output
-    report = train(TrainConfig(demos=(demos,), output=tmp_path / "next", init=str(first), **settings))
+    report = train(TrainConfig(demos=(demos,), output=tmp_path / "next", init=str(first), device="cpu", **settings))
     before, after = load(first), load(report.output)
     assert after.config.head == before.config.head and after.config.loss == before.config.loss
     assert torch.equal(after.head.actions.mlp[0].weight, before.head.actions.mlp[0].weight)
