@@ -12,13 +12,15 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "RoboFlamingoPolicy": "rf_agent.policy",
     "RoboFlamingoConfig": "rf_agent.config",
+    "load_policy": "rf_agent.policies",
     "preset": "rf_agent.presets",
 }
 
-__all__ = ["RoboFlamingoConfig", "RoboFlamingoPolicy", "__version__", "preset"]
+__all__ = ["RoboFlamingoConfig", "RoboFlamingoPolicy", "__version__", "load_policy", "preset"]
 
 if TYPE_CHECKING:
     from rf_agent.config import RoboFlamingoConfig
+    from rf_agent.policies import load_policy
     from rf_agent.policy import RoboFlamingoPolicy
     from rf_agent.presets import preset
 

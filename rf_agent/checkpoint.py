@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rf_agent.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS, CheckpointError, is_checkpoint
-from rf_agent.config import RoboFlamingoConfig
+from rf_agent.policy_config import PolicyConfig
 
 
 def check_target(directory: str | Path) -> Path:
@@ -32,7 +32,7 @@ def check_target(directory: str | Path) -> Path:
 
 def write(
     directory: str | Path,
-    config: RoboFlamingoConfig,
+    config: PolicyConfig,
     weights: Mapping[str, Tensor],
     tokenizer: Any,
     card: str,
@@ -80,7 +80,7 @@ def replaced_directory(directory: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def read_config(directory: str | Path) -> RoboFlamingoConfig:
+def read_config(directory: str | Path) -> PolicyConfig:
     """Configuration of a checkpoint. Raises CheckpointError when the directory is none."""
     directory = Path(directory)
     for name in (CONFIG, WEIGHTS, TOKENIZER):
@@ -88,7 +88,7 @@ def read_config(directory: str | Path) -> RoboFlamingoConfig:
             raise CheckpointError(
                 f"{directory} is no complete policy checkpoint: {name} is missing; save or copy it again."
             )
-    return RoboFlamingoConfig.load(directory / CONFIG)
+    return PolicyConfig.load(directory / CONFIG)
 
 
 def read_tokenizer(directory: str | Path) -> Any:

@@ -23,7 +23,7 @@ import numpy as np
 from rf_agent.errors import UserError
 
 if TYPE_CHECKING:
-    from rf_agent.config import RoboFlamingoConfig
+    from rf_agent.policy_config import PolicyConfig
 
 DEFAULT_ENV = "rf_envs:rf/PlayTableD-v0"
 PLAY_TABLE, POLICY = "play table", "policy"
@@ -120,7 +120,7 @@ def environments(calvin_root: Path | None = None) -> Iterable[Finding]:
 
 def policies() -> Iterable[Finding]:
     """Load each bundled policy and let it act."""
-    from rf_agent.policy import RoboFlamingoPolicy
+    from rf_agent.policies import load_policy
     from rf_agent.presets import BUNDLED, is_checkpoint
 
     found = sorted(path for path in BUNDLED.glob("*") if is_checkpoint(path))
@@ -129,7 +129,7 @@ def policies() -> Iterable[Finding]:
     for path in found:
         name = f"{POLICY} {path.name}"
         try:
-            policy = RoboFlamingoPolicy.from_pretrained(path)
+            policy = load_policy(path)
             action = policy.act(_blank_observation(policy.config))
             if action.shape != (policy.config.action.dim,) or not np.isfinite(action).all():
                 raise ValueError(f"its action is {action}")
@@ -231,7 +231,7 @@ def _install(package: str) -> str:
     return f"pip install {package}"
 
 
-def _blank_observation(config: RoboFlamingoConfig) -> dict[str, Any]:
+def _blank_observation(config: PolicyConfig) -> dict[str, Any]:
     """An observation for a policy, with black images."""
     images = {view: np.zeros((200, 200, 3), np.uint8) for view in config.views}
     return {**images, config.state.key: np.zeros(config.state.dim, np.float32), "instruction": "wait"}

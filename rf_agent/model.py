@@ -1,57 +1,24 @@
-"""The RoboFlamingo network: camera images, an instruction and a history in, actions (or a loss) out.
-
-Tensors only. The history is a value that is passed in and handed back; files, NumPy and text live elsewhere.
-"""
+"""The RoboFlamingo network: camera images, an instruction and a history in, actions (or a loss) out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rf_agent.config import ConfigError, RoboFlamingoConfig
-from rf_agent.nn.flamingo import Flamingo
+from rf_agent.config import RoboFlamingoConfig
+from rf_agent.nn.flamingo import Flamingo, fsdp_blocks
 from rf_agent.nn.fusion import arrange
-from rf_agent.nn.heads import History, append, build_head
-from rf_agent.nn.losses import POSE_LOSSES, action_loss
-from rf_agent.normalization import normalize_actions
+from rf_agent.nn.heads import build_head
+from rf_agent.policy_model import PolicyModel, TextInputs
 
 
-class TextInputs(NamedTuple):
-    """What the model reads at N observation steps besides the images."""
-
-    tokens: Tensor
-    """(N, L) ids of the prompts, right-padded."""
-    mask: Tensor
-    """(N, L) true for real tokens."""
-    robot_state: Tensor | None = None
-    """(N, S) measured state of the robot, for heads with proprioception."""
-    pool_padding: bool = False
-    """Whether to pool over padding too."""
-
-    def at(self, rows: Tensor) -> TextInputs:
-        """Those of some of the steps."""
-        state = None if self.robot_state is None else self.robot_state[rows]
-        return self._replace(tokens=self.tokens[rows], mask=self.mask[rows], robot_state=state)
-
-
-class WindowOutput(NamedTuple):
-    """Predictions at every observation step of a window."""
-
-    pose: Tensor
-    """(B, T, K, A) in [-1, 1]: all entries of an action but the gripper (6 in CALVIN)."""
-    gripper_logits: Tensor | None
-    """(B, T, K), above zero opens; None for robots without a gripper."""
-
-
-class RoboFlamingoModel(nn.Module):
+class RoboFlamingoModel(PolicyModel):
     """A vision-language model with a policy head (RoboFlamingo, arXiv:2311.01378, Section 4).
 
-    Shapes: N observation steps, B sequences of T steps, F frames seen at one step (1, but for `fc_hist`), V views,
-    n vision tokens of width dv per view, G groups of l latents, L text tokens, f feature width, K actions per chunk of
-    D entries, A of them regressed (all but the gripper), S entries of the robot's state.
+    Shapes: those of `PolicyModel`, G groups of l latents, P passes of the text, d width of the language model.
 
     Args:
         config: the whole configuration.
@@ -61,23 +28,47 @@ class RoboFlamingoModel(nn.Module):
         ConfigError: something is missing in the configuration, such as the size of an action.
     """
 
+    config: RoboFlamingoConfig
+    parts = {  # noqa: RUF012
+        "vlm.vision_encoder.": "vision",
+        "vlm.perceiver.": "resampler",
+        "vlm.other_perceivers.": "resampler",
+        "vlm.gated_cross_attn_layers.": "cross-attention",
+        "vlm.lang_encoder.": "language",
+        "head.": "head",
+    }
+
     def __init__(self, config: RoboFlamingoConfig, image_token: int) -> None:
-        super().__init__()
-        config.check_complete()
-        if config.loss.pose not in POSE_LOSSES:
-            known = ", ".join(sorted(POSE_LOSSES))
-            raise ConfigError(f"loss.pose is {config.loss.pose!r}, but known losses are {known}.")
-        self.config = config
+        super().__init__(config)
         self.vlm = Flamingo(config, image_token)
         self.head = build_head(
             self.vlm.feature_dim, config.head, config.action, config.state, self.vlm.vision_encoder.dim
         )
 
-    # --- from pixels to features ---
+    @property
+    def vision_encoder(self) -> Any:
+        return self.vlm.vision_encoder
 
-    def encode_vision(self, pixels: Tensor) -> Tensor:
-        """The vision tower alone: pixels (N, V, 3, S, S) normalised -> vision tokens (N, V, n, dv)."""
-        return self.vlm.encode_vision(pixels)
+    @property
+    def language_model(self) -> Any:
+        return self.vlm.lang_encoder
+
+    @property
+    def width(self) -> int:
+        return self.vlm.dim
+
+    def pretrained_parameters(self) -> Iterable[nn.Parameter]:
+        return self.vlm.parameters()
+
+    @property
+    def cross_attention_blocks(self) -> list[str]:
+        return list(self.vlm.gated_cross_attn_layers)
+
+    def fsdp_blocks(self) -> list[nn.Module]:
+        return fsdp_blocks(self.vlm)
+
+    def checkpoint_gradients(self, rows: int) -> None:
+        self.vlm.checkpoint_rows = rows
 
     def encode_frames(self, vision_tokens: Tensor) -> Tensor:
         """What does not depend on a frame's place in a window, so that it is computed once for each frame.
@@ -104,158 +95,3 @@ class RoboFlamingoModel(nn.Module):
         hidden = self.vlm.hidden(arrange(frames), text.tokens, attention)  # (N, L, P * d)
         pooled = torch.ones_like(text.mask) if text.pool_padding else text.mask
         return self.head.feature(hidden, pooled, text.robot_state)
-
-    def _fuse_windows(self, frames: Tensor, last: Tensor, counts: Tensor, text: TextInputs) -> Tensor:
-        """Features (N, f) of windows that hold different numbers of frames.
-
-        Args:
-            frames: (M, ...) all encoded frames.
-            last: (N,) index of each window's last frame; the others stand before it.
-            counts: (N,) frames in each window. Windows of equal length are read together.
-        """
-        rows, parts = [], []
-        for count in counts.unique().tolist():
-            (same,) = torch.nonzero(counts == count, as_tuple=True)
-            indices = last[same, None] + torch.arange(1 - count, 1, device=last.device)  # (r, F)
-            rows.append(same)
-            parts.append(self.fuse(frames[indices], text.at(same)))
-        return torch.cat(parts)[torch.cat(rows).argsort()]
-
-    def features(
-        self,
-        vision_tokens: Tensor,
-        tokens: Tensor,
-        mask: Tensor,
-        robot_state: Tensor | None = None,
-        pool_padding: bool = False,
-    ) -> Tensor:
-        """Features of single observation steps.
-
-        Args:
-            vision_tokens: (N, V, n, dv), or (N, F, V, n, dv) with the oldest frame first, from `encode_vision`.
-            tokens: (N, L) ids, right-padded.
-            mask: (N, L) true for real tokens.
-            robot_state: (N, S), for heads with proprioception.
-            pool_padding: pool over padding too.
-
-        Returns:
-            (N, f): the hidden states that `language.lm_feature` names, pooled by the head.
-
-        Raises:
-            ValueError: more frames than the policy sees at one step.
-        """
-        frames = vision_tokens if vision_tokens.dim() == 5 else vision_tokens[:, None]
-        if frames.shape[1] > self.head.frames:
-            raise ValueError(
-                f"an observation step of {frames.shape[1]} frames was given, but the policy sees at most "
-                f"{self.head.frames} at once: give its last frames."
-            )
-        encoded = self.encode_frames(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return self.fuse(encoded, TextInputs(tokens, mask, robot_state, pool_padding))
-
-    def sequence_features(
-        self, vision_tokens: Tensor, valid: Tensor, tokens: Tensor, mask: Tensor, robot_state: Tensor | None = None
-    ) -> Tensor:
-        """Features of every step of some sequences, as training supervises them. Each frame is encoded once.
-
-        A head that sees several frames sees those of the same sequence, as if an episode began with it.
-
-        Args:
-            vision_tokens: (M, V, n, dv), one for each valid step, sequence by sequence.
-            valid: (B, T) true for the steps there are, M of them, at the beginning of each sequence.
-            tokens, mask: (B, L).
-            robot_state: (M, S), for heads with proprioception.
-
-        Returns:
-            (B, T, f), zero where there is no step.
-        """
-        counts = valid.sum(dim=1)
-        repeated = tokens.repeat_interleave(counts, dim=0), mask.repeat_interleave(counts, dim=0)
-        text = TextInputs(*repeated, robot_state, self.config.head.pool_padding)
-        frames = self.encode_frames(vision_tokens)
-        if self.head.frames == 1:
-            features = self.fuse(frames[:, None], text)
-        else:
-            seen = valid.cumsum(dim=1)[valid].clamp(max=self.head.frames)
-            features = self._fuse_windows(frames, torch.arange(len(frames), device=frames.device), seen, text)
-        return features.new_zeros(*valid.shape, features.shape[-1]).masked_scatter(valid[..., None], features)
-
-    # --- from features to actions ---
-
-    def step(self, pixels: Tensor, text: TextInputs, history: History) -> tuple[Tensor, Tensor | None, History]:
-        """One observation step of N environments, from pixels to actions.
-
-        Args:
-            pixels: (N, V, 3, S, S) normalised.
-            text: of the N steps.
-            history: not changed.
-
-        Returns:
-            pose (N, K, A), gripper logits (N, K) or None, and the history with this step.
-        """
-        frames = self.encode_frames(self.encode_vision(pixels))
-        if self.head.frames == 1:
-            return self.head.step(self.fuse(frames[:, None], text), history)
-        history = append(history, frames)
-        n, window = history.memory.shape[:2]
-        last = torch.arange(n, device=frames.device) * window + history.length - 1
-        past = history.memory.flatten(0, 1).to(frames.dtype)
-        return *self.head.act(self._fuse_windows(past, last, history.length, text)), history
-
-    def window(
-        self, pixels: Tensor, tokens: Tensor, token_mask: Tensor, robot_state: Tensor | None = None
-    ) -> WindowOutput:
-        """Actions at every step of a window, as if the history began with its first step.
-
-        Heads that see all frames of the window at once (`fc_hist`) act at the last step alone: T is 1 in what they
-        return.
-
-        Args:
-            pixels: (B, T, V, 3, S, S) normalised.
-            tokens, token_mask: (B, L).
-            robot_state: (B, T, S), for heads with proprioception.
-        """
-        vision_tokens = self.encode_vision(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
-        return self._window_of_tokens(vision_tokens, tokens, token_mask, robot_state)
-
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Imitation loss of a batch, and metrics.
-
-        Args:
-            batch: `pixels` (B, T, V, 3, S, S) or `vision_tokens` (B, T, V, n, dv), `tokens` and `token_mask` (B, L),
-                `actions` (B, T, K, D) in the environment's units, `mask` (B, T) true for steps that count, and for
-                heads with proprioception the robot's state (B, T, S) under its name in the observation (`robot_obs`
-                for CALVIN). Where `window` acts at the last step alone, that one counts.
-        """
-        if "vision_tokens" in batch:
-            vision_tokens = batch["vision_tokens"]
-        else:
-            vision_tokens = self.encode_vision(batch["pixels"].flatten(0, 1)).unflatten(0, batch["pixels"].shape[:2])
-        state = batch.get(self.config.state.key)
-        out = self._window_of_tokens(vision_tokens, batch["tokens"], batch["token_mask"], state)
-        acted = out.pose.shape[1]
-        return self.imitation_loss(out, batch["actions"][:, -acted:], batch["mask"][:, -acted:])
-
-    def imitation_loss(self, out: WindowOutput, actions: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of predictions, and metrics, see `rf_agent.nn.losses.action_loss`.
-
-        Args:
-            out: what `window` or a head predicted.
-            actions: (B, T, K, D) demonstrated, in the environment's units.
-            mask: (B, T) or (B, T, K) true for what counts.
-        """
-        normalized = normalize_actions(actions, self.config.action)
-        return action_loss(out.pose, out.gripper_logits, normalized, mask, self.config.loss, self.config.action.gripper)
-
-    def _window_of_tokens(
-        self, vision_tokens: Tensor, tokens: Tensor, mask: Tensor, robot_state: Tensor | None
-    ) -> WindowOutput:
-        """Vision tokens (B, T, V, n, dv), text (B, L) -> actions at every step, or at the last."""
-        if self.head.frames > 1:
-            now = None if robot_state is None else robot_state[:, -1]
-            features = self.features(vision_tokens, tokens, mask, now, self.config.head.pool_padding)[:, None]
-        else:
-            valid = torch.ones(vision_tokens.shape[:2], dtype=torch.bool, device=vision_tokens.device)
-            robot_state = None if robot_state is None else robot_state.flatten(0, 1)
-            features = self.sequence_features(vision_tokens.flatten(0, 1), valid, tokens, mask, robot_state)
-        return WindowOutput(*self.head.window(features))

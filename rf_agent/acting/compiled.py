@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rf_agent.model import RoboFlamingoModel, TextInputs
 from rf_agent.nn.cpu_kernels import cpu_kernels
 from rf_agent.nn.heads import History
+from rf_agent.policy_model import PolicyModel, TextInputs
 
 Step: TypeAlias = Callable[
-    [RoboFlamingoModel, Tensor, TextInputs, History], tuple[Tensor, Tensor | None, History]
-]  # as `RoboFlamingoModel.step`
+    [PolicyModel, Tensor, TextInputs, History], tuple[Tensor, Tensor | None, History]
+]  # as `PolicyModel.step`
 
 WIDE = 512
 """Width of a language model from which choosing kernels saves more than checking every call costs."""
@@ -26,15 +26,15 @@ BUCKET = 16
 
 
 def eager_step(
-    model: RoboFlamingoModel, pixels: Tensor, text: TextInputs, history: History
+    model: PolicyModel, pixels: Tensor, text: TextInputs, history: History
 ) -> tuple[Tensor, Tensor | None, History]:
-    """`RoboFlamingoModel.step`, with kernels that suit a CPU where the model is on one and large enough."""
-    with cpu_kernels() if model.vlm.dim >= WIDE else nullcontext():
+    """`PolicyModel.step`, with kernels that suit a CPU where the model is on one and large enough."""
+    with cpu_kernels() if model.width >= WIDE else nullcontext():
         return model.step(pixels, text, history)
 
 
 class CompiledStep:
-    """`RoboFlamingoModel.step` through `torch.compile`, once for every number of environments and text bucket.
+    """`PolicyModel.step` through `torch.compile`, once for every number of environments and text bucket.
 
     The first call with new shapes takes up to minutes. Where compilation fails there is a warning, and the network
     runs eagerly from then on.
@@ -51,11 +51,11 @@ class CompiledStep:
         return {"options": self.options, "_compiled": None}  # copies compile anew
 
     def __call__(
-        self, model: RoboFlamingoModel, pixels: Tensor, text: TextInputs, history: History
+        self, model: PolicyModel, pixels: Tensor, text: TextInputs, history: History
     ) -> tuple[Tensor, Tensor | None, History]:
         if self._compiled is None:
             defaults = {"mode": "reduce-overhead"} if pixels.device.type == "cuda" else {}
-            self._compiled = torch.compile(RoboFlamingoModel.step, dynamic=False, **(self.options or defaults))
+            self._compiled = torch.compile(PolicyModel.step, dynamic=False, **(self.options or defaults))
         if self._compiled is eager_step:
             return eager_step(model, pixels, text, history)
         try:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rf_agent.policy import RoboFlamingoPolicy, evaluating
+from rf_agent.base_policy import evaluating
+from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.tokenizer import END_OF_CHUNK, IMAGE, encode, pad
 

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.frames import Frames
 from rf_agent.demos.readers import DemoReader
+from rf_agent.policy_config import PolicyConfig
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class DemoSet:
         DemoError: an image at fewer steps than the policy observes, or no demonstration that succeeded.
     """
 
-    def __init__(self, readers: Sequence[DemoReader], config: RoboFlamingoConfig):
+    def __init__(self, readers: Sequence[DemoReader], config: PolicyConfig):
         self.n_action_steps, self.chunk_size = config.head.n_action_steps, config.head.chunk_size
         for reader in readers:
             _check_stride(reader, self.n_action_steps)

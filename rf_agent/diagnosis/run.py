@@ -119,12 +119,15 @@ def diagnose(
 def _load(name: str, device: str, facts: Facts) -> RoboFlamingoPolicy | None:
     """The policy; or None and what is wrong with its checkpoint, if there is one of that name."""
     from rf_agent.checkpoint import CheckpointError, read_config
-    from rf_agent.config import ConfigError
+    from rf_agent.config import ConfigError, RoboFlamingoConfig
     from rf_agent.diagnosis.checkpoint_checks import check_config, open_gates, shortened_error
     from rf_agent.policy import RoboFlamingoPolicy
 
     directory = find_policy(name)
-    facts.checkpoint = check_config(read_config(directory), directory)
+    config = read_config(directory)
+    if not isinstance(config, RoboFlamingoConfig):
+        raise UserError(f"--policy {name} is of type {config.type!r}, but diagnose knows RoboFlamingo alone")
+    facts.checkpoint = check_config(config, directory)
     try:
         policy = RoboFlamingoPolicy.from_pretrained(directory, device)
     except (CheckpointError, ConfigError, ValueError) as error:

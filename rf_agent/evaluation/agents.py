@@ -141,10 +141,10 @@ def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINE
     Raises:
         UserError: there is no such directory or bundled policy, no such device, or it cannot act so.
     """
-    from rf_agent.policy import RoboFlamingoPolicy
+    from rf_agent.policies import load_policy as load
 
     chosen = execution.resolved(name)
-    policy = RoboFlamingoPolicy.from_pretrained(find_policy(name), device, chosen.dtype, chosen.compile)
+    policy = load(find_policy(name), device, chosen.dtype, chosen.compile)
     policy.set_execution(chosen.n_action_steps or 1, chosen.repeat or 1, chosen.ensemble)
     return policy
 

@@ -12,14 +12,14 @@ from transformers.pytorch_utils import Conv1D
 
 from rf_agent.checkpoint import unique_tensors
 from rf_agent.errors import require
-from rf_agent.model import RoboFlamingoModel
 from rf_agent.nn.language import decoder_layers
+from rf_agent.policy_model import PolicyModel
 
 MARK = ".lora_"
 """What the names of adapters contain."""
 
 
-def add_adapters(model: RoboFlamingoModel, rank: int = 8) -> None:
+def add_adapters(model: PolicyModel, rank: int = 8) -> None:
     """Lay an adapter over every matrix of the decoder layers; does nothing where there are some.
 
     An adapter begins as zero, so that the policy acts as before.
@@ -36,7 +36,7 @@ def add_adapters(model: RoboFlamingoModel, rank: int = 8) -> None:
     if rank < 1:
         raise ValueError(f"the rank of the adapters is {rank}: give 1 or more")
     peft = require("peft", "training with LoRA adapters", "peft")
-    layers = decoder_layers(model.vlm.lang_encoder)
+    layers = decoder_layers(model.language_model)
     matrices = [name for name, module in layers.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     transposed = any(isinstance(module, Conv1D) for module in layers.modules())
     settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=matrices, fan_in_fan_out=transposed)
@@ -44,13 +44,13 @@ def add_adapters(model: RoboFlamingoModel, rank: int = 8) -> None:
     layers.to(next(model.parameters()).device)
 
 
-def has_adapters(model: RoboFlamingoModel) -> bool:
+def has_adapters(model: PolicyModel) -> bool:
     """Whether `add_adapters` was called."""
     return any(MARK in name for name, _ in model.named_parameters())
 
 
 @torch.no_grad()
-def folded_tensors(model: RoboFlamingoModel) -> dict[str, Tensor]:
+def folded_tensors(model: PolicyModel) -> dict[str, Tensor]:
     """State dict without aliases, with adapters folded into the weights that they adapt, under the names of those."""
     tensors = unique_tensors(model)
     if not has_adapters(model):

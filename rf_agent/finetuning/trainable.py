@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from torch import nn
 
 from rf_agent.finetuning import lora
-from rf_agent.model import RoboFlamingoModel
+from rf_agent.policy_model import PolicyModel
 
-GROUPS = ("vision", "resampler", "cross-attention", "embeddings", "language", "adapters", "head")
-"""Parts of a policy; adapters are those of `rf_agent.finetuning.lora`, where there are any."""
+GROUPS = ("vision", "resampler", "cross-attention", "embeddings", "language", "adapters", "encoder", "head")
+"""Parts of a policy; adapters are those of `rf_agent.finetuning.lora`, where there are any. An encoder is what baselines
+have in place of resampler and cross-attention."""
 
 TRAINABLE = {
-    "default": ("resampler", "cross-attention", "embeddings", "head"),
+    "default": ("resampler", "cross-attention", "embeddings", "encoder", "head"),
     "freeze-emb": ("resampler", "cross-attention", "head"),
     "head": ("head",),
     "lora": ("resampler", "cross-attention", "embeddings", "adapters", "head"),
@@ -28,20 +29,12 @@ LAST = re.compile(r"last-([1-9]\d*)")
 BLOCKS = "vlm.gated_cross_attn_layers."
 
 
-def parameter_groups(model: RoboFlamingoModel) -> dict[str, dict[str, nn.Parameter]]:
+def parameter_groups(model: PolicyModel) -> dict[str, dict[str, nn.Parameter]]:
     """Every parameter of the policy by name, in the one of `GROUPS` that it belongs to."""
-    embeddings = {id(p) for p in model.vlm.lang_encoder.get_input_embeddings().parameters()}
-    prefixes = {
-        "vlm.vision_encoder.": "vision",
-        "vlm.perceiver.": "resampler",
-        "vlm.other_perceivers.": "resampler",
-        BLOCKS: "cross-attention",
-        "vlm.lang_encoder.": "language",
-        "head.": "head",
-    }
+    embeddings = {id(p) for p in model.language_model.get_input_embeddings().parameters()}
     groups: dict[str, dict[str, nn.Parameter]] = {group: {} for group in GROUPS}
     for name, parameter in model.named_parameters():  # tied ones come once
-        group = next(group for prefix, group in prefixes.items() if name.startswith(prefix))
+        group = next(group for prefix, group in model.parts.items() if name.startswith(prefix))
         if id(parameter) in embeddings:
             group = "embeddings"
         elif lora.MARK in name:
@@ -51,7 +44,7 @@ def parameter_groups(model: RoboFlamingoModel) -> dict[str, dict[str, nn.Paramet
 
 
 def set_trainable(
-    model: RoboFlamingoModel,
+    model: PolicyModel,
     which: str = "default",
     train_vision: bool = False,
     train_language: bool = False,
@@ -68,7 +61,8 @@ def set_trainable(
     Raises:
         ValueError: there is no such set, or fewer than N cross-attention layers.
     """
-    chosen, blocks = _choose(which, list(model.vlm.gated_cross_attn_layers))
+    chosen, blocks = _choose(which, model.cross_attention_blocks)
+    chosen -= model.always_frozen
     chosen |= {group for group, train in (("vision", train_vision), ("language", train_language)) if train}
     if which == "lora":
         lora.add_adapters(model, lora_rank)
@@ -97,7 +91,7 @@ def _choose(which: str, blocks: list[str]) -> tuple[set[str], list[str]]:
     return {"cross-attention", "embeddings", "head"}, blocks[-count:]
 
 
-def trainable_summary(model: RoboFlamingoModel) -> str:
+def trainable_summary(model: PolicyModel) -> str:
     """A table of the groups: how many parameters each has and how many of them learn."""
     rows = [
         (

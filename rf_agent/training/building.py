@@ -8,21 +8,19 @@ import torch
 from torch import Tensor
 
 from rf_agent import checkpoint
-from rf_agent.config import RoboFlamingoConfig
+from rf_agent.base_policy import BasePolicy
 from rf_agent.errors import UserError
-from rf_agent.nn.fusion import with_other_resamplers
 from rf_agent.nn.heads import PolicyHead
-from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.policies import policy_class
+from rf_agent.policy_config import PolicyConfig
 
-BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
-"""Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
 STATE = "proprioception."
 """Tensors of a head that read the state of the robot."""
 
 
 def build_policy(
-    config: RoboFlamingoConfig,
-    start: RoboFlamingoPolicy | None = None,
+    config: PolicyConfig,
+    start: BasePolicy | None = None,
     corpus: Iterable[str] = (),
     *,
     source: str = "the policy to start from",
@@ -33,7 +31,7 @@ def build_policy(
     train_vision: bool = False,
     train_language: bool = False,
     lora_rank: int = 8,
-) -> RoboFlamingoPolicy:
+) -> BasePolicy:
     """A policy that is ready to learn.
 
     Args:
@@ -57,18 +55,14 @@ def build_policy(
     """
     which = "full" if start is None and trainable == "default" else trainable
     if start is None:
-        policy = RoboFlamingoPolicy.from_config(config, corpus, seed)
+        policy = policy_class(config.type).from_config(config, corpus, seed)
     else:
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
                 torch.manual_seed(seed)
-            policy = RoboFlamingoPolicy(config, start.tokenizer)
-        weights = with_other_resamplers(checkpoint.unique_tensors(start.vlm), policy.vlm.fusion.resamplers)
-        if not vl_pretrained:
-            drawn = checkpoint.unique_tensors(policy.vlm)
-            weights |= {name: tensor for name, tensor in drawn.items() if name.startswith(BETWEEN)}
-        checkpoint.load_strictly(policy.vlm, weights, source)
-        if init_head:
+            policy = policy_class(config.type)(config, start.tokenizer)
+        policy.begin_from(start, source, vl_pretrained)
+        if init_head and config.type == start.config.type:
             _load_head(policy.head, start.head, source)
     with torch.random.fork_rng(devices=[]):
         if seed is not None:

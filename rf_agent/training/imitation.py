@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rf_agent.base_policy import BasePolicy
 from rf_agent.demos.augment import jitter_colors, shift
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
-from rf_agent.model import WindowOutput
-from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.progress import Reporter
 from rf_agent.training.batches import (
@@ -44,7 +43,7 @@ class ImitationObjective(nn.Module):
 
     def __init__(
         self,
-        policy: RoboFlamingoPolicy,
+        policy: BasePolicy,
         vision_learns: bool,
         color_jitter: float,
         rounds: bool,
@@ -57,7 +56,7 @@ class ImitationObjective(nn.Module):
     def train(self, mode: bool = True) -> ImitationObjective:
         """Running statistics of a convolutional tower come from pre-training: a few episodes are no sample."""
         super().train(mode)
-        self.policy.vlm.vision_encoder.eval()
+        self.policy.vision_encoder.eval()
         return self
 
     def forward(self, batch: ImitationBatch, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
@@ -104,7 +103,7 @@ class Imitation:
 
     def __init__(
         self,
-        policy: RoboFlamingoPolicy,
+        policy: BasePolicy,
         demos: DemoSet,
         *,
         batch_size: int,
@@ -131,7 +130,7 @@ class Imitation:
             )
         training, self.validation = demos.split(validation_fraction)
         sampler = ChunkSampler(demos, training, sequence_length, balance, mix_instructions, more_instructions)
-        vision_learns = any(parameter.requires_grad for parameter in policy.vlm.vision_encoder.parameters())
+        vision_learns = any(parameter.requires_grad for parameter in policy.vision_encoder.parameters())
         self.encodes_once = cache_vision and not vision_learns and not any(augmentation.random_shift)
         if self.encodes_once:
             augmentation = Augmentation()
@@ -151,7 +150,7 @@ class Imitation:
 
         A cache that does not fit the disk is left out: frames are then encoded at each step.
         """
-        tower, frames = self.policy.vlm.vision_encoder, self.demos.frames
+        tower, frames = self.policy.vision_encoder, self.demos.frames
         shape = len(frames.views), tower.tokens, tower.dim
         size = 2 * len(frames) * int(np.prod(shape))
         folder = output.parent / FOLDER
@@ -225,9 +224,7 @@ class Imitation:
         return self.policy.encode_vision(normalise(images, self.policy.config.image))
 
 
-def chunk_loss(
-    policy: RoboFlamingoPolicy, vision_tokens: Tensor, batch: ChunkBatch
-) -> tuple[Tensor, dict[str, Tensor]]:
+def chunk_loss(policy: BasePolicy, vision_tokens: Tensor, batch: ChunkBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Imitation loss over all windows of some sequences; each step's feature is computed once and shared by its
     windows.
 
@@ -242,6 +239,6 @@ def chunk_loss(
     features = policy.sequence_features(vision_tokens, valid, tokens, token_mask, state)  # (B, T, f)
     indices = window_indices(valid.shape[1], policy.head.window_size)  # (n, W)
     kept = supervised_windows(batch.valid, policy.head.window_size)  # (B, n)
-    out = WindowOutput(*policy.head.window(features[:, indices][kept.to(device)]))  # (windows, W, K, ...)
+    windows = features[:, indices][kept.to(device)]  # (windows, W, f)
     actions, mask = (x[:, indices][kept].to(device) for x in (batch.actions, batch.mask))
-    return policy.imitation_loss(out, actions, mask)
+    return policy.imitation_loss(windows, actions, mask)

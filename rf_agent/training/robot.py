@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rf_agent.config import ActionConfig, RoboFlamingoConfig, StateConfig
+from rf_agent.config import ActionConfig, PolicyConfig, StateConfig
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers import DemoReader, open_demos
 from rf_agent.errors import UserError
@@ -49,12 +49,12 @@ def open_all(paths: Sequence[str | Path], reporter: Reporter | None = None) -> l
 
 
 def fitted(
-    config: RoboFlamingoConfig,
+    config: PolicyConfig,
     readers: Readers,
     trained: bool,
     normalization: str = "auto",
     fixed_views: bool = False,
-) -> RoboFlamingoConfig:
+) -> PolicyConfig:
     """A configuration for the robot of some demonstrations.
 
     Cameras, sizes, gripper and state that a preset names are kept where the demonstrations have the same. Else they are
@@ -88,7 +88,7 @@ def fitted(
     return dataclasses.replace(config, views=views, action=action, state=state, fps=fps)
 
 
-def described(config: RoboFlamingoConfig) -> str:
+def described(config: PolicyConfig) -> str:
     """The robot of a configuration in a line."""
     action, reads = config.action, config.head.proprioception
     gripper = "no gripper" if action.gripper is None else f"gripper at entry {action.gripper}"
@@ -98,7 +98,7 @@ def described(config: RoboFlamingoConfig) -> str:
     )
 
 
-def _views(config: RoboFlamingoConfig, readers: Readers, fixed: bool) -> tuple[str, ...]:
+def _views(config: PolicyConfig, readers: Readers, fixed: bool) -> tuple[str, ...]:
     lacking = [(reader, view) for reader in readers for view in config.views if view not in reader.layout.cameras]
     if not lacking:
         return config.views
@@ -168,7 +168,7 @@ def _check_unit_actions(path: Path, every: Any, gripper: int | None) -> None:
         )
 
 
-def _state(config: RoboFlamingoConfig, readers: Readers, trained: bool) -> StateConfig:
+def _state(config: PolicyConfig, readers: Readers, trained: bool) -> StateConfig:
     state = config.state
     if not config.head.proprioception:
         # Nothing reads it; it is named for those who look into the configuration.

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.base_policy import BasePolicy
 from rf_agent.progress import Reporter
 from rf_agent.training.callbacks import Callback
 
@@ -75,7 +75,7 @@ class Snapshots(Callback):
     def __init__(
         self,
         output: Path,
-        policy: RoboFlamingoPolicy,
+        policy: BasePolicy,
         keep: int,
         plan: EvaluationPlan | None,
         card: str,

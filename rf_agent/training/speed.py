@@ -137,7 +137,7 @@ class Trainer:
     def __init__(self, side: str, policy: RoboFlamingoPolicy, sequences: int, length: int) -> None:
         self.side, self.model = side, policy.train()
         self.model.set_trainable()
-        self.model.vlm.vision_encoder.eval()
+        self.model.vision_encoder.eval()
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=1e-6)
         config, self.window = self.model.config, self.model.head.window_size
@@ -157,7 +157,7 @@ class Trainer:
             [INSTRUCTION] * sequences,
         )
         # Random ones for "kept": what counts is their size, and encoding would count as memory of the training.
-        kept = steps, len(config.views), self.model.vlm.vision_encoder.tokens, self.model.vlm.vision_encoder.dim
+        kept = steps, len(config.views), self.model.vision_encoder.tokens, self.model.vision_encoder.dim
         self.tokens = torch.randn(kept, generator=generator).half().to(policy.device) if side == "kept" else None
 
     def _encode(self, images: Any) -> Any:

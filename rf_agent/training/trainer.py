@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rf_agent import checkpoint
-from rf_agent.config import RoboFlamingoConfig
+from rf_agent.base_policy import BasePolicy
 from rf_agent.demos.instructions import read_instructions
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
-from rf_agent.nn.flamingo import fsdp_blocks
-from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.policies import load_policy
+from rf_agent.policy_config import PolicyConfig
 from rf_agent.presets import DEFAULT_PRESET, preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.batches import Augmentation, Split
@@ -140,7 +140,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     _check_processes(config, accelerator.num_processes)
     reporter = (reporter if accelerator.is_main_process else None) or Silent()
     prepare_output(config)
-    start = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
+    start = None if config.init is None else load_policy(config.init, "cpu")
     shape = _shape(config, start).changed(config.override)
     readers = choose(open_all(config.demos, reporter), config.scenes, config.demos_fraction, config.seed)
     trained = start is not None and start.config.trained and config.init_head
@@ -148,7 +148,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     shape = fitted(shape, readers, trained, config.action_normalization, fixed)
     demos = DemoSet(readers, shape)
     policy = _build(config, shape, start, demos).to(accelerator.device)
-    policy.vlm.checkpoint_rows = config.gradient_checkpointing
+    policy.checkpoint_gradients(config.gradient_checkpointing)
     reporter.log(described(shape))
     if trained and start is not None and not same_head(policy.head, start.head):
         reporter.log(f"the head is drawn anew: that of {config.init} has another shape")
@@ -186,15 +186,18 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     tasks = tuple(sorted({episode.task for episode in demos.episodes}))
     policy.config.tasks, policy.config.trained = tasks, True
     if config.fsdp:
-        blocks = fsdp_blocks(policy.vlm)
-        frozen_tower = [policy.vlm.vision_encoder] if not imitation.objective.vision_learns else []
+        blocks = policy.fsdp_blocks()
+        frozen_tower = [policy.vision_encoder] if not imitation.objective.vision_learns else []
         shard(imitation.objective, blocks, frozen_tower, accelerator.device)
     elif accelerator.is_main_process:
         card = _card(config, demos, {})
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
+    pretrained = list(policy.pretrained_parameters())
+    known = {id(parameter) for parameter in pretrained}
+    others = [parameter for parameter in policy.parameters() if id(parameter) not in known]
     groups = [
-        *parameter_groups(policy.vlm.parameters(), config.learning_rate * config.vlm_lr_scale, config.weight_decay),
-        *parameter_groups(policy.head.parameters(), config.learning_rate, config.weight_decay),
+        *parameter_groups(pretrained, config.learning_rate * config.vlm_lr_scale, config.weight_decay),
+        *parameter_groups(others, config.learning_rate, config.weight_decay),
     ]
     try:
         imitation.prepare(config.output, reporter)
@@ -219,14 +222,16 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     return report
 
 
-def _shape(config: TrainConfig, start: RoboFlamingoPolicy | None) -> RoboFlamingoConfig:
+def _shape(config: TrainConfig, start: BasePolicy | None) -> PolicyConfig:
     """The configuration before the robot of the demonstrations is known."""
     if start is None:
         return preset(config.preset or DEFAULT_PRESET)
     if config.preset is None:
         return start.config
     own = preset(config.preset)
-    return dataclasses.replace(start.config, head=own.head, loss=own.loss)
+    if own.type == start.config.type:
+        return dataclasses.replace(start.config, head=own.head, loss=own.loss)
+    return own.beginning_from(start.config)
 
 
 def _check_processes(config: TrainConfig, processes: int) -> None:
@@ -254,7 +259,7 @@ def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
     return found
 
 
-def _begin(config: TrainConfig, shape: RoboFlamingoConfig) -> None:
+def _begin(config: TrainConfig, shape: PolicyConfig) -> None:
     """Keep the configuration that the run began with, or check that a resumed one has the same."""
     path = config.output / checkpoint.CONFIG
     if not config.resume:
@@ -263,7 +268,7 @@ def _begin(config: TrainConfig, shape: RoboFlamingoConfig) -> None:
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         shape.save(path)
-    elif path.exists() and (begun := RoboFlamingoConfig.load(path)) != shape:
+    elif path.exists() and (begun := PolicyConfig.load(path)) != shape:
         parts = begun.to_dict(), shape.to_dict()
         key = next(key for key in parts[0] if parts[0][key] != parts[1][key])
         raise UserError(
@@ -272,9 +277,7 @@ def _begin(config: TrainConfig, shape: RoboFlamingoConfig) -> None:
         )
 
 
-def _build(
-    config: TrainConfig, shape: RoboFlamingoConfig, start: RoboFlamingoPolicy | None, demos: DemoSet
-) -> RoboFlamingoPolicy:
+def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, demos: DemoSet) -> BasePolicy:
     """The policy before its first step."""
     return build_policy(
         shape,
@@ -298,5 +301,5 @@ def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str
         f"# {config.preset or config.output.name}\n\nA RoboFlamingo policy (arXiv:2311.01378) trained by imitation of "
         f"{len(demos.episodes)} demonstrations of {len(tasks)} tasks: {', '.join(tasks)}.\n\n"
         f"    {command('train', config)}\n\nOn held-out demonstrations:\n\n{results}\n\n"
-        "Load it with `RoboFlamingoPolicy.from_pretrained(<this directory>)`.\n"
+        "Load it with `BasePolicy.from_pretrained(<this directory>)`.\n"
     )

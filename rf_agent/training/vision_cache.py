@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rf_agent.config import RoboFlamingoConfig
+from rf_agent.policy_config import PolicyConfig
 
 FOLDER, TOKENS = ".vision_tokens", "tokens.float16"
 VERSION = 1
@@ -27,7 +27,7 @@ DISK_SHARE = 0.5
 """Share of the free disk that the caches of a run may take."""
 
 
-def cache_key(frames: str, tower: nn.Module, config: RoboFlamingoConfig) -> str:
+def cache_key(frames: str, tower: nn.Module, config: PolicyConfig) -> str:
     """Name of the cache of some frames, seen by a tower of this configuration with these weights.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rf_agent.base_policy import BasePolicy
 from rf_agent.demos.vision_language import PROMPTS, CaptionSet, ImageReader, Prompts, QuestionSet
 from rf_agent.errors import UserError
 from rf_agent.nn.losses import masked_mean, next_token_losses, token_accuracy
@@ -82,7 +83,7 @@ class VisionLanguageData:
     """
 
     def __init__(
-        self, samples: CaptionSet | QuestionSet, policy: RoboFlamingoPolicy, prompts: Prompts = PROMPTS["reference"]
+        self, samples: CaptionSet | QuestionSet, policy: BasePolicy, prompts: Prompts = PROMPTS["reference"]
     ) -> None:
         self.samples, self.prompts = samples, prompts
         self.reader = ImageReader(samples.paths, policy.config.image)
@@ -145,8 +146,12 @@ class CoTraining:
         UserError, FileNotFoundError: files are missing, or are not what they should be.
     """
 
-    def __init__(self, config: CoTrainingConfig, policy: RoboFlamingoPolicy) -> None:
+    def __init__(self, config: CoTrainingConfig, policy: BasePolicy) -> None:
         self.config = config
+        if (config.vl_captions or config.vl_questions) and not isinstance(policy, RoboFlamingoPolicy):
+            raise UserError(
+                f"captions and questions are for RoboFlamingo: a policy of type {policy.config.type!r} cannot read them"
+            )
         self.data = {
             name: VisionLanguageData(samples, policy, PROMPTS[config.vl_prompts])
             for name, samples in _samples(config).items()
@@ -178,12 +183,14 @@ class CoTraining:
             return (rows.stop - rows.start) / len(batch.images)
         return float(batch.target[rows, 1:].sum()) / max(1.0, float(batch.target[:, 1:].sum()))
 
-    def loss(self, policy: RoboFlamingoPolicy, parts: VLParts) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, policy: BasePolicy, parts: VLParts) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss, to be added to that of demonstrations; and metrics such as `questions_accuracy`.
 
         The losses of all parts of a step sum to that of the step; see `split`.
         """
         total = torch.zeros((), device=policy.device)
+        if not isinstance(policy, RoboFlamingoPolicy):
+            return total, {}
         metrics: dict[str, Tensor] = {}
         weights = {"captions": self.config.vl_caption_weight, "questions": self.config.vl_question_weight}
         for name, (batch, share) in parts.items():

@@ -11,6 +11,7 @@ from rf_agent.nn.heads.base import (
     MLP,
     History,
     PolicyHead,
+    WindowOutput,
     append,
     build_head,
     max_pool,
@@ -18,7 +19,18 @@ from rf_agent.nn.heads.base import (
     register,
 )
 
-__all__ = ["HEADS", "MLP", "History", "PolicyHead", "append", "build_head", "max_pool", "mean_pool", "register"]
+__all__ = [
+    "HEADS",
+    "MLP",
+    "History",
+    "PolicyHead",
+    "WindowOutput",
+    "append",
+    "build_head",
+    "max_pool",
+    "mean_pool",
+    "register",
+]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

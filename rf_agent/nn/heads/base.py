@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rf_agent.config import ActionConfig, ConfigError, HeadConfig, StateConfig
+from rf_agent.config import ActionConfig, ConfigError, HeadConfig, LossConfig, StateConfig
+from rf_agent.nn.losses import action_loss
 
 
 class History(NamedTuple):
@@ -18,6 +19,15 @@ class History(NamedTuple):
     """(N, *`PolicyHead.memory_shape`), oldest first, padded at the end; may be more precise than the head."""
     length: Tensor
     """(N,) int64: how many observation steps it holds, W at most."""
+
+
+class WindowOutput(NamedTuple):
+    """Predictions at every observation step of a window."""
+
+    pose: Tensor
+    """(B, T, K, A) in [-1, 1]: all entries of an action but the gripper (6 in CALVIN)."""
+    gripper_logits: Tensor | None
+    """(B, T, K), above zero opens; None for robots without a gripper."""
 
 
 def append(history: History, item: Tensor) -> History:
@@ -167,7 +177,7 @@ class PolicyHead(nn.Module):
         """features (B, T, f) of T <= W observation steps -> (B, T, hidden), each from itself and those before it."""
         raise NotImplementedError
 
-    def window(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+    def window(self, features: Tensor) -> WindowOutput:
         """Actions at every observation step of a window.
 
         Args:
@@ -179,7 +189,25 @@ class PolicyHead(nn.Module):
         Raises:
             ValueError: T exceeds the window.
         """
-        return self.act(self.recall(features))
+        return WindowOutput(*self.act(self.recall(features)))
+
+    def loss(
+        self, features: Tensor, actions: Tensor, mask: Tensor, config: LossConfig, action: ActionConfig
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the head learns from windows of demonstrations, and metrics.
+
+        Args:
+            features: (B, T, f) consecutive observation steps, T <= W.
+            actions: (B, T, K, D) demonstrated, normalised.
+            mask: (B, T) observation steps or (B, T, K) actions that count.
+            config: how errors are weighed.
+            action: what an action consists of.
+
+        Returns:
+            The loss, and detached scalars; see `rf_agent.nn.losses.action_loss`, which is what it is by default.
+        """
+        out = self.window(features)
+        return action_loss(out.pose, out.gripper_logits, actions, mask, config, action.gripper)
 
     def act(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """(..., hidden) -> pose (..., K, A), gripper logits (..., K) or None."""

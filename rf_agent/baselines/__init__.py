@@ -1,0 +1,1 @@
+"""Policies that the paper compares RoboFlamingo with, behind the same interface."""
