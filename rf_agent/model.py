@@ -70,6 +70,9 @@ class RoboFlamingoModel(PolicyModel):
     def checkpoint_gradients(self, rows: int) -> None:
         self.vlm.checkpoint_rows = rows
 
+    def encode_vision(self, pixels: Tensor) -> Tensor:
+        return self.vlm.encode_vision(pixels)
+
     def encode_frames(self, vision_tokens: Tensor) -> Tensor:
         """What does not depend on a frame's place in a window, so that it is computed once for each frame.
 

@@ -14,6 +14,7 @@ from rf_agent.presets import find_checkpoint
 
 POLICIES = {
     "roboflamingo": ("rf_agent.policy", "RoboFlamingoPolicy"),
+    "r3m": ("rf_agent.baselines.representation", "R3MPolicy"),
 }
 """Module and class of each type of policy."""
 

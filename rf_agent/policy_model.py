@@ -50,7 +50,7 @@ class PolicyModel(nn.Module):
         head: features of the last observation steps to actions.
         parts: prefixes of parameter names and the parts of a policy that they belong to
             (`rf_agent.finetuning.trainable`).
-        always_frozen: parts that no set of what learns includes; only `--train-vision` and `--train-language` do.
+        always_frozen: parts that no set of what learns includes but `full`; `--train-language` does, too.
 
     Raises:
         ConfigError: something is missing in the configuration, such as the size of an action.

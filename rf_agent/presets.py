@@ -7,38 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rf_agent.baselines.presets import BASELINES
+from rf_agent.calvin_robot import calvin
 from rf_agent.checkpoint_files import CheckpointError, is_checkpoint
 from rf_agent.config import (
-    ActionConfig,
     ConfigError,
     HeadConfig,
     ImageConfig,
     LanguageConfig,
     LossConfig,
+    PolicyConfig,
     ResamplerConfig,
     RoboFlamingoConfig,
-    StateConfig,
     VisionConfig,
 )
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-CALVIN_VIEWS = ("rgb_static", "rgb_gripper")
-"""CALVIN's cameras: one that stands beside the table, one at the gripper."""
-
-
-def calvin() -> dict[str, Any]:
-    """CALVIN's robot, as arguments of `RoboFlamingoConfig`: relative motion (x, y, z, Euler angles) and the gripper.
-
-    Of its state the policy reads the pose and the last gripper action, as the reference implementation does.
-    """
-    return {
-        "views": CALVIN_VIEWS,
-        "action": ActionConfig(dim=7, gripper=6),
-        "state": StateConfig(key="robot_obs", dim=15, entries=(0, 1, 2, 3, 4, 5), binary=14),
-        "fps": 30.0,
-    }
-
 
 BUNDLED = Path(__file__).parent / "bundled"
 """Folder of the checkpoint directories that come with the package, one per preset that is trained."""
@@ -223,11 +207,12 @@ PRESETS: dict[str, Callable[[], RoboFlamingoConfig]] = {
 }
 
 
-def preset(name: str) -> RoboFlamingoConfig:
+def preset(name: str) -> PolicyConfig:
     """A fresh configuration by name. Raises ConfigError with the known names."""
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; known presets are {', '.join(PRESETS)}.")
-    return PRESETS[name]()
+    every: dict[str, Callable[[], PolicyConfig]] = {**PRESETS, **BASELINES}
+    if name not in every:
+        raise ConfigError(f"there is no preset {name!r}; known presets are {', '.join(every)}.")
+    return every[name]()
 
 
 def find_checkpoint(name: str | Path) -> Path:
@@ -238,7 +223,7 @@ def find_checkpoint(name: str | Path) -> Path:
     bundled = sorted(path.name for path in BUNDLED.glob("*") if is_checkpoint(path))
     if str(name) in bundled:
         return BUNDLED / name
-    if str(name) in PRESETS:
+    if str(name) in (*PRESETS, *BASELINES):
         raise CheckpointError(
             f"no trained {str(name)!r} comes with this installation; train one with "
             f"`rf-agent train --preset {name}`, or convert published weights with `rf-agent convert`, and give its "

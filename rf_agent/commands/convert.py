@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from rf_agent.calvin_robot import CALVIN_VIEWS
 from rf_agent.checkpoint import check_target
 from rf_agent.commands import convert_data
 from rf_agent.config import HeadConfig
-from rf_agent.presets import CALVIN_VIEWS
 
 
 @dataclass(kw_only=True)

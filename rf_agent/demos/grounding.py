@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rf_agent.config import RoboFlamingoConfig
 from rf_agent.demos.scene_images import read_scene_images
+from rf_agent.policy_config import PolicyConfig
 
 POSITION_UNIT = 0.1  # metres of one unit of a position target, so that one centimetre is 0.1
 TARGETS = {  # columns of a position target
@@ -54,7 +54,7 @@ class SceneImageSet:
         ValueError, FileNotFoundError: for missing, damaged or empty files.
     """
 
-    def __init__(self, paths: Sequence[Path], config: RoboFlamingoConfig):
+    def __init__(self, paths: Sequence[Path], config: PolicyConfig):
         from rf_agent.preprocess import resize
 
         if not paths:

@@ -11,8 +11,8 @@ from rf_agent.finetuning import lora
 from rf_agent.policy_model import PolicyModel
 
 GROUPS = ("vision", "resampler", "cross-attention", "embeddings", "language", "adapters", "encoder", "head")
-"""Parts of a policy; adapters are those of `rf_agent.finetuning.lora`, where there are any. An encoder is what baselines
-have in place of resampler and cross-attention."""
+"""Parts of a policy; adapters are those of `rf_agent.finetuning.lora`, where there are any. An encoder is what
+baselines have in place of resampler and cross-attention."""
 
 TRAINABLE = {
     "default": ("resampler", "cross-attention", "embeddings", "encoder", "head"),
@@ -62,7 +62,8 @@ def set_trainable(
         ValueError: there is no such set, or fewer than N cross-attention layers.
     """
     chosen, blocks = _choose(which, model.cross_attention_blocks)
-    chosen -= model.always_frozen
+    if which != "full":
+        chosen -= model.always_frozen
     chosen |= {group for group, train in (("vision", train_vision), ("language", train_language)) if train}
     if which == "lora":
         lora.add_adapters(model, lora_rank)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from rf_agent.calvin_robot import CALVIN_VIEWS, calvin
 from rf_agent.config import HeadConfig, RoboFlamingoConfig, VisionConfig
 from rf_agent.nn.language import OWN_MODELS
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import CALVIN_VIEWS, calvin
 from rf_agent.weights.clip import vision_model, vision_source
 from rf_agent.weights.files import ConversionError
 from rf_agent.weights.language import (

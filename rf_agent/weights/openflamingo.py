@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from rf_agent.calvin_robot import CALVIN_VIEWS, calvin
 from rf_agent.config import HeadConfig, ImageConfig, LanguageConfig, ResamplerConfig, RoboFlamingoConfig, VisionConfig
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import CALVIN_VIEWS, CLIP_MEAN, CLIP_STD, calvin
+from rf_agent.presets import CLIP_MEAN, CLIP_STD
 from rf_agent.weights.clip import read_vision
 from rf_agent.weights.files import expect_family, read_tensors
 from rf_agent.weights.language import read_language_model

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from rf_agent.calvin_robot import CALVIN_VIEWS, calvin
 from rf_agent.config import HeadConfig, RoboFlamingoConfig
 from rf_agent.nn.heads import HEADS
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import CALVIN_VIEWS, calvin
 from rf_agent.weights.files import ConversionError, expect_family, read_tensors
 from rf_agent.weights.layout import OTHER_RESAMPLERS, shape, translated
 from rf_agent.weights.openflamingo import assembled, read_backbone

@@ -18,9 +18,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from rf_agent.calvin_robot import calvin
 from rf_agent.config import HeadConfig, ImageConfig, LanguageConfig, ResamplerConfig, RoboFlamingoConfig, VisionConfig
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import CLIP_MEAN, CLIP_STD, calvin
+from rf_agent.presets import CLIP_MEAN, CLIP_STD
 from rf_agent.tokenizer import add_flamingo_tokens
 
 WIDTH, ROWS = 32, 280

@@ -2,9 +2,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2Model
 
+from rf_agent.calvin_robot import calvin
 from rf_agent.config import ActionConfig, ConfigError, HeadConfig
 from rf_agent.nn.heads import HEADS, History, append, build_head, max_pool, mean_pool
-from rf_agent.presets import calvin
 
 CONFIG = dict(hidden=12, layers=2, heads=3, window=4, chunk_size=3, dropout=0.0, mlp=(8,))
 ACTION, STATE = ActionConfig(dim=7, gripper=6), calvin()["state"]

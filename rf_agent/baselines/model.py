@@ -1,0 +1,143 @@
+"""The network of a baseline: a vision tower, a frozen sentence encoder, an encoder that joins them, and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from rf_agent import checkpoint
+from rf_agent.base_policy import BasePolicy
+from rf_agent.baselines.config import BaselineConfig
+from rf_agent.errors import ConfigError
+from rf_agent.nn.heads import build_head
+from rf_agent.nn.heads.base import mean_pool
+from rf_agent.nn.model_config import model_config
+from rf_agent.nn.towers import VisionTower
+from rf_agent.policy_config import TextConfig
+from rf_agent.policy_model import PolicyModel, TextInputs
+
+
+class Sentence(NamedTuple):
+    """Instructions as a language model embeds them."""
+
+    embedding: Tensor
+    """(N, ds) of the whole sentence: the mean over its tokens."""
+    tokens: Tensor
+    """(N, L, ds) of each token, in its context."""
+    mask: Tensor
+    """(N, L) true for real tokens."""
+
+
+class SentenceEncoder(nn.Module):
+    """A language model that embeds the instruction without seeing images.
+
+    Args:
+        config: `model` is the configuration of a model of `transformers`, with its `model_type`.
+
+    Attributes:
+        dim: width of an embedding.
+    """
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        values = dict(config.model)
+        kind = values.pop("model_type", None)
+        if kind is None:
+            raise ConfigError(
+                "language.model has no 'model_type'; name a language model of transformers, such as 'bert'."
+            )
+        self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
+        self.dim = int(self.model.get_input_embeddings().weight.shape[1])
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Sentence:
+        """Token ids (N, L), mask (N, L) true for real ones -> embeddings of the N texts."""
+        different, rows = torch.unique(tokens, dim=0, return_inverse=True)  # steps of a sequence share their text
+        first = torch.zeros(len(different), dtype=torch.long, device=tokens.device).scatter_(
+            0, rows, torch.arange(len(rows), device=tokens.device)
+        )
+        hidden = self.model(input_ids=different, attention_mask=mask[first].long()).last_hidden_state
+        return Sentence(mean_pool(hidden, mask[first])[rows], hidden[rows], mask)
+
+
+class Encoder(nn.Module):
+    """Vision tokens of a frame and the instruction to what the head remembers of an observation step.
+
+    Attributes:
+        dim: width of the result.
+    """
+
+    dim: int
+
+    def forward(self, vision_tokens: Tensor, sentence: Sentence) -> Tensor:
+        """Vision tokens (N, V, n, dv), N sentences -> (N, dim)."""
+        raise NotImplementedError
+
+
+class BaselineModel(PolicyModel):
+    """A network that reads the instruction as a sentence embedding.
+
+    Args:
+        config: the whole configuration.
+        image_token: not used: texts come with `<image>` as for RoboFlamingo, which here is a token like others.
+    """
+
+    config: BaselineConfig
+    encoder: Encoder
+    parts: ClassVar[dict[str, str]] = {
+        "vision_tower.": "vision",
+        "sentence_encoder.": "language",
+        "encoder.": "encoder",
+        "head.": "head",
+    }
+    always_frozen: ClassVar[frozenset[str]] = frozenset({"embeddings", "language"})
+
+    def __init__(self, config: BaselineConfig, image_token: int) -> None:
+        super().__init__(config)
+        if config.head.type == "fc_hist":
+            raise ConfigError("head.type is 'fc_hist', but a baseline reads one frame a step; choose 'lstm'.")
+        self.vision_tower = VisionTower(config.vision, config.image.size, len(config.views))
+        self.sentence_encoder = SentenceEncoder(config.language)
+        self.encoder = self.make_encoder()
+        self.head = build_head(self.encoder.dim, config.head, config.action, config.state)
+
+    def make_encoder(self) -> Encoder:
+        """The encoder, when the vision tower and the sentence encoder are there."""
+        raise NotImplementedError
+
+    @property
+    def vision_encoder(self) -> Any:
+        return self.vision_tower
+
+    @property
+    def language_model(self) -> Any:
+        return self.sentence_encoder.model
+
+    @property
+    def width(self) -> int:
+        return self.sentence_encoder.dim
+
+    def pretrained_parameters(self) -> Iterable[nn.Parameter]:
+        return [*self.vision_tower.parameters(), *self.sentence_encoder.parameters()]
+
+    def fuse(self, frames: Tensor, text: TextInputs) -> Tensor:
+        """Features (N, f) of vision tokens (N, 1, V, n, dv), read with a text."""
+        encoded = self.encoder(frames[:, 0], self.sentence_encoder(text.tokens, text.mask))[:, None]  # (N, 1, dim)
+        return self.head.feature(encoded, torch.ones_like(encoded[..., 0], dtype=torch.bool), text.robot_state)
+
+
+class BaselinePolicy(BasePolicy, BaselineModel):
+    """What the baselines have in common as agents."""
+
+    config: BaselineConfig
+
+    def begin_from(self, start: BasePolicy, source: str, vl_pretrained: bool = True) -> None:
+        """Take the vision tower and the language model of any policy, and the encoder of one of the same type."""
+        pairs = [(self.vision_tower, start.vision_encoder), (self.language_model, start.language_model.base_model)]
+        if isinstance(start, type(self)):
+            pairs.append((self.encoder, start.encoder))
+        for own, theirs in pairs:
+            checkpoint.load_strictly(own, checkpoint.unique_tensors(theirs), source)

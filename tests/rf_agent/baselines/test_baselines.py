@@ -1,0 +1,130 @@
+"""What holds for every baseline: it trains, acts, remembers and is saved as RoboFlamingo is."""
+
+import numpy as np
+import pytest
+import torch
+from demo_files import make_store
+from policy_cases import make_observation, row
+
+import rf_agent
+from rf_agent import preprocess
+from rf_agent.baselines.presets import BASELINES
+from rf_agent.checkpoint import CheckpointError
+from rf_agent.config import ConfigError, RoboFlamingoConfig
+from rf_agent.policies import POLICIES, policy_class
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import preset
+from rf_agent.training.trainer import TrainConfig, train
+
+TINY = sorted(name for name in BASELINES if name.endswith("-tiny"))
+WORDS = ["push the red block left", "open the drawer"]
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("demos") / "demos.hdf5", demos=6)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """An untrained vision-language model, as `rf-agent pretrain` leaves it."""
+    policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", WORDS, seed=0)
+    return policy.save_pretrained(tmp_path_factory.mktemp("start") / "vlm")
+
+
+def small(name, seed=0):
+    """A baseline on the parts of the test policy."""
+    config = preset(name).beginning_from(preset("roboflamingo-test"))
+    return policy_class(config.type).from_config(config, WORDS, seed).eval()
+
+
+def run(demos, start, name, output, **changes):
+    settings = {"steps": 4, "batch_size": 3, "sequence_length": 8, "validation_fraction": 0.3, "threads": 1}
+    return train(
+        TrainConfig(demos=(demos,), preset=name, init=str(start), output=output, device="cpu", **settings | changes)
+    )
+
+
+def test_every_type_has_a_tiny_preset():
+    assert {preset(name).type for name in TINY} == set(POLICIES) - {"roboflamingo"}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_it_trains_from_a_vision_language_model(demos, start, tmp_path, name):
+    report = run(demos, start, name, tmp_path / "run")
+    policy, began = rf_agent.load_policy(report.output, "cpu"), RoboFlamingoPolicy.from_pretrained(start, "cpu")
+    assert policy.config.type == preset(name).type and policy.config.trained
+    assert {"loss", "pose_error", "gripper_accuracy"} <= set(report.scalars)
+    for own, theirs in (
+        (policy.vision_encoder, began.vlm.vision_encoder),
+        (policy.language_model, began.vlm.lang_encoder.model),
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(own.parameters(), theirs.parameters(), strict=True))
+    again = run(demos, report.output, None, tmp_path / "again", learning_rate=1e-12)
+    for name_, tensor in rf_agent.load_policy(again.output, "cpu").state_dict().items():
+        torch.testing.assert_close(tensor, policy.state_dict()[name_], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_it_learns_what_it_is_shown(demos, start, tmp_path, name):
+    first = run(demos, start, name, tmp_path / "first", steps=2, learning_rate=1e-12, ema_decay=0.0)
+    later = run(demos, start, name, tmp_path / "later", steps=60, learning_rate=3e-3, ema_decay=0.0)
+    assert later.scalars["loss"] < first.scalars["loss"]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_batches_act_as_each_environment_alone_and_reset_forgets(name):
+    policy = small(name)
+    steps = [make_observation(seed, n=3) for seed in range(7)]
+    together = [policy.act(step) for step in steps]
+    assert together[0].shape == (3, 7) and np.isfinite(together).all() and np.abs(together).max() <= 1
+    policy.reset()
+    alone = [policy.act(row(step, 1)) for step in steps]
+    np.testing.assert_allclose(np.stack(together)[:, 1], np.stack(alone), atol=1e-5)
+    policy.reset()
+    np.testing.assert_array_equal(policy.act(row(steps[0], 1)), alone[0])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_instruction_and_the_past_matter(name):
+    policy = small(name)
+    observation = make_observation(0)
+    actions = []
+    for text in WORDS:
+        policy.reset()
+        actions.append(policy.predict_action_chunk({**observation, "instruction": text}))
+    assert not np.allclose(*actions)
+    later = policy.predict_action_chunk({**make_observation(1), "instruction": WORDS[1]})
+    policy.reset()
+    assert not np.array_equal(later, policy.predict_action_chunk({**make_observation(1), "instruction": WORDS[1]}))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_training_sees_the_windows_that_acting_sees(name):
+    """The prediction at the last step of a window equals that of acting through it."""
+    policy = small(name)
+    steps = [make_observation(seed) for seed in range(3)]
+    acted = [policy.predict_action_chunk(step) for step in steps]
+    config = policy.config
+    pixels = torch.cat(
+        [
+            preprocess.pixels({v: s[v][None] for v in config.views}, config.views, config.image, policy.device)
+            for s in steps
+        ]
+    )
+    state = torch.from_numpy(np.stack([step[config.state.key] for step in steps]))[None]
+    with torch.no_grad():
+        out = policy.window(pixels[None], *policy.tokenize([steps[0]["instruction"]]), state)
+    at = config.action.gripper
+    np.testing.assert_allclose(out.pose[0, -1].numpy(), np.delete(acted[-1][0], at, axis=-1), atol=1e-5)
+
+
+def test_a_class_refuses_checkpoints_of_another_type(tmp_path):
+    folder = small("r3m-tiny").save_pretrained(tmp_path / "r3m")
+    with pytest.raises(CheckpointError, match="is a policy of type 'r3m', not 'roboflamingo': load it with"):
+        RoboFlamingoPolicy.from_pretrained(folder)
+    with pytest.raises(ConfigError, match="of type 'r3m', not of 'roboflamingo'"):
+        RoboFlamingoConfig.load(folder / "config.json")
+    with pytest.raises(ConfigError, match="of type 'dreamer', but known types are roboflamingo"):
+        RoboFlamingoConfig.from_dict({"type": "dreamer"})
+    assert type(rf_agent.load_policy(folder, "cpu")).__name__ == "R3MPolicy"
