@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from rf_agent.baselines.rt1 import FiLM, MBConv, RT1Policy, TokenLearner
 from rf_agent.config import ActionConfig, ConfigError, HeadConfig, LossConfig, StateConfig
+from rf_agent.demos import Demonstration, write_demonstrations
 from rf_agent.nn.heads.rt1 import RT1Head, frame_mask, from_bins, to_bins
 from rf_agent.presets import preset
 from rf_agent.tokenizer import build_tokenizer
+from rf_agent.training.trainer import TrainConfig, train
 
 WORDS = ["push the red block left", "open the drawer"]
 TOKENS, WIDTH, WINDOW = 3, 5, 4
@@ -221,6 +223,43 @@ def test_other_robots_act_in_their_own_units():
     np.testing.assert_allclose(shares * 256 % 1, 0.5, atol=1e-2)  # the centres of 256 bins
     policy.reset()
     assert policy.act(make_observation(0)).shape == (3,)
+
+
+def make_reach(index):
+    """A robot without gripper whose first joint goes where the instruction says, to 10 or to 30."""
+    rng, right = np.random.default_rng(index), index % 2
+    images = rng.integers(0, 60, (9, 24, 24, 3), dtype=np.uint8)
+    images[..., right] += 150
+    actions = rng.uniform(-0.02, 0.02, (9, 2)).astype(np.float32)
+    actions[:, 0] = 30.0 if right else 10.0
+    text = f"go {'right' if right else 'left'}"
+    return Demonstration({"front": images}, actions, text, text)
+
+
+def test_it_learns_the_actions_of_a_robot_without_gripper(tmp_path):
+    demos = [make_reach(index) for index in range(6)]
+    path = write_demonstrations(tmp_path / "demos.hdf5", demos, fps=20, gripper=None)
+    smaller = ("image.size=32", "encoder.width=32", "encoder.blocks=1", "head.hidden=32", "head.layers=2")
+    settings = {"steps": 60, "batch_size": 4, "sequence_length": 6, "learning_rate": 3e-3, "ema_decay": 0.5}
+    report = train(
+        TrainConfig(
+            demos=(path,),
+            output=tmp_path / "run",
+            preset="rt1-tiny",
+            override=smaller,
+            device="cpu",
+            threads=1,
+            validation_fraction=0.3,
+            **settings,
+        )
+    )
+    assert "gripper_accuracy" not in report.scalars
+    policy = RT1Policy.from_pretrained(report.output, "cpu")
+    assert policy.config.action.gripper is None and policy.encoder.count == 8
+    for demo in demos[:2]:
+        policy.reset()
+        action = policy.act({"front": demo.images["front"][0], "instruction": demo.instruction})
+        assert action.shape == (2,) and abs(action[0] - demo.actions[0, 0]) < 0.1 and abs(action[1]) <= 0.02
 
 
 def test_the_robots_state_is_added_to_every_token():
