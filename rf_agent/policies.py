@@ -15,6 +15,7 @@ from rf_agent.presets import find_checkpoint
 POLICIES = {
     "roboflamingo": ("rf_agent.policy", "RoboFlamingoPolicy"),
     "r3m": ("rf_agent.baselines.representation", "R3MPolicy"),
+    "rt1": ("rf_agent.baselines.rt1", "RT1Policy"),
 }
 """Module and class of each type of policy."""
 

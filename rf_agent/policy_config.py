@@ -57,7 +57,8 @@ class HeadConfig:
     """The policy head: history of pooled features to chunks of actions."""
 
     type: str = "lstm"
-    """Kind of head (paper, Fig. 3a): `lstm`, `gpt`, `fc` (no history) or `fc_hist` (history through the resampler)."""
+    """Kind of head (paper, Fig. 3a): `lstm`, `gpt`, `fc` (no history) or `fc_hist` (history through the resampler); or
+    that of a baseline: `rt1` (discretised actions)."""
     hidden: int = 1024
     """Hidden width; the paper's GPT has 768."""
     layers: int = 4
@@ -88,6 +89,8 @@ class HeadConfig:
     """Add an embedding of the robot's state (`state`) to the feature."""
     frame_position: bool = False
     """`fc_hist` alone: mark vision tokens with the place of their frame in the window (learned)."""
+    bins: int = 256
+    """`rt1` alone: equal parts of [-1, 1], one of which is predicted for each entry of an action."""
 
     @property
     def replan_every(self) -> int:
@@ -106,6 +109,8 @@ class HeadConfig:
         for name in ("hidden", "layers", "heads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"head.{name} is {getattr(self, name)}, but it must be at least 1.")
+        if self.bins < 2:
+            raise ConfigError(f"head.bins is {self.bins}, but an action is told from others by at least 2 bins.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"head.dropout is {self.dropout}, but it must lie in [0, 1).")
         if self.repeat < 1:

@@ -49,3 +49,38 @@ class R3MConfig(BaselineConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.encoder.check()
+
+
+@dataclass
+class RT1EncoderConfig:
+    """How RT-1 makes a few tokens of a view, conditioned on the instruction."""
+
+    width: int = 512
+    """Channels of the feature map and width of a token."""
+    tokens: int = 8
+    """Tokens that TokenLearner leaves of a view."""
+    bottleneck: int = 64
+    """Hidden width of TokenLearner's MLP."""
+    blocks: int = 0
+    """MBConv blocks between the vision tower and TokenLearner, each followed by FiLM; 0 where the tower is an
+    EfficientNet and has them itself."""
+    expansion: int = 6
+    """How many times as wide a block is inside."""
+
+    def check(self) -> None:
+        """Raise ConfigError for values that no network can be built with."""
+        for name, least in (("width", 1), ("tokens", 1), ("bottleneck", 1), ("blocks", 0), ("expansion", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"encoder.{name} is {getattr(self, name)}, but it must be at least {least}.")
+
+
+@register_config("rt1")
+@dataclass
+class RT1Config(BaselineConfig):
+    """RT-1 (arXiv:2212.06817); with its head `rt1` nothing of `loss` is read, as all entries are classified alike."""
+
+    encoder: RT1EncoderConfig = field(default_factory=RT1EncoderConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.encoder.check()

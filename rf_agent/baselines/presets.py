@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rf_agent.baselines.config import BaselineConfig, R3MConfig
+from rf_agent.baselines.config import BaselineConfig, R3MConfig, RT1Config, RT1EncoderConfig
 from rf_agent.calvin_robot import calvin
 from rf_agent.policy_config import HeadConfig, ImageConfig, LossConfig, TextConfig, VisionConfig
 
@@ -51,7 +51,58 @@ def r3m_tiny() -> R3MConfig:
     return R3MConfig(head=head, **tiny())
 
 
+def rt1_tiny() -> RT1Config:
+    """RT-1 on the pre-trained tower of roboflamingo-tiny, with chunks of three actions as that has."""
+    head = HeadConfig(type="rt1", hidden=128, layers=4, heads=4, window=6, chunk_size=3, n_action_steps=3, dropout=0.0)
+    return RT1Config(encoder=RT1EncoderConfig(width=128, blocks=3, expansion=4), head=head, **tiny())
+
+
+def rt1() -> RT1Config:
+    """RT-1 in the paper's size: EfficientNet-B3 at 300 px, 8 layers of width 512, six frames, one action a frame.
+
+    The grid has 10 x 10 places, as `transformers` pads images, where RT-1 reports 9 x 9. The sentence encoder has the
+    size of the Universal Sentence Encoder's transformer (arXiv:1803.11175): 6 layers, embeddings of 512. RT-1 trains
+    its tower too, so train this with `--train-vision`.
+    """
+    return RT1Config(
+        image=ImageConfig(
+            size=300,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.47853944, 0.4732864, 0.47434163),  # those of google/efficientnet-b3
+        ),
+        vision=VisionConfig(
+            model={
+                "model_type": "efficientnet",
+                "width_coefficient": 1.2,
+                "depth_coefficient": 1.4,
+                "hidden_dim": 1536,
+                "depthwise_padding": [5, 18],
+            },
+            position_embedding=False,  # places are left to the convolutions
+        ),
+        language=TextConfig(
+            model={
+                "model_type": "distilbert",
+                "vocab_size": 8192,
+                "dim": 512,
+                "hidden_dim": 2048,
+                "n_layers": 6,
+                "n_heads": 8,
+                "max_position_embeddings": 128,
+                "dropout": 0.0,  # a frozen encoder gives a text the same embedding every time
+                "attention_dropout": 0.0,
+                "pad_token_id": 3,
+            }
+        ),
+        encoder=RT1EncoderConfig(),
+        head=HeadConfig(type="rt1", hidden=512, layers=8, heads=8, window=6),
+        **calvin(),
+    )
+
+
 BASELINES: dict[str, Callable[[], BaselineConfig]] = {
     "r3m-tiny": r3m_tiny,
+    "rt1-tiny": rt1_tiny,
+    "rt1": rt1,
 }
 """Configurations of baselines by name."""

@@ -148,8 +148,10 @@ class PolicyHead(nn.Module):
         self.position: nn.Parameter | None = None
         self.reduce = POOLS[config.pooling]
         self.proprioception = Proprioception(self.feature_dim, state) if config.proprioception else None
-        self.actions = MLP(config.hidden, config.mlp, self.regressed * config.chunk_size)
-        self.gripper = None if action.gripper is None else MLP(config.hidden, config.mlp, config.chunk_size)
+        self.actions: nn.Module = MLP(config.hidden, config.mlp, self.regressed * config.chunk_size)
+        self.gripper: nn.Module | None = None
+        if action.gripper is not None:
+            self.gripper = MLP(config.hidden, config.mlp, config.chunk_size)
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Hidden states (N, L, d) of an observation step, mask (N, L) true for tokens that count -> (N, f)."""

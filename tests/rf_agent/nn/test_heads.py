@@ -4,11 +4,12 @@ from transformers import GPT2Config, GPT2Model
 
 from rf_agent.calvin_robot import calvin
 from rf_agent.config import ActionConfig, ConfigError, HeadConfig
-from rf_agent.nn.heads import HEADS, History, append, build_head, max_pool, mean_pool
+from rf_agent.nn.heads import HEADS, History, PolicyHead, append, build_head, max_pool, mean_pool
 
 CONFIG = dict(hidden=12, layers=2, heads=3, window=4, chunk_size=3, dropout=0.0, mlp=(8,))
 ACTION, STATE = ActionConfig(dim=7, gripper=6), calvin()["state"]
-WITH_HISTORY = ["gpt", "lstm"]
+WITH_HISTORY = ["gpt", "lstm", "rt1"]
+REGRESSING = [name for name, head in sorted(HEADS.items()) if head.act is PolicyHead.act]
 
 
 def make(kind, dim=10, **changes):
@@ -27,9 +28,10 @@ def test_shapes_and_range(head):
     assert pose.abs().max() <= 1
 
 
-def test_chunks_are_laid_out_action_by_action(head):
+@pytest.mark.parametrize("kind", REGRESSING)
+def test_chunks_are_laid_out_action_by_action(kind):
     """As in the reference: entry k * 6 + j of the pose MLP is dimension j of the k-th action."""
-    x = torch.randn(1, 12)
+    head, x = make(kind), torch.randn(1, 12)
     assert torch.equal(head.act(x)[0][0, 2, 1], head.actions(x).tanh()[0, 2 * 6 + 1])
 
 
