@@ -141,6 +141,8 @@ def test_one_kind_alone_or_none(files):
         ({"vl_images": None}, "folder with --vl-images"),
         ({"vl_captions": None, "vl_questions": None, "vl_annotations": None}, "--vl-images alone"),
         ({"vl_batch_size": 0}, "--vl-batch-size is 0"),
+        ({"vl_caption_weight": -1.0}, "--vl-caption-weight is -1.0: give a number from 0 on"),
+        ({"vl_question_weight": float("nan")}, "--vl-question-weight is nan"),
     ],
 )
 def test_incomplete_settings_are_refused(files, changes, said):
