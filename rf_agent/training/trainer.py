@@ -164,6 +164,12 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     for reason, count in _left_out(readers, demos).items():
         reporter.log(f"left out: {count} demonstrations that {reason}")
     reporter.log(policy.trainable_summary())
+    cotraining = CoTraining(config, policy)
+    for name, count in cotraining.missing().items():
+        reporter.log(
+            f"left out: {count} of {count + len(cotraining.data[name].samples)} "
+            f"{'images of captions' if name == 'captions' else 'questions'}, as {config.vl_images} lacks their images"
+        )
     imitation = Imitation(
         policy,
         demos,
@@ -178,7 +184,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         augmentation=config.augmentation(shape.views),
         cache_vision=config.cache_vision,
         workers=config.workers,
-        cotraining=CoTraining(config, policy),
+        cotraining=cotraining,
     )
     plan = None
     if config.evaluation_env and accelerator.is_main_process:

@@ -194,6 +194,10 @@ class CoTraining:
             metrics |= {f"{name}_{key}": value for key, value in scalars.items()}
         return total, metrics
 
+    def missing(self) -> dict[str, int]:
+        """How many `captions` (images of them) and `questions` are left out because image files are missing."""
+        return {name: data.samples.missing for name, data in self.data.items() if data.samples.missing}
+
     def skipped(self) -> int:
         """Images that could not be decoded so far, by this process."""
         return sum(len(data.reader.broken) for data in self.data.values())
