@@ -213,6 +213,11 @@ class ChunkSampler:
         totals = {task: sum(n for n, t in zip(steps, tasks, strict=True) if t == task) for task in set(tasks)}
         weights = steps * np.array([totals[task] ** (balance - 1.0) for task in tasks])
         self._probabilities = weights / weights.sum()
+        if more_instructions and not mix_instructions:
+            raise DemoError(
+                "further instructions are drawn where instructions are mixed: leave out one of the options "
+                "--instructions and --no-mix-instructions"
+            )
         self._instructions = demos.instructions(self.indices) if mix_instructions else {}
         for task, texts in (more_instructions or {}).items():
             if task in self._instructions:

@@ -21,6 +21,9 @@ from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, window_ind
 from rf_agent.errors import UserError
 from rf_agent.training.vl_cotraining import CoTraining, VLParts
 
+COLOR_JITTER = 0.05
+"""Strength of the change of colour where none is named and frames are encoded at each step anyway."""
+
 
 @dataclass
 class ImitationBatch:
@@ -47,15 +50,15 @@ class ImitationBatch:
 class Augmentation:
     """How images are changed in training."""
 
-    color_jitter: float = 0.0
-    """Strength, see `jitter_colors`."""
+    color_jitter: float | None = 0.0
+    """Strength, see `jitter_colors`; None for `COLOR_JITTER` where frames are encoded at each step anyway."""
     random_shift: tuple[int, ...] = ()
     """Largest shift of each view in pixels of the policy's images; empty for none."""
     per_frame: bool = False
     """Whether each frame is changed by itself, as the reference implementation does, or a sequence as a whole."""
 
     def __bool__(self) -> bool:
-        return self.color_jitter > 0 or any(self.random_shift)
+        return bool(self.color_jitter) or any(self.random_shift)
 
 
 @dataclass(frozen=True)
@@ -176,10 +179,34 @@ class StepBatches(Dataset[Any]):
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
         )
-        for batches in loader:
+        batches_of_steps = iter(loader)
+        while True:
+            try:
+                batches = next(batches_of_steps)
+            except Exception as error:
+                if workers and is_lost_worker(error):
+                    raise lost_worker(error) from error
+                raise
             if isinstance(batches, UserError):
                 raise batches
             yield batches
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether an error says that a process which reads ahead is gone, instead of what went wrong in it."""
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return text.startswith("DataLoader worker")
+    # the batch that it was about to hand over
+    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and "in DataLoader worker" not in text
+
+
+def lost_worker(error: BaseException) -> UserError:
+    """The same for users."""
+    return UserError(
+        f"a process that reads images ahead was ended from outside ({' '.join(str(error).split()) or 'no message'}), "
+        "as happens where memory runs out: start again with fewer --workers, with --resume where there is a checkpoint"
+    )
 
 
 def _part(batch: ImitationBatch, rows: slice) -> ImitationBatch:

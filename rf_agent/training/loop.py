@@ -69,6 +69,7 @@ class Loop:
         groups: parameter groups of the optimizer (see `optim.parameter_groups`); all of the module's by
             default.
         callbacks: see `rf_agent.training.callbacks`.
+        encoding: seconds that drawing batches has spent on computing so far, which is no waiting for data.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Loop:
         accelerator: Any,
         groups: list[dict[str, Any]] | None = None,
         callbacks: Sequence[Callback] = (),
+        encoding: Callable[[], float] = float,
     ):
+        self.encoding = encoding
         self.config, self.module, self.reporter, self.accelerator = config, module, reporter, accelerator
         self.batches, self.evaluate, self.callbacks = batches, evaluate, callbacks
         self.steps = config.steps or (None if config.minutes else 20_000)
@@ -125,9 +128,9 @@ class Loop:
             callback.on_start(self.step)
         try:
             while self.progress < 1.0:
-                began = time.monotonic()
+                began, encoded = time.monotonic(), self.encoding()
                 parts = next(batches)
-                self.waited += time.monotonic() - began
+                self.waited += time.monotonic() - began - (self.encoding() - encoded)
                 metrics = self._optimise(parts)
                 now = time.monotonic()
                 # The time is the same in all processes, so that they end and evaluate at the same step.
@@ -301,6 +304,8 @@ class Loop:
         settings = self._settings()
         # what a run of an older version did not know yet has its default, which is what that version did
         begun = {field.name: str(field.default) for field in fields(self.config)} | state["settings"]
+        if settings.get("color_jitter") == "None" and begun["color_jitter"] == "0.05":
+            begun["color_jitter"] = "None"  # earlier versions wrote the default so, and did the same
         if changed := [name for name in settings if begun[name] != settings[name]]:
             name = changed[0]
             raise ValueError(

@@ -20,7 +20,7 @@ from rf_agent.nn.flamingo import fsdp_blocks
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import DEFAULT_PRESET, preset
 from rf_agent.progress import Reporter, Silent
-from rf_agent.training.batches import Augmentation, Split
+from rf_agent.training.batches import Augmentation, Split, is_lost_worker, lost_worker
 from rf_agent.training.building import build_policy, same_head
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import LOG
@@ -86,8 +86,9 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Further instructions: a JSON file like RoboFlamingo's enrich_lang_annotations.json, {task: [text, ...]}."""
     gradient_checkpointing: int = 0
     """Frames that the language model reads at a time, to save memory: it then computes twice. 0 for all at once."""
-    color_jitter: float = 0.05
-    """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
+    color_jitter: float | None = None
+    """Strength of the random changes of light and colour; frames are then encoded anew at each step. By default 0.05
+    where they are anyway, 0 where they are encoded once."""
     random_shift: tuple[int, ...] = ()
     """Largest random shift of the images of each view, in pixels at the policy's image size (the paper: 10 4 of 224);
     one number for all views. Frames are then encoded anew at each step."""
@@ -96,7 +97,7 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     workers: int | None = None
     """Processes that read images ahead; by default half the cores but one where images are read at each step."""
     cache_vision: bool = True
-    """Encode every frame only once when the vision tower is frozen (without color jitter then). The result stays in a
+    """Encode every frame only once when the vision tower is frozen and nothing changes images. The result stays in a
     folder `.vision_tokens` beside the run, where the next run on the same data and tower finds it; delete it when no
     further run needs it."""
 
@@ -109,7 +110,13 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Chains, or episodes of each task, of such an evaluation."""
 
     def augmentation(self, views: Sequence[str]) -> Augmentation:
-        """How images are changed, for a policy with these views. Raises ValueError for another number of shifts."""
+        """How images are changed, for a policy with these views.
+
+        Raises:
+            ValueError: another number of shifts, or a strength below zero.
+        """
+        if self.color_jitter is not None and not self.color_jitter >= 0:
+            raise ValueError(f"color_jitter is {self.color_jitter}: give a number from 0 on")
         shifts = self.random_shift * (len(views) if len(self.random_shift) == 1 else 1)
         if shifts and (len(shifts) != len(views) or min(shifts) < 0):
             raise ValueError(
@@ -157,6 +164,12 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     for reason, count in _left_out(readers, demos).items():
         reporter.log(f"left out: {count} demonstrations that {reason}")
     reporter.log(policy.trainable_summary())
+    cotraining = CoTraining(config, policy)
+    for name, count in cotraining.missing().items():
+        reporter.log(
+            f"left out: {count} of {count + len(cotraining.data[name].samples)} "
+            f"{'images of captions' if name == 'captions' else 'questions'}, as {config.vl_images} lacks their images"
+        )
     imitation = Imitation(
         policy,
         demos,
@@ -171,7 +184,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         augmentation=config.augmentation(shape.views),
         cache_vision=config.cache_vision,
         workers=config.workers,
-        cotraining=CoTraining(config, policy),
+        cotraining=cotraining,
     )
     plan = None
     if config.evaluation_env and accelerator.is_main_process:
@@ -199,9 +212,21 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     try:
         imitation.prepare(config.output, reporter)
         loop = Loop(
-            config, imitation.objective, imitation.iterate, imitation.evaluate, reporter, accelerator, groups, callbacks
+            config,
+            imitation.objective,
+            imitation.iterate,
+            imitation.evaluate,
+            reporter,
+            accelerator,
+            groups,
+            callbacks,
+            encoding=lambda: imitation.encoding,
         )
         scalars = loop.run()
+    except RuntimeError as error:
+        if not is_lost_worker(error):  # torch raises it wherever the run happens to be
+            raise
+        raise lost_worker(error) from error
     finally:
         imitation.close()
     if imitation.skipped:

@@ -175,6 +175,8 @@ def test_further_instructions_are_drawn(demos, tmp_path):
     }
     with pytest.raises(DemoError, match="none of the further instructions"):
         ChunkSampler(data, range(6), 4, 0.5, True, {"unknown": ["x"]})
+    with pytest.raises(DemoError, match="leave out one of the options --instructions and --no-mix-instructions"):
+        ChunkSampler(data, range(6), 4, 0.5, False, more)
     for text in ("{", "[]", '{"a": []}', '{"a": [3]}'):
         path.write_text(text)
         with pytest.raises(DemoError, match=r"its form is|of the form"):

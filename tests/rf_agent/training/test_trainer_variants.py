@@ -153,6 +153,7 @@ def test_runs_of_older_versions_can_be_resumed(demos, tmp_path):
     state = torch.load(path, weights_only=True)
     for name in ("trainable", "override"):
         del state["settings"][name]
+    state["settings"]["color_jitter"] = "0.05"  # the default, as it was written then
     torch.save(state, path)
     train(config(demos, tmp_path / "run", steps=6, resume=True))
     state["settings"]["lora_rank"] = "4"
