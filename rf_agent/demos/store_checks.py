@@ -21,9 +21,11 @@ def problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
 
 def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
     group, found = file["data"][name], []
-    for key in ("num_samples", "task", "instruction"):
+    for key in ("num_samples", "instruction", "task"):
         if key not in group.attrs:
-            found.append(f"attribute {key} is missing")
+            # files of robomimic, which say nothing of a gripper either, have none of these
+            remedy = "" if layout.gripper_known or key != "instruction" else " (`rf-agent convert robomimic` gives one)"
+            found.append(f"attribute {key} is missing{remedy}")
     expected_keys = ["actions", *(f"obs/{key}" for key in (layout.state, *layout.cameras) if key is not None)]
     for key in expected_keys:
         if key not in group:

@@ -50,8 +50,8 @@ class HDF5Reader(DemoReader):
                     if not skip_damaged:
                         raise
                     # an error of h5py says nothing that a user understands
-                    wrong = "it cannot be read, because the file is damaged" if error.__cause__ else str(error)
-                    self._damaged.append(f"{name}: {wrong}")
+                    wrong = f"{name}: it cannot be read, because the file is damaged"
+                    self._damaged.append(wrong if error.__cause__ else str(error).removeprefix(f"{self.path}: "))
                     continue
                 self.records.append(record)
                 rows += len(self.frame_rows(record))

@@ -109,7 +109,10 @@ class MinariReader(HDF5Reader):
         actions = self._numbers(group, "actions")
         instruction = self._instruction or self._said(group)
         if not instruction and self._need_instruction:
-            raise DemoError(f"{self.path}: {name} has no instruction: give one for all episodes (--instruction)")
+            raise DemoError(
+                f"{self.path}: {name} has no instruction: give one for all episodes (--instruction of "
+                "`rf-agent convert minari`)"
+            )
         state = None
         if self._state is not None:
             state = self._numbers(group, f"observations/{self._state}")[: len(actions)]

@@ -14,6 +14,7 @@ from rf_agent.demos.checks import inspect
 from rf_agent.demos.contact_sheet import GAP, HEIGHT, LINE, contact_sheet
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers import open_demos
+from rf_agent.training.robot import open_all
 
 
 def run(capfd, *words):
@@ -97,7 +98,7 @@ def test_what_knows_no_instructions_is_counted_all_the_same(tmp_path, capfd, mak
     path = make(tmp_path / "data set")
     code, out, err = run(capfd, path, "--contact-sheet", tmp_path / "sheet.png")
     assert code == 1 and "3 demonstrations have no instruction: give one with --instruction" in err
-    assert f"`rf-agent convert {kind}`" in err and (tmp_path / "sheet.png").is_file()
+    assert "problem: " in out and f"`rf-agent convert {kind}`" in err and (tmp_path / "sheet.png").is_file()
     (row,) = [line for line in out.splitlines() if "(none)" in line]
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["(none)", "3", "15", "4", "5", "6", "0"]
     code, out, err = run(capfd, path, "--instruction", "lift the cube")
@@ -105,6 +106,22 @@ def test_what_knows_no_instructions_is_counted_all_the_same(tmp_path, capfd, mak
     summary = inspect(path, "lift the cube")
     assert summary.tasks == {"lift the cube": {"demos": 3, "samples": 15, "instructions": 1}}
     assert summary.without_instruction == 0
+
+
+def test_training_says_where_an_instruction_is_given(tmp_path):
+    for make, kind in ((make_robomimic, "robomimic"), (make_minari, "minari")):
+        with pytest.raises(DemoError, match=f"instruction.*`rf-agent convert {kind}`"):
+            open_all([make(tmp_path / kind)])
+
+
+def test_a_text_in_the_place_of_numbers_is_named_once(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=3)
+    with h5py.File(path, "r+") as file:
+        shape = file["data/demo_1/actions"].shape
+        del file["data/demo_1/actions"]
+        file["data/demo_1/actions"] = np.full(shape, b"1")
+    (problem,) = inspect(path).problems
+    assert problem.startswith("demo_1: actions is |S1, expected float32: delete that demonstration")
 
 
 def test_a_lost_instruction_of_our_own_file_is_a_problem_like_others(tmp_path, capfd):
