@@ -106,5 +106,10 @@ def _action_table(actions: ActionStatistics, gripper: int | None) -> Table:
 def _draw(reader: DemoReader, path: Path, tasks: int) -> None:
     from rf_agent.demos.contact_sheet import contact_sheet
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(reader, tasks).save(path)
+    sheet = contact_sheet(reader, tasks)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{path} cannot be written ({why}): give another --contact-sheet, or make room") from error

@@ -159,6 +159,12 @@ def test_the_contact_sheet_shows_the_frames(tmp_path, capfd):
         assert code == 1 and message in err
 
 
+def test_a_contact_sheet_that_cannot_be_written_is_named(tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capfd, make_store(tmp_path / "d.hdf5", demos=2), "--contact-sheet", tmp_path / "file" / "s.png")
+    assert code == 1 and "s.png cannot be written" in err and "give another --contact-sheet" in err
+
+
 def test_the_contact_sheet_of_damaged_images_is_drawn_all_the_same(tmp_path):
     path = make_store(tmp_path / "d.hdf5", demos=3)
     with h5py.File(path, "r+") as file:
