@@ -301,6 +301,8 @@ class Loop:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ... for damaged files
             raise ValueError(f"{path} is damaged ({type(error).__name__}): start again in another --output") from error
+        if not isinstance(state, dict) or not {"settings", "model", "optimizer", "step"} <= state.keys():
+            raise ValueError(f"{path} is not the checkpoint of a run: start again in another --output")
         settings = self._settings()
         # what a run of an older version did not know yet has its default, which is what that version did
         begun = {field.name: str(field.default) for field in fields(self.config)} | state["settings"]

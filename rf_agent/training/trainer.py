@@ -162,7 +162,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     if accelerator.num_processes > 1:
         reporter.log(f"{accelerator.num_processes} processes, {'FSDP' if config.fsdp else 'DDP'}")
     for reason, count in _left_out(readers, demos).items():
-        reporter.log(f"left out: {count} demonstrations that {reason}")
+        reporter.log(f"left out: {count} ({reason})")
     reporter.log(policy.trainable_summary())
     cotraining = CoTraining(config, policy)
     for name, count in cotraining.missing().items():

@@ -14,7 +14,7 @@ from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import read_log
 from rf_agent.training.imitation import ImitationObjective
-from rf_agent.training.loop import BAD_BATCH, Loop
+from rf_agent.training.loop import BAD_BATCH, CHECKPOINT, Loop
 from rf_agent.training.trainer import TrainConfig, train
 
 
@@ -299,6 +299,32 @@ def test_a_full_disk_leaves_the_last_checkpoint(demos, tmp_path, monkeypatch):
     assert (run / "checkpoint.pt").read_bytes() == before and not (run / "checkpoint.partial").exists()
     monkeypatch.undo()
     train(config(demos, run, steps=16, resume=True))
+
+
+class Harm:
+    """Pickles to a program."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return eval, (f"open({str(self.target)!r}, 'w').close()",)
+
+
+def test_a_program_in_the_place_of_the_checkpoint_is_not_run(demos, tmp_path):
+    train(config(demos, tmp_path / "run", evaluations=1, steps=2))
+    path, target = tmp_path / "run" / CHECKPOINT, tmp_path / "ran"
+    torch.save(torch.load(path, weights_only=True) | {"step": Harm(target)}, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="checkpoint.pt is damaged"):
+        train(config(demos, tmp_path / "run", evaluations=1, steps=2, resume=True))
+    assert not target.exists() and path.read_bytes() == before
+    torch.load(path, weights_only=False)  # what others would do
+    assert target.exists()
+    for content in (torch.zeros(2), {"model": {}}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match="checkpoint.pt is not the checkpoint of a run"):
+            train(config(demos, tmp_path / "run", evaluations=1, steps=2, resume=True))
 
 
 def test_half_precision_on_a_cpu_is_refused(demos, tmp_path):
