@@ -133,6 +133,7 @@ class Imitation:
         sampler = ChunkSampler(demos, training, sequence_length, balance, mix_instructions, more_instructions)
         vision_learns = any(parameter.requires_grad for parameter in policy.vlm.vision_encoder.parameters())
         self.encodes_once = cache_vision and not vision_learns and not any(augmentation.random_shift)
+        self._without_jitter = self.encodes_once and augmentation.color_jitter > 0
         if self.encodes_once:
             augmentation = Augmentation()
         texts = cotraining or CoTraining(CoTrainingConfig(), policy)
@@ -175,7 +176,8 @@ class Imitation:
             self._caches.append(VisionCache(folder / key, rows, shape, self._encode))
         kept = sum(cache.share * (cache.rows[1] - cache.rows[0]) for cache in self._caches) / len(frames)
         found = f", {kept:.0%} of them from earlier runs" if kept else ""
-        reporter.log(f"vision tokens of {len(frames)} frames are kept in {folder}{found}")
+        left_out = "; colours are not changed then: --no-cache-vision changes them" if self._without_jitter else ""
+        reporter.log(f"vision tokens of {len(frames)} frames are kept in {folder}{found}{left_out}")
 
     def iterate(self, first_step: int) -> Iterator[list[tuple[ImitationBatch, float]]]:
         """For each step from one on, its batches here and their shares of it."""
