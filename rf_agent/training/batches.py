@@ -6,6 +6,7 @@ processes train on what one would.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -199,6 +200,17 @@ def is_lost_worker(error: BaseException) -> bool:
         return text.startswith("DataLoader worker")
     # the batch that it was about to hand over
     return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and "in DataLoader worker" not in text
+
+
+@contextlib.contextmanager
+def lost_workers_explained() -> Iterator[None]:
+    """Within the block, a lost process is told as `lost_worker` does: torch may raise the error anywhere in a run."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost_worker(error):
+            raise
+        raise lost_worker(error) from error
 
 
 def lost_worker(error: BaseException) -> UserError:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rf_agent.demos.atomic_file import DeferredInterrupts
 from rf_agent.errors import UserError
 from rf_agent.progress import Reporter
+from rf_agent.training.bad_batch import BAD_BATCH, keep_bad_batch
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import Curves
 from rf_agent.training.engine import divided, gathered
@@ -27,7 +28,6 @@ from rf_agent.training.settings import CHECKPOINT, LoopConfig
 
 LOG_EVERY = 20  # steps
 SPIKE_WINDOW = 100  # steps
-BAD_BATCH = "bad_batch.pt"
 # What may differ between a run and its continuation; everything else would make it another run.
 RUNTIME = {
     "output",
@@ -204,12 +204,13 @@ class Loop:
         self._stop(f"the loss jumped from {usual:.4g} to {loss:.4g}" if jumps else f"the loss is {loss}", parts, jumps)
 
     def _stop(self, what: str, parts: Sequence[Any], jumps: bool = False) -> NoReturn:
-        """Keep the batch, each process its own part, and end the run."""
+        """Keep the batch, each process its own part, and end the run. After a jump it can go on from here."""
         rank = self.accelerator.process_index
-        path = self.config.output / (BAD_BATCH if not rank else f"{rank}_{BAD_BATCH}")
-        torch.save({"step": self.step, "batches": parts}, path)
+        kept = keep_bad_batch(self.config.output / (BAD_BATCH if not rank else f"{rank}_{BAD_BATCH}"), self.step, parts)
+        if jumps:
+            self.save()
         way_out = "start again with a lower --learning-rate" + (", or go on with --resume --spike 0" if jumps else "")
-        raise UserError(f"{what} at step {self.step}: {way_out}. The batch is kept in {path}")
+        raise UserError(f"{what} at step {self.step}: {way_out}. {kept}")
 
     def _log(self, curves: Curves | None, metrics: dict[str, Any], seconds: float) -> None:
         values = {name: float(value) for name, value in metrics.items()}

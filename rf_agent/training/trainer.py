@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -16,11 +17,12 @@ from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
+from rf_agent.files import full_disk_explained
 from rf_agent.nn.flamingo import fsdp_blocks
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import DEFAULT_PRESET, preset
 from rf_agent.progress import Reporter, Silent
-from rf_agent.training.batches import Augmentation, Split, is_lost_worker, lost_worker
+from rf_agent.training.batches import Augmentation, Split, lost_workers_explained
 from rf_agent.training.building import build_policy, same_head
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import LOG
@@ -33,6 +35,8 @@ from rf_agent.training.run_info import RUN, demos_facts, write_run_info
 from rf_agent.training.settings import LoopConfig, command, prepare_output
 from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
+
+GO_ON = "go on with --resume, or start again where there is no checkpoint yet"
 
 
 @dataclass(kw_only=True)
@@ -209,7 +213,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         *parameter_groups(policy.vlm.parameters(), config.learning_rate * config.vlm_lr_scale, config.weight_decay),
         *parameter_groups(policy.head.parameters(), config.learning_rate, config.weight_decay),
     ]
-    try:
+    with full_disk_explained(config.output, GO_ON), lost_workers_explained(), contextlib.closing(imitation):
         imitation.prepare(config.output, reporter)
         loop = Loop(
             config,
@@ -223,12 +227,6 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
             encoding=lambda: imitation.encoding,
         )
         scalars = loop.run()
-    except RuntimeError as error:
-        if not is_lost_worker(error):  # torch raises it wherever the run happens to be
-            raise
-        raise lost_worker(error) from error
-    finally:
-        imitation.close()
     if imitation.skipped:
         reporter.log(f"left out: {imitation.skipped} images of captions and questions that cannot be decoded")
     if config.fsdp:  # modules that were divided cannot become whole again
@@ -239,7 +237,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
             policy.config.tasks, policy.config.trained = tasks, True
     report = TrainReport(config.output / "policy", scalars)
     if accelerator.is_main_process:
-        policy.save_pretrained(report.output, card=_card(config, demos, scalars))
+        with full_disk_explained(report.output, GO_ON):
+            policy.save_pretrained(report.output, card=_card(config, demos, scalars))
     accelerator.wait_for_everyone()
     return report
 
