@@ -205,7 +205,6 @@ def test_all_of_a_policy_goes_on_unless_another_preset_is_named(demos, tmp_path)
         "batch_size": 2,
         "sequence_length": 6,
         "threads": 1,
-        "device": "cpu",
     }
     other = ("head.hidden=24", "loss.huber_delta=0.3")
     first = train(config(demos, tmp_path / "first", override=other, steps=1)).output
