@@ -44,7 +44,10 @@ def launch(processes, *arguments):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=500)
+    try:
+        output, _ = process.communicate(timeout=500)
+    finally:
+        process.terminate()  # torchrun ends its processes, too
     assert process.returncode == 0, output
     return output
 
