@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import re
@@ -68,6 +69,9 @@ def sentence(error: BaseException) -> str:
         return text
     if isinstance(error, (ImportError, RuntimeError)) and text:
         return text
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{where}: make room and start again; a run goes on with --resume"
     return f"{type(error).__name__}: {text or 'no message'} (--debug shows where)"
 
 

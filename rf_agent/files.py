@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from rf_agent.errors import UserError
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -19,3 +24,25 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def full_disk_explained(folder: Path, way_out: str) -> Iterator[None]:
+    """Within the block, an error that a full disk causes names the folder and the way out.
+
+    Args:
+        folder: where the block writes.
+        way_out: what to do, after room was made.
+
+    Raises:
+        UserError: instead of what Python or safetensors, whose error is of no kind of its own, raises.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        if getattr(error, "errno", None) not in full and not any(f"os error {code}" in str(error) for code in full):
+            raise
+        raise UserError(f"{folder} cannot be written ({error}): make room on the disk and {way_out}") from error

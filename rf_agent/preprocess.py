@@ -38,7 +38,8 @@ def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndar
         )
     if images.shape[-3:-1] == (size, size):
         return images
-    flat = np.ascontiguousarray(images.reshape(-1, *images.shape[-3:]))  # (N, H, W, 3)
+    # (N, H, W, 3); torch warns of arrays that must not be written, such as those of an image file
+    flat = np.require(images.reshape(-1, *images.shape[-3:]), requirements=("C", "W"))
     shape = (*images.shape[:-3], size, size, 3)
     if resample == "bicubic":
         height, width = flat.shape[1:3]

@@ -22,6 +22,8 @@ class Args:
     """An HDF5 file, or the folder of a data set of CALVIN, LeRobot or Minari."""
     contact_sheet: Path | None = None
     """Image file (PNG) to write: first, middle and last frame of one demonstration of each task, in every camera."""
+    instruction: str | None = None
+    """What the robot was asked in all of them, for files of robomimic and data sets of Minari that do not say it."""
     tasks: int = 12
     """Tasks on that image at most."""
 
@@ -32,7 +34,7 @@ def run(args: Args) -> None:
         raise UserError(f"--tasks is {args.tasks}: give 1 or more")
     if args.contact_sheet is not None and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--contact-sheet is {args.contact_sheet}: give a file that ends in .png or .jpg")
-    summary = inspect(args.path)
+    summary = inspect(args.path, args.instruction)
     console = Console(soft_wrap=True, highlight=False)
     for line in _described(summary):
         console.print(line, markup=False)
@@ -46,6 +48,12 @@ def run(args: Args) -> None:
     if args.contact_sheet is not None and summary.reader is not None:
         _draw(summary.reader, args.contact_sheet, args.tasks)
         console.print(f"contact sheet: {args.contact_sheet}", markup=False)
+    if summary.without_instruction:
+        kind = "minari" if summary.path.is_dir() else "robomimic"
+        raise UserError(
+            f"{summary.path} has {len(summary.problems)} problems (see above), and {summary.without_instruction} "
+            f"demonstrations have no instruction: give one with --instruction, here and to `rf-agent convert {kind}`"
+        )
     if summary.problems:
         raise UserError(
             f"{summary.path} has {len(summary.problems)} problems (see above): collect these episodes again"
@@ -74,7 +82,9 @@ def _task_table(summary: Summary) -> Table:
         column.justify = "right"
     for task, entry in summary.tasks.items():
         lengths = [f"{number:g}" for number in summary.lengths.get(task, ())] or [""] * 3
-        table.add_row(task, str(entry["demos"]), str(entry["samples"]), *lengths, str(entry["instructions"]))
+        table.add_row(
+            task or "(none)", str(entry["demos"]), str(entry["samples"]), *lengths, str(entry["instructions"])
+        )
     table.add_section()
     bounds = list(summary.lengths.values()) or [(0, 0.0, 0)]
     ends = [str(min(one[0] for one in bounds)), "", str(max(one[2] for one in bounds))]
@@ -96,5 +106,10 @@ def _action_table(actions: ActionStatistics, gripper: int | None) -> Table:
 def _draw(reader: DemoReader, path: Path, tasks: int) -> None:
     from rf_agent.demos.contact_sheet import contact_sheet
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(reader, tasks).save(path)
+    sheet = contact_sheet(reader, tasks)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{path} cannot be written ({why}): give another --contact-sheet, or make room") from error

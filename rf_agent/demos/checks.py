@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError, open_hdf5, reading
-from rf_agent.demos.readers import DemoReader, Record, open_demos
+from rf_agent.demos.readers import DemoReader, Record, is_minari, open_demos
 from rf_agent.demos.readers.hdf5 import HDF5Reader
+from rf_agent.demos.readers.minari import MinariReader
+from rf_agent.demos.readers.robomimic import RobomimicReader
 from rf_agent.demos.store import demo_names, read_env_args, read_layout
 from rf_agent.demos.store_checks import problems
 
@@ -62,6 +64,8 @@ class Summary:
     """What stands in the way of training, each naming its demonstration."""
     lengths: dict[str, tuple[int, float, int]] = field(default_factory=dict)
     """Per task: the smallest, the median and the largest number of actions of a demonstration."""
+    without_instruction: int = 0
+    """Demonstrations without one in a format that need not know it (robomimic, Minari), so that the user can say it."""
     failures: int = 0
     """Demonstrations in which the task was not done."""
     skipped: dict[str, int] = field(default_factory=dict)
@@ -72,8 +76,12 @@ class Summary:
     """What read them, for their images; None where no demonstration is complete."""
 
 
-def inspect(path: Path) -> Summary:
+def inspect(path: Path, instruction: str | None = None) -> Summary:
     """Summarise demonstrations of any format and list everything wrong with them, image content excepted.
+
+    Args:
+        path: file or folder.
+        instruction: of all demonstrations, for formats that need not know it: robomimic's and Minari's.
 
     Raises:
         FileNotFoundError, ValueError: if it cannot be read at all.
@@ -87,16 +95,27 @@ def inspect(path: Path) -> Summary:
                 total = len(file["data"])
         if not names:
             return Summary(path, arguments, None, 0, 0, total, {}, ["no complete demonstration"])
-    # the damaged demonstrations of a file are to be named, and the others counted
-    reader = open_demos(path) if path.is_dir() else HDF5Reader(path, skip_damaged=True)
+    reader = _reader(path, "cameras" in arguments, instruction)
     summary = summarise(reader, arguments)
     reader.close()
     return summary
 
 
+def _reader(path: Path, own: bool, instruction: str | None) -> DemoReader:
+    """The reader that leaves out the least: what is wrong is to be named, and the rest counted."""
+    if path.is_dir() and is_minari(path):
+        return MinariReader(path, instruction=instruction, need_instruction=False)
+    if not path.is_dir() and not own and instruction is not None:
+        return RobomimicReader(path, instruction=instruction)
+    if instruction is not None:
+        raise DemoError(f"{path} is of a format that says its instructions: leave out --instruction")
+    return open_demos(path) if path.is_dir() else HDF5Reader(path, skip_damaged=True)
+
+
 def summarise(reader: DemoReader, arguments: dict[str, Any] | None = None) -> Summary:
     """What the demonstrations of a reader are, and everything wrong with them."""
     tasks: dict[str, list[Record]] = {}
+    foreign = isinstance(reader, HDF5Reader) and "cameras" not in (arguments or {})
     for record in reader.records:
         tasks.setdefault(record.task, []).append(record)
     return Summary(
@@ -110,12 +129,13 @@ def summarise(reader: DemoReader, arguments: dict[str, Any] | None = None) -> Su
             task: {
                 "demos": len(records),
                 "samples": sum(len(record.actions) for record in records),
-                "instructions": len({record.instruction for record in records}),
+                "instructions": len({record.instruction for record in records if record.instruction.strip()}),
             }
             for task, records in sorted(tasks.items())
         },
         problems=list(reader.problems()),
         lengths={task: _lengths(records) for task, records in sorted(tasks.items())},
+        without_instruction=sum(not record.instruction.strip() for record in reader.records) if foreign else 0,
         failures=sum(not record.success for record in reader.records),
         skipped=dict(reader.skipped),
         actions=_statistics(reader),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rf_agent.demos.demonstration import Demonstration, Layout
-from rf_agent.demos.files import DemoError
+from rf_agent.demos.files import DemoError, DiskFullError
 from rf_agent.demos.readers.base import DemoReader, Record
 from rf_agent.demos.rollback import replace_file
 from rf_agent.demos.store import append_demos, create_store
@@ -68,6 +68,10 @@ def convert(
         if batch:
             append_demos(draft, batch, layout)
         replace_file(draft, output)
+    except DiskFullError as error:
+        raise DiskFullError(
+            f"the disk has no room for {output}: nothing was kept; make room and start again"
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
     reporter.update(1.0, f"{len(reader.records)}/{len(reader.records)} demonstrations")

@@ -106,6 +106,8 @@ class Demonstration:
                 found.append(f"{key} is {given}, expected {expected}")
             elif not np.isfinite(values).all():
                 found.append(f"{key} has NaN or infinite values")
+            elif key == "actions" and layout.bounded and values.size and np.abs(values).max() > 1.0 + 1e-6:
+                found.append("actions lie outside [-1, 1]")
         for camera in layout.cameras:
             images = self.images.get(camera)
             if images is None:

@@ -7,6 +7,9 @@ import numpy as np
 
 from rf_agent.demos.demonstration import Layout
 
+NUMBERS = "fiu"
+"""Kinds of dtypes that actions and states may have: others (complex numbers, texts) would be read as something else."""
+
 
 def problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
     """What is wrong with a demonstration, without the file's name; empty when it can be trained on."""
@@ -18,9 +21,11 @@ def problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
 
 def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
     group, found = file["data"][name], []
-    for key in ("num_samples", "task", "instruction"):
+    for key in ("num_samples", "instruction", "task"):
         if key not in group.attrs:
-            found.append(f"attribute {key} is missing")
+            # files of robomimic, which say nothing of a gripper either, have none of these
+            remedy = "" if layout.gripper_known or key != "instruction" else " (`rf-agent convert robomimic` gives one)"
+            found.append(f"attribute {key} is missing{remedy}")
     expected_keys = ["actions", *(f"obs/{key}" for key in (layout.state, *layout.cameras) if key is not None)]
     for key in expected_keys:
         if key not in group:
@@ -40,7 +45,12 @@ def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != frames or images.shape[3] != 3:
             found.append(f"obs/{camera} is {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)")
     for key in expected:
-        values = group[key][:]
+        kind = group[key].dtype
+        if kind.kind not in NUMBERS:
+            found.append(f"{key} is {kind}, expected float32")
+            continue
+        with np.errstate(over="ignore"):  # what float32 cannot hold is found as infinite
+            values = np.asarray(group[key][:], np.float32)
         if not np.isfinite(values).all():
             found.append(f"{key} has NaN or infinite values")
         elif key == "actions" and layout.bounded and values.size and np.abs(values).max() > 1.0 + 1e-6:

@@ -9,7 +9,7 @@ windows in it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Episode:
     first_frame: int  # row of the set's frames that holds sample 0
     frame_stride: int
     paraphrased: bool  # another instruction of its task means the same
+    source: str  # its file and its name there
 
     def observation_steps(self, n_action_steps: int, phase: int = 0) -> int:
         """Observation steps in the episode: the first at frame `phase`, then one every `n_action_steps` samples."""
@@ -49,6 +50,7 @@ class ChunkBatch:
     actions: Tensor  # (B, T, K, D)
     mask: Tensor  # (B, T, K) bool: the action lies within the episode
     instructions: list[str]  # B
+    sources: list[str] = field(default_factory=list)  # B, for people: which demonstration, and its first sample
 
     def part(self, rows: slice) -> ChunkBatch:
         """Some of its sequences."""
@@ -62,6 +64,7 @@ class ChunkBatch:
             self.actions[rows],
             self.mask[rows],
             self.instructions[rows],
+            self.sources[rows],
         )
 
 
@@ -103,6 +106,7 @@ class DemoSet:
                         first + record.first_frame,
                         reader.layout.frame_stride,
                         reader.layout.paraphrased,
+                        f"{reader.path.name}: {record.name}",
                     )
                 )
         if not self.episodes:
@@ -158,11 +162,12 @@ class DemoSet:
         valid = np.zeros(shape[:2], bool)
         dim = self.episodes[0].actions.shape[1]
         actions, mask = np.zeros((*shape, dim), np.float32), np.zeros(shape, bool)
-        rows, states = [], []
+        rows, states, sources = [], [], []
         for b, (index, phase, first) in enumerate(sequences):
             episode = self.episodes[index]
             count = min(length, episode.observation_steps(self.n_action_steps, phase) - first)
             samples = phase * episode.frame_stride + (first + np.arange(count)) * self.n_action_steps
+            sources.append(f"{episode.source}, from step {samples[0]}")
             rows.append(episode.first_frame + samples // episode.frame_stride)
             states.append(episode.state[samples])
             valid[b, :count] = True
@@ -177,6 +182,7 @@ class DemoSet:
             torch.from_numpy(actions),
             torch.from_numpy(mask),
             list(instructions),
+            sources,
         )
 
 
@@ -213,6 +219,11 @@ class ChunkSampler:
         totals = {task: sum(n for n, t in zip(steps, tasks, strict=True) if t == task) for task in set(tasks)}
         weights = steps * np.array([totals[task] ** (balance - 1.0) for task in tasks])
         self._probabilities = weights / weights.sum()
+        if more_instructions and not mix_instructions:
+            raise DemoError(
+                "further instructions are drawn where instructions are mixed: leave out one of the options "
+                "--instructions and --no-mix-instructions"
+            )
         self._instructions = demos.instructions(self.indices) if mix_instructions else {}
         for task, texts in (more_instructions or {}).items():
             if task in self._instructions:

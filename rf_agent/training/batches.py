@@ -6,6 +6,7 @@ processes train on what one would.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,9 @@ from rf_agent.demos.augment import draw_colors, draw_offsets
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, window_indices
 from rf_agent.errors import UserError
 from rf_agent.training.vl_cotraining import CoTraining, VLParts
+
+COLOR_JITTER = 0.05
+"""Strength of the change of colour where none is named and frames are encoded at each step anyway."""
 
 
 @dataclass
@@ -47,15 +51,15 @@ class ImitationBatch:
 class Augmentation:
     """How images are changed in training."""
 
-    color_jitter: float = 0.0
-    """Strength, see `jitter_colors`."""
+    color_jitter: float | None = 0.0
+    """Strength, see `jitter_colors`; None for `COLOR_JITTER` where frames are encoded at each step anyway."""
     random_shift: tuple[int, ...] = ()
     """Largest shift of each view in pixels of the policy's images; empty for none."""
     per_frame: bool = False
     """Whether each frame is changed by itself, as the reference implementation does, or a sequence as a whole."""
 
     def __bool__(self) -> bool:
-        return self.color_jitter > 0 or any(self.random_shift)
+        return bool(self.color_jitter) or any(self.random_shift)
 
 
 @dataclass(frozen=True)
@@ -176,10 +180,45 @@ class StepBatches(Dataset[Any]):
             persistent_workers=workers > 0,
             worker_init_fn=_one_thread,
         )
-        for batches in loader:
+        batches_of_steps = iter(loader)
+        while True:
+            try:
+                batches = next(batches_of_steps)
+            except Exception as error:
+                if workers and is_lost_worker(error):
+                    raise lost_worker(error) from error
+                raise
             if isinstance(batches, UserError):
                 raise batches
             yield batches
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether an error says that a process which reads ahead is gone, instead of what went wrong in it."""
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return text.startswith("DataLoader worker")
+    # the batch that it was about to hand over
+    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and "in DataLoader worker" not in text
+
+
+@contextlib.contextmanager
+def lost_workers_explained() -> Iterator[None]:
+    """Within the block, a lost process is told as `lost_worker` does: torch may raise the error anywhere in a run."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost_worker(error):
+            raise
+        raise lost_worker(error) from error
+
+
+def lost_worker(error: BaseException) -> UserError:
+    """The same for users."""
+    return UserError(
+        f"a process that reads images ahead was ended from outside ({' '.join(str(error).split()) or 'no message'}), "
+        "as happens where memory runs out: start again with fewer --workers, with --resume where there is a checkpoint"
+    )
 
 
 def _part(batch: ImitationBatch, rows: slice) -> ImitationBatch:

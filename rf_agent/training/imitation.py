@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 from rf_agent.base_policy import BasePolicy
 from rf_agent.demos.augment import jitter_colors, shift
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
+from rf_agent.errors import UserError
 from rf_agent.preprocess import normalise
 from rf_agent.progress import Reporter
 from rf_agent.training.batches import (
+    COLOR_JITTER,
     Augmentation,
     ImitationBatch,
     Split,
@@ -26,8 +30,9 @@ from rf_agent.training.batches import (
 from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 
-HELD_SHARE = 0.25
-"""Share of the machine's memory that images may take which are encoded at every step."""
+HELD_SHARE, HELD_MOST = 0.25, 3 * 2**30
+"""Share of the machine's memory, and most bytes, that images may take which are encoded at every step: training stays
+below 4 GB however large the data are."""
 
 
 class ImitationObjective(nn.Module):
@@ -96,7 +101,7 @@ class Imitation:
         seed: of the run.
         split: what of each step is computed here.
         augmentation: of images, where they are encoded anew at each step.
-        cache_vision: whether frames are encoded once, if the vision tower is frozen and nothing shifts images.
+        cache_vision: whether frames are encoded once, if the vision tower is frozen and nothing changes images.
         workers: processes that read images ahead; chosen by the machine if None.
         cotraining: captions and questions that are learned in the same steps.
     """
@@ -121,7 +126,9 @@ class Imitation:
     ) -> None:
         self.policy, self.demos = policy, demos
         self.batch_size, self.length = batch_size, sequence_length
-        self.split, augmentation = split or Split(), augmentation or Augmentation()
+        self.split = split or Split()
+        if augmentation is None:
+            augmentation = Augmentation()
         self.window = policy.head.window_size
         needed = max(self.window, policy.head.frames)
         if sequence_length < needed:
@@ -131,11 +138,17 @@ class Imitation:
         training, self.validation = demos.split(validation_fraction)
         sampler = ChunkSampler(demos, training, sequence_length, balance, mix_instructions, more_instructions)
         vision_learns = any(parameter.requires_grad for parameter in policy.vision_encoder.parameters())
-        self.encodes_once = cache_vision and not vision_learns and not any(augmentation.random_shift)
-        if self.encodes_once:
-            augmentation = Augmentation()
+        self.encodes_once = cache_vision and not vision_learns and not augmentation
+        if self.encodes_once and augmentation.per_frame:
+            raise UserError(
+                "--augment-per-frame changes nothing where frames are encoded once: give --random-shift or "
+                "--color-jitter, too"
+            )
+        if augmentation.color_jitter is None:
+            augmentation = replace(augmentation, color_jitter=0.0 if self.encodes_once else COLOR_JITTER)
+        color_jitter = augmentation.color_jitter or 0.0
         texts = cotraining or CoTraining(CoTrainingConfig(), policy)
-        self.objective = ImitationObjective(policy, vision_learns, augmentation.color_jitter, self.encodes_once, texts)
+        self.objective = ImitationObjective(policy, vision_learns, color_jitter, self.encodes_once, texts)
         self.batches = StepBatches(
             demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once, texts
         )
@@ -143,6 +156,7 @@ class Imitation:
         free = (os.cpu_count() or 1) // (2 * self._local) - 1
         self.workers = max(0, free) if workers is None else workers
         self.skipped = 0  # images of captions and questions that a process which reads could not decode
+        self.encoding = 0.0  # seconds in which frames were encoded to be kept
         self._caches: list[VisionCache] = []
 
     def prepare(self, output: Path, reporter: Reporter) -> None:
@@ -167,7 +181,7 @@ class Imitation:
             self.encodes_once, self.batches.loads_images = False, True
         if not self.encodes_once:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-            if self.workers == 0 and self._local * frames.nbytes < HELD_SHARE * memory:
+            if self.workers == 0 and self._local * frames.nbytes < min(HELD_SHARE * memory, HELD_MOST):
                 frames.hold()
             return
         for key, rows in zip(keys, frames.files(), strict=True):
@@ -220,8 +234,12 @@ class Imitation:
         return batch
 
     def _encode(self, frames: Tensor) -> Tensor:
-        images = torch.from_numpy(self.demos.frames.get(frames.numpy())).to(self.policy.device)
-        return self.policy.encode_vision(normalise(images, self.policy.config.image))
+        images = torch.from_numpy(self.demos.frames.get(frames.numpy()))
+        began = time.monotonic()
+        pixels = normalise(images.to(self.policy.device), self.policy.config.image)
+        tokens = self.policy.encode_vision(pixels).cpu()
+        self.encoding += time.monotonic() - began
+        return tokens
 
 
 def chunk_loss(policy: BasePolicy, vision_tokens: Tensor, batch: ChunkBatch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rf_agent.demos.atomic_file import DeferredInterrupts
 from rf_agent.errors import UserError
 from rf_agent.progress import Reporter
+from rf_agent.training.bad_batch import BAD_BATCH, keep_bad_batch
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import Curves
 from rf_agent.training.engine import divided, gathered
@@ -27,7 +28,6 @@ from rf_agent.training.settings import CHECKPOINT, LoopConfig
 
 LOG_EVERY = 20  # steps
 SPIKE_WINDOW = 100  # steps
-BAD_BATCH = "bad_batch.pt"
 # What may differ between a run and its continuation; everything else would make it another run.
 RUNTIME = {
     "output",
@@ -69,6 +69,7 @@ class Loop:
         groups: parameter groups of the optimizer (see `optim.parameter_groups`); all of the module's by
             default.
         callbacks: see `rf_agent.training.callbacks`.
+        encoding: seconds that drawing batches has spent on computing so far, which is no waiting for data.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Loop:
         accelerator: Any,
         groups: list[dict[str, Any]] | None = None,
         callbacks: Sequence[Callback] = (),
+        encoding: Callable[[], float] = float,
     ):
+        self.encoding = encoding
         self.config, self.module, self.reporter, self.accelerator = config, module, reporter, accelerator
         self.batches, self.evaluate, self.callbacks = batches, evaluate, callbacks
         self.steps = config.steps or (None if config.minutes else 20_000)
@@ -125,9 +128,9 @@ class Loop:
             callback.on_start(self.step)
         try:
             while self.progress < 1.0:
-                began = time.monotonic()
+                began, encoded = time.monotonic(), self.encoding()
                 parts = next(batches)
-                self.waited += time.monotonic() - began
+                self.waited += time.monotonic() - began - (self.encoding() - encoded)
                 metrics = self._optimise(parts)
                 now = time.monotonic()
                 # The time is the same in all processes, so that they end and evaluate at the same step.
@@ -201,12 +204,13 @@ class Loop:
         self._stop(f"the loss jumped from {usual:.4g} to {loss:.4g}" if jumps else f"the loss is {loss}", parts, jumps)
 
     def _stop(self, what: str, parts: Sequence[Any], jumps: bool = False) -> NoReturn:
-        """Keep the batch, each process its own part, and end the run."""
+        """Keep the batch, each process its own part, and end the run. After a jump it can go on from here."""
         rank = self.accelerator.process_index
-        path = self.config.output / (BAD_BATCH if not rank else f"{rank}_{BAD_BATCH}")
-        torch.save({"step": self.step, "batches": parts}, path)
+        kept = keep_bad_batch(self.config.output / (BAD_BATCH if not rank else f"{rank}_{BAD_BATCH}"), self.step, parts)
+        if jumps:
+            self.save()
         way_out = "start again with a lower --learning-rate" + (", or go on with --resume --spike 0" if jumps else "")
-        raise UserError(f"{what} at step {self.step}: {way_out}. The batch is kept in {path}")
+        raise UserError(f"{what} at step {self.step}: {way_out}. {kept}")
 
     def _log(self, curves: Curves | None, metrics: dict[str, Any], seconds: float) -> None:
         values = {name: float(value) for name, value in metrics.items()}
@@ -298,9 +302,13 @@ class Loop:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ... for damaged files
             raise ValueError(f"{path} is damaged ({type(error).__name__}): start again in another --output") from error
+        if not isinstance(state, dict) or not {"settings", "model", "optimizer", "step"} <= state.keys():
+            raise ValueError(f"{path} is not the checkpoint of a run: start again in another --output")
         settings = self._settings()
         # what a run of an older version did not know yet has its default, which is what that version did
         begun = {field.name: str(field.default) for field in fields(self.config)} | state["settings"]
+        if settings.get("color_jitter") == "None" and begun["color_jitter"] == "0.05":
+            begun["color_jitter"] = "None"  # earlier versions wrote the default so, and did the same
         if changed := [name for name in settings if begun[name] != settings[name]]:
             name = changed[0]
             raise ValueError(

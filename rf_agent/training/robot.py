@@ -11,7 +11,7 @@ import numpy as np
 
 from rf_agent.config import ActionConfig, PolicyConfig, StateConfig
 from rf_agent.demos.files import DemoError
-from rf_agent.demos.readers import DemoReader, open_demos
+from rf_agent.demos.readers import DemoReader, Record, open_demos
 from rf_agent.errors import UserError
 from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistics
 from rf_agent.progress import Reporter
@@ -132,9 +132,17 @@ def _action(config: ActionConfig, readers: Readers, trained: bool, normalization
                 f"{first} has its gripper at entry {known.gripper} of the actions, but the policy at {config.gripper}: "
                 "start from a policy of this robot, or give --no-init-head"
             )
+        for reader in readers:
+            if not reader.layout.gripper_known and not _is_gripper(reader.records, config.gripper):
+                raise DemoError(
+                    f"entry {config.gripper} of the actions of {reader.path} has more than two values, but the policy "
+                    "has its gripper there: start from a policy of this robot, or give --no-init-head"
+                )
         return config
     presets = known is None and layout.action_dim == config.dim
     gripper = config.gripper if presets else None if known is None else known.gripper
+    if presets and not all(_is_gripper(reader.records, gripper) for reader in readers):
+        gripper = None  # such as the seventh joint of an arm
     bounded = all(reader.layout.bounded for reader in readers)
     every = np.zeros((0, layout.action_dim), np.float32)
     if not bounded or normalization in ("min_max", "quantiles"):
@@ -151,6 +159,13 @@ def _action(config: ActionConfig, readers: Readers, trained: bool, normalization
     except UserError as error:
         raise DemoError(f"{first}: {error}") from error
     return ActionConfig(layout.action_dim, gripper, normalization, tuple(low), tuple(high))
+
+
+def _is_gripper(records: Sequence[Record], entry: int | None) -> bool:
+    """Whether an entry of the actions has no more than the two values of a gripper, in all of a file."""
+    if entry is None or not records:
+        return True
+    return len(np.unique(np.concatenate([record.actions[:, entry] for record in records]))) <= 2
 
 
 def _check_unit_actions(path: Path, every: Any, gripper: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -16,11 +17,12 @@ from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
+from rf_agent.files import full_disk_explained
 from rf_agent.policies import load_policy
 from rf_agent.policy_config import PolicyConfig
 from rf_agent.presets import DEFAULT_PRESET, preset
 from rf_agent.progress import Reporter, Silent
-from rf_agent.training.batches import Augmentation, Split
+from rf_agent.training.batches import Augmentation, Split, lost_workers_explained
 from rf_agent.training.building import build_policy, same_head
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import LOG
@@ -33,6 +35,8 @@ from rf_agent.training.run_info import RUN, demos_facts, write_run_info
 from rf_agent.training.settings import LoopConfig, command, prepare_output
 from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
+
+GO_ON = "go on with --resume, or start again where there is no checkpoint yet"
 
 
 @dataclass(kw_only=True)
@@ -86,8 +90,9 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Further instructions: a JSON file like RoboFlamingo's enrich_lang_annotations.json, {task: [text, ...]}."""
     gradient_checkpointing: int = 0
     """Frames that the language model reads at a time, to save memory: it then computes twice. 0 for all at once."""
-    color_jitter: float = 0.05
-    """Strength of the random changes of light and colour, where frames are encoded anew at each step."""
+    color_jitter: float | None = None
+    """Strength of the random changes of light and colour; frames are then encoded anew at each step. By default 0.05
+    where they are anyway, 0 where they are encoded once."""
     random_shift: tuple[int, ...] = ()
     """Largest random shift of the images of each view, in pixels at the policy's image size (the paper: 10 4 of 224);
     one number for all views. Frames are then encoded anew at each step."""
@@ -96,7 +101,7 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     workers: int | None = None
     """Processes that read images ahead; by default half the cores but one where images are read at each step."""
     cache_vision: bool = True
-    """Encode every frame only once when the vision tower is frozen (without color jitter then). The result stays in a
+    """Encode every frame only once when the vision tower is frozen and nothing changes images. The result stays in a
     folder `.vision_tokens` beside the run, where the next run on the same data and tower finds it; delete it when no
     further run needs it."""
 
@@ -109,7 +114,13 @@ class TrainConfig(LoopConfig, CoTrainingConfig):
     """Chains, or episodes of each task, of such an evaluation."""
 
     def augmentation(self, views: Sequence[str]) -> Augmentation:
-        """How images are changed, for a policy with these views. Raises ValueError for another number of shifts."""
+        """How images are changed, for a policy with these views.
+
+        Raises:
+            ValueError: another number of shifts, or a strength below zero.
+        """
+        if self.color_jitter is not None and not self.color_jitter >= 0:
+            raise ValueError(f"color_jitter is {self.color_jitter}: give a number from 0 on")
         shifts = self.random_shift * (len(views) if len(self.random_shift) == 1 else 1)
         if shifts and (len(shifts) != len(views) or min(shifts) < 0):
             raise ValueError(
@@ -155,8 +166,14 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     if accelerator.num_processes > 1:
         reporter.log(f"{accelerator.num_processes} processes, {'FSDP' if config.fsdp else 'DDP'}")
     for reason, count in _left_out(readers, demos).items():
-        reporter.log(f"left out: {count} demonstrations that {reason}")
+        reporter.log(f"left out: {count} ({reason})")
     reporter.log(policy.trainable_summary())
+    cotraining = CoTraining(config, policy)
+    for name, count in cotraining.missing().items():
+        reporter.log(
+            f"left out: {count} of {count + len(cotraining.data[name].samples)} "
+            f"{'images of captions' if name == 'captions' else 'questions'}, as {config.vl_images} lacks their images"
+        )
     imitation = Imitation(
         policy,
         demos,
@@ -171,7 +188,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         augmentation=config.augmentation(shape.views),
         cache_vision=config.cache_vision,
         workers=config.workers,
-        cotraining=CoTraining(config, policy),
+        cotraining=cotraining,
     )
     plan = None
     if config.evaluation_env and accelerator.is_main_process:
@@ -199,14 +216,20 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         *parameter_groups(pretrained, config.learning_rate * config.vlm_lr_scale, config.weight_decay),
         *parameter_groups(others, config.learning_rate, config.weight_decay),
     ]
-    try:
+    with full_disk_explained(config.output, GO_ON), lost_workers_explained(), contextlib.closing(imitation):
         imitation.prepare(config.output, reporter)
         loop = Loop(
-            config, imitation.objective, imitation.iterate, imitation.evaluate, reporter, accelerator, groups, callbacks
+            config,
+            imitation.objective,
+            imitation.iterate,
+            imitation.evaluate,
+            reporter,
+            accelerator,
+            groups,
+            callbacks,
+            encoding=lambda: imitation.encoding,
         )
         scalars = loop.run()
-    finally:
-        imitation.close()
     if imitation.skipped:
         reporter.log(f"left out: {imitation.skipped} images of captions and questions that cannot be decoded")
     if config.fsdp:  # modules that were divided cannot become whole again
@@ -217,7 +240,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
             policy.config.tasks, policy.config.trained = tasks, True
     report = TrainReport(config.output / "policy", scalars)
     if accelerator.is_main_process:
-        policy.save_pretrained(report.output, card=_card(config, demos, scalars))
+        with full_disk_explained(report.output, GO_ON):
+            policy.save_pretrained(report.output, card=_card(config, demos, scalars))
     accelerator.wait_for_everyone()
     return report
 

@@ -6,6 +6,7 @@ One optimisation step of the reference is captions, questions and demonstrations
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,6 +201,10 @@ class CoTraining:
             metrics |= {f"{name}_{key}": value for key, value in scalars.items()}
         return total, metrics
 
+    def missing(self) -> dict[str, int]:
+        """How many `captions` (images of them) and `questions` are left out because image files are missing."""
+        return {name: data.samples.missing for name, data in self.data.items() if data.samples.missing}
+
     def skipped(self) -> int:
         """Images that could not be decoded so far, by this process."""
         return sum(len(data.reader.broken) for data in self.data.values())
@@ -228,6 +233,9 @@ def _samples(config: CoTrainingConfig) -> dict[str, CaptionSet | QuestionSet]:
         raise UserError("--vl-images alone says nothing: give --vl-captions, or --vl-questions and --vl-annotations")
     if config.vl_batch_size < 1:
         raise UserError(f"--vl-batch-size is {config.vl_batch_size}: give 1 or more")
+    for name in ("vl_caption_weight", "vl_question_weight"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give a number from 0 on")
     return found
 
 

@@ -1,6 +1,8 @@
 """The command line as a user meets it: outputs, sentences and exit codes."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -148,3 +150,12 @@ def test_only_an_instruction_with_a_task_is_scored(capfd, tmp_path, words, said)
     assert code == 0 and said in out
     if "not scored" in said:
         assert "is no known instruction" in out and "success" not in out and "failure" not in out
+
+
+def test_a_full_disk_is_named():
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/policy")
+    assert cli.sentence(error) == (
+        "the disk is full (run/policy): make room and start again; a run goes on with --resume"
+    )
+    assert cli.sentence(OSError(errno.ENOSPC, "x")).startswith("the disk is full: make room")
+    assert cli.sentence(OSError(errno.EIO, "x")).startswith("OSError: ")

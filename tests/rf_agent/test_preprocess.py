@@ -9,6 +9,15 @@ from rf_agent.config import ImageConfig
 from rf_agent.instructions import instructions
 
 
+@pytest.mark.filterwarnings("error")
+def test_images_that_must_not_be_written_are_resized_without_a_warning():
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    fixed = np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape)
+    assert not fixed.flags.writeable and image.flags.writeable
+    assert np.array_equal(preprocess.resize(fixed, 16), preprocess.resize(image, 16))
+    assert np.array_equal(fixed, image)
+
+
 def test_resize_keeps_what_fits_and_averages_what_is_larger():
     image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     assert preprocess.resize(image, 200) is image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,13 @@ def read_recordings(path: Path) -> NDArray[np.int64] | None:
         shape = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
         raise DemoError(f"{path} is {shape}, expected pairs of whole numbers (N, 2): download it again")
     recordings = found.astype(np.int64)[np.argsort(found[:, 0], kind="stable")]
-    if not len(recordings) or (recordings[:, 0] > recordings[:, 1]).any():
-        what = "holds a recording that ends before it begins" if len(recordings) else "holds no recording"
-        raise DemoError(f"{path} {what}: download it again")
+    wrong = "" if len(recordings) else "holds no recording"
+    if (recordings[:, 0] > recordings[:, 1]).any():
+        wrong = "holds a recording that ends before it begins"
+    elif (recordings[1:, 0] <= recordings[:-1, 1]).any():
+        wrong = "holds recordings that overlap"
+    if wrong:
+        raise DemoError(f"{path} {wrong}: download it again")
     return recordings
 
 
@@ -103,11 +108,21 @@ def read_scenes(path: Path) -> dict[str, tuple[int, int]]:
         return {}
     found = load_plain(path)
     try:
-        return {
+        scenes = {
             str(name).removeprefix("calvin_scene_"): (int(first), int(last)) for name, (first, last) in found.items()
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise DemoError(f"{path} does not name the frames of scenes: download it again") from error
+    ranges = sorted(scenes.items(), key=lambda scene: scene[1])
+    wrong = [f"scene {name} ends before it begins" for name, (first, last) in ranges if first > last]
+    wrong += [
+        f"scenes {one} and {other} overlap"
+        for (one, (_, last)), (other, (first, _)) in pairwise(ranges)
+        if first <= last
+    ]
+    if wrong:  # the early downloads had a wrong file
+        raise DemoError(f"{path}: {wrong[0]}: download it again, or remove it to read all scenes as one")
+    return scenes
 
 
 def choose_scenes(windows: list[Window], wanted: Sequence[str], scenes: dict[str, tuple[int, int]], path: Path) -> Any:

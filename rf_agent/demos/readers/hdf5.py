@@ -15,7 +15,7 @@ from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError, open_hdf5, reading
 from rf_agent.demos.readers.base import DemoReader, Record
 from rf_agent.demos.store import OWN, demo_names, read_layout, read_start
-from rf_agent.demos.store_checks import problems
+from rf_agent.demos.store_checks import NUMBERS, problems
 
 
 class HDF5Reader(DemoReader):
@@ -46,10 +46,12 @@ class HDF5Reader(DemoReader):
                 try:
                     with reading(self.path, name):
                         record = self._record(name, self._group(file, name), rows)
-                except DemoError:
+                except DemoError as error:
                     if not skip_damaged:
                         raise
-                    self._damaged.append(f"{name}: it cannot be read, because the file is damaged")
+                    # an error of h5py says nothing that a user understands
+                    wrong = f"{name}: it cannot be read, because the file is damaged"
+                    self._damaged.append(wrong if error.__cause__ else str(error).removeprefix(f"{self.path}: "))
                     continue
                 self.records.append(record)
                 rows += len(self.frame_rows(record))
@@ -83,12 +85,24 @@ class HDF5Reader(DemoReader):
             name,
             str(attributes.get("task", "")),
             str(attributes.get("instruction", "")),
-            np.asarray(group["actions"][:], np.float32),
+            self._numbers(group, "actions"),
             first_frame,
-            None if state is None else np.asarray(group[f"obs/{state}"][:], np.float32),
+            None if state is None else self._numbers(group, f"obs/{state}"),
             bool(attributes.get("success", True)),
             {key: value for key, value in attributes.items() if key not in OWN},
         )
+
+    def _numbers(self, group: h5py.Group, key: str) -> NDArray[np.float32]:
+        """A data set of numbers. Raises DemoError for complex numbers, texts and others."""
+        dataset = group[key]
+        if dataset.dtype.kind not in NUMBERS:
+            name = group.name.rpartition("/")[2]
+            raise DemoError(
+                f"{self.path}: {name}: {key} is {dataset.dtype}, expected float32: delete that demonstration or write "
+                "the file again"
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold is found as infinite
+            return np.asarray(dataset[:], np.float32)
 
     def images(self, camera: str, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """Images (H, W, 3) uint8 of a camera at these rows."""

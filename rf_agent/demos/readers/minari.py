@@ -42,6 +42,7 @@ class MinariReader(HDF5Reader):
         task: name of the task of all episodes; by default what `infos/task` says, or the instruction.
         state: key of the observation that is the state (a vector); none by default.
         cameras: keys of observations that are images (H, W, 3) uint8; by default all of these.
+        need_instruction: refuse an episode without instruction; else it has an empty one, which `problems` names.
 
     Raises:
         FileNotFoundError, DemoError: the folder is no such data set, damaged, or lacks what is asked of it.
@@ -57,10 +58,13 @@ class MinariReader(HDF5Reader):
         task: str | None = None,
         state: str | None = None,
         cameras: Sequence[str] = (),
+        need_instruction: bool = True,
     ) -> None:
         self._instruction, self._task, self._state, self._cameras = instruction, task, state, tuple(cameras)
+        self._need_instruction = need_instruction
         self._folder = Path(path) / "data" if (Path(path) / "data").is_dir() else Path(path)
         self._spaces = _observation_spaces(self._folder / "metadata.json")
+        self._bounds = _action_bounds(self._folder / "metadata.json")
         super().__init__(path)
 
     @property
@@ -102,13 +106,16 @@ class MinariReader(HDF5Reader):
         return [f"episode_{number}" for number in sorted(numbers)]
 
     def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
-        actions = np.asarray(group["actions"][:], np.float32)
+        actions = self._numbers(group, "actions")
         instruction = self._instruction or self._said(group)
-        if not instruction:
-            raise DemoError(f"{self.path}: {name} has no instruction: give one for all episodes (--instruction)")
+        if not instruction and self._need_instruction:
+            raise DemoError(
+                f"{self.path}: {name} has no instruction: give one for all episodes (--instruction of "
+                "`rf-agent convert minari`)"
+            )
         state = None
         if self._state is not None:
-            state = np.asarray(group["observations"][self._state][: len(actions)], np.float32)
+            state = self._numbers(group, f"observations/{self._state}")[: len(actions)]
         return Record(
             name,
             self._task or _last_text(group, "infos/task") or instruction,
@@ -147,6 +154,8 @@ class MinariReader(HDF5Reader):
                     size = tuple(self._spaces[camera]["shape"])
                     shapes[camera] = ((len(stored) - 1, *size), np.dtype(np.uint8))
             yield from record_problems(record, self.layout, shapes)
+            if self._bounds is not None and not _within(record.actions, *self._bounds):
+                yield f"{record.name}: actions lie outside the action_space of metadata.json"
 
     def demonstration(self, record: Record) -> Demonstration:
         """A record with its images."""
@@ -168,6 +177,25 @@ def _observation_spaces(path: Path) -> dict[str, dict[str, Any]]:
     if not found:
         raise DemoError(f"{path.parent} has observations that are no dictionary: give a data set with named images")
     return found
+
+
+def _action_bounds(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The lowest and highest actions (D,) that the data set declares; None where it declares no such range."""
+    try:
+        space = json.loads(json.loads(path.read_text(encoding="utf-8")).get("action_space", "{}"))
+        if space.get("type") != "Box":
+            return None
+        return np.asarray(space["low"], np.float64), np.asarray(space["high"], np.float64)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DemoError(f"{path} has an action_space that cannot be read: download the data set again") from error
+
+
+def _within(actions: NDArray[np.float32], low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
+    """Whether actions (T, D) lie between bounds (D,), as far as float32 tells; NaN does not count."""
+    if actions.ndim != 2 or low.shape != actions.shape[1:] or high.shape != low.shape:
+        return False
+    spare = 1e-6 * np.maximum(1.0, np.abs(actions))
+    return not ((actions < low - spare) | (actions > high + spare)).any()
 
 
 def _is_camera(space: dict[str, Any]) -> bool:

@@ -141,4 +141,5 @@ def _open(path: Path, part: str = "") -> Any:
     if not path.is_file():
         raise DemoError(f"{path}{f', which holds {part},' if part else ''} is missing: {AGAIN}")
     with reading(path, part):
-        return parquet.ParquetFile(path, page_checksum_verification=True)  # where there are checksums
+        # absolute, since `name:rest` would be taken for an address; checksums are verified where there are some
+        return parquet.ParquetFile(path.absolute(), page_checksum_verification=True)

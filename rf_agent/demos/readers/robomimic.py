@@ -105,8 +105,8 @@ class RobomimicReader(HDF5Reader):
         task = self._task or _text(group.attrs.get("task", "")) or instruction
         state = None
         if self._state:
-            state = np.concatenate([group[f"obs/{key}"][:] for key in self._state], axis=1).astype(np.float32)
-        actions = np.asarray(group["actions"][:], np.float32)
+            state = np.concatenate([self._numbers(group, f"obs/{key}") for key in self._state], axis=1)
+        actions = self._numbers(group, "actions")
         return Record(name, task, instruction, actions, first_frame, state)
 
     def problems(self) -> Iterator[str]:

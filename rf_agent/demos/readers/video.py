@@ -158,4 +158,5 @@ def without_frame(shown: NDArray[np.float64], wanted: NDArray[np.float64], toler
 
 
 def _open(path: Path) -> Any:
-    return require("av", "reading videos", INSTALL).open(str(path))
+    # By their content, FFmpeg takes play lists for videos, too: those name other files, and addresses in the network.
+    return require("av", "reading videos", INSTALL).open(str(path.absolute()), format="mp4")

@@ -10,7 +10,9 @@ from typing import Any
 from rf_agent.demos.files import DemoError
 
 
-def read_entries(path: Path, key: str, fields: Mapping[str, type], kind: str) -> list[dict[str, Any]]:
+def read_entries(
+    path: Path, key: str, fields: Mapping[str, type], kind: str, unique: str | None = None
+) -> list[dict[str, Any]]:
     """The list `key` of a JSON file.
 
     Args:
@@ -18,10 +20,11 @@ def read_entries(path: Path, key: str, fields: Mapping[str, type], kind: str) ->
         key: name of the list in it.
         fields: what each entry holds, and of which type.
         kind: what the file should be, for messages, such as "captions in COCO's layout".
+        unique: a field in which no two entries are the same, such as a number that others refer to.
 
     Raises:
         FileNotFoundError: the file is missing.
-        DemoError: it is no JSON, has no such list, or an entry lacks something.
+        DemoError: it is no JSON, has no such list, an entry lacks something, or two have the same number.
     """
     content = _content(path, kind)
     entries = content.get(key) if isinstance(content, dict) else None
@@ -35,6 +38,15 @@ def read_entries(path: Path, key: str, fields: Mapping[str, type], kind: str) ->
                 raise DemoError(
                     f"{path}: entry {number} of {key!r} has no {field!r} of type {expected.__name__}: give {kind}"
                 )
+    if unique is not None:
+        seen: set[Any] = set()
+        for number, entry in enumerate(entries):
+            if entry[unique] in seen:
+                raise DemoError(
+                    f"{path}: entry {number} of {key!r} has the {unique!r} {entry[unique]} of an earlier one: give "
+                    f"each its own, as {kind} have it"
+                )
+            seen.add(entry[unique])
     return entries
 
 

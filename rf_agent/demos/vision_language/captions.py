@@ -27,11 +27,12 @@ class CaptionSet:
 
     Raises:
         FileNotFoundError: a file or folder is missing.
-        DemoError: it is no such file, a caption belongs to no image, or the folder holds none of the images.
+        DemoError: it is no such file, two images have one number, a caption belongs to no image, or the folder holds
+            none of the images.
     """
 
     def __init__(self, annotations: Path, images: Path) -> None:
-        files = read_entries(annotations, "images", {"id": int, "file_name": str}, KIND)
+        files = read_entries(annotations, "images", {"id": int, "file_name": str}, KIND, unique="id")
         texts = read_entries(annotations, "annotations", {"image_id": int, "caption": str}, KIND)
         captions: dict[int, list[str]] = {image["id"]: [] for image in files}
         for text in texts:

@@ -28,16 +28,16 @@ def file_names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def numbered_files(folder: Path) -> dict[int, Path]:
+def numbered_files(folder: Path) -> dict[int, list[Path]]:
     """Image files by the number at the end of their names: COCO_train2014_000000000123.jpg is 123.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
-    found: dict[int, Path] = {}
+    found: dict[int, list[Path]] = {}
     for name in file_names(folder):
         if match := NUMBERED.search(name):
-            found.setdefault(int(match[1]), folder / name)
+            found.setdefault(int(match[1]), []).append(folder / name)
     return found
 
 

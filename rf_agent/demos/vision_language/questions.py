@@ -42,12 +42,15 @@ class QuestionSet:
 
     Raises:
         FileNotFoundError: a file or folder is missing.
-        DemoError: it is no such file, a question has no answers, or the folder holds none of the images.
+        DemoError: it is no such file, a number stands for two questions or two images, a question has no answers, or
+            the folder holds none of the images.
     """
 
     def __init__(self, questions: Path, annotations: Path, images: Path) -> None:
-        asked = read_entries(questions, "questions", {"question_id": int, "image_id": int, "question": str}, QUESTIONS)
-        answered = read_entries(annotations, "annotations", {"question_id": int, "answers": list}, ANNOTATIONS)
+        fields = {"question_id": int, "image_id": int, "question": str}
+        asked = read_entries(questions, "questions", fields, QUESTIONS, unique="question_id")
+        fields = {"question_id": int, "answers": list}
+        answered = read_entries(annotations, "annotations", fields, ANNOTATIONS, unique="question_id")
         known = {entry["question_id"]: entry for entry in answered}
         files = numbered_files(images)
         self.questions: list[Question] = []
@@ -59,10 +62,15 @@ class QuestionSet:
                     f"question {number} of {questions} has no answer in {annotations}: give those of one set"
                 )
             answers = _answers(known[number]["answers"], number, annotations)
-            if (path := files.get(entry["image_id"])) is not None:
+            if paths := files.get(entry["image_id"]):
+                if len(paths) > 1:
+                    raise DemoError(
+                        f"{images} holds several images of number {entry['image_id']}, which question {number} is "
+                        f"about, {paths[0].name} and {paths[1].name}: give a folder with one of each number"
+                    )
                 kind = str(known[number].get("answer_type", ""))
                 self.questions.append(Question(number, entry["question"].strip(), answers, kind))
-                self.paths.append(path)
+                self.paths.append(paths[0])
         check_any(len(self.paths), questions, images, f"*{asked[0]['image_id']:012d}.jpg")
         self.missing = len(asked) - len(self.paths)
 

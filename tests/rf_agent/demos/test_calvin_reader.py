@@ -207,7 +207,13 @@ def test_nothing_left_is_refused_with_the_reasons(folder):
         (lambda f: annotate(f).write_bytes(annotate(f).read_bytes()[:-40]), "auto_lang_ann.npy is damaged"),
         (lambda f: np.save(f / "ep_start_end_ids.npy", np.zeros((2, 3), int)), "ep_start_end_ids.npy is int64"),
         (lambda f: np.save(f / "ep_start_end_ids.npy", np.array([[5, 2]])), "ends before it begins"),
+        (lambda f: np.save(f / "ep_start_end_ids.npy", np.array([[116, 139], [100, 116]])), "recordings that overlap"),
         (lambda f: np.save(f / "scene_info.npy", [1, 2]), "scene_info.npy does not name"),
+        (lambda f: np.save(f / "scene_info.npy", {"calvin_scene_A": [139, 116]}), "scene A ends before it begins"),
+        (
+            lambda f: np.save(f / "scene_info.npy", {"calvin_scene_B": [110, 139], "calvin_scene_A": [100, 110]}),
+            "scene_info.npy: scenes A and B overlap",
+        ),
         (lambda f: (f / "scene_info.npy").write_bytes(b"no"), "scene_info.npy is damaged or not a .npy file"),
     ],
 )

@@ -77,3 +77,17 @@ def test_a_file_of_robomimic_gets_its_instruction(tmp_path, capfd):
     assert code == 1 and "demo_0 has no instruction" in err
     code, _, err = run(capfd, "minari", tmp_path, "--output", tmp_path / "e.hdf5")
     assert code == 1 and "metadata.json does not exist: give the folder of a Minari data set" in err
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, capfd):
+    """Files cannot grow beyond a limit, which the system answers as it answers a full disk."""
+    resource = pytest.importorskip("resource")
+    folder, output = make_calvin(tmp_path / "data"), tmp_path / "out" / "d.hdf5"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        code, _, err = run(capfd, "calvin", folder, "--output", output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1 and f"the disk has no room for {output}: nothing was kept" in err
+    assert list(output.parent.iterdir()) == []

@@ -5,6 +5,7 @@ import shutil
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from demo_files import make_store
@@ -154,6 +155,20 @@ def test_without_a_state_and_with_a_rate_of_its_own(tmp_path):
     reader = open_demos(write_lerobot(path, tmp_path / "set", fps=12.5))
     assert (reader.layout.fps, reader.layout.state, reader.layout.gripper) == (12.5, None, None)
     assert not list(reader.problems()) and len(reader.images("front", np.arange(12))) == 12
+
+
+def test_actions_outside_the_declared_range_are_named(tmp_path):
+    root = write_lerobot(make_store(tmp_path / "d.hdf5", demos=2), tmp_path / "set")
+    assert open_demos(root).layout.bounded and not list(open_demos(root).problems())
+    path = root / "data/chunk-000/file-000.parquet"
+    actions = np.array(pq.read_table(path)["action"].to_pylist(), np.float32)
+    actions[8, 2] = 1.5
+    edit_table(path, action=pa.FixedSizeListArray.from_arrays(pa.array(actions.reshape(-1)), 7))
+    reader = open_demos(root)
+    owner = next(record.name for record in reader.records if np.abs(record.actions).max() > 1)
+    assert list(reader.problems()) == [f"{owner}: actions lie outside [-1, 1]"]
+    with pytest.raises(DemoError, match=rf"set: {owner}: actions lie outside \[-1, 1\]"):
+        convert(reader, tmp_path / "back.hdf5")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.readers import open_demos
 from rf_agent.demos.store import append_demos, create_store
 from rf_agent.demos.writers.lerobot import write_lerobot
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.trainer import TrainConfig, train
 
 PYTHON = os.environ.get("RF_LEDATASET_PYTHON")
 SCRIPT = Path(__file__).parents[2] / "fakes" / "ledataset_peer.py"
@@ -95,3 +97,10 @@ def test_we_read_what_the_package_writes(tmp_path, use_videos):
         images = np.stack(reader.images(name, np.arange(20)))
         assert error(images, cameras[key]) < (3 if use_videos else 1e-9)
         assert error(np.stack(reader.images(name, np.array([19, 8, 0]))), cameras[key][[19, 8, 0]]) < 3
+    settings = {"steps": 2, "batch_size": 2, "sequence_length": 6, "threads": 1, "evaluations": 1, "device": "cpu"}
+    report = train(
+        TrainConfig(demos=(tmp_path / "set",), output=tmp_path / "run", preset="roboflamingo-test", **settings)
+    )
+    policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
+    seen = {"front": cameras[FRONT][0], "image": cameras[WRIST][0], "instruction": tasks[0]}
+    assert policy.config.fps == FPS and policy.act(seen).shape == (4,)

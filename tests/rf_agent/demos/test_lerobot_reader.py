@@ -318,6 +318,28 @@ def test_images_that_cannot_be_read_are_named(tmp_path, damage, message):
             reader.images("front", np.arange(7, 11))
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["ffconcat version 1.0\nfile secret.mp4\n", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nsecret.mp4\n"],
+)
+def test_a_play_list_in_the_place_of_a_video_reads_nothing(tmp_path, content):
+    root = write_v3(tmp_path / "set", make_episodes((7, 4)))
+    video = root / VIDEO
+    video.rename(video.with_name("secret.mp4"))
+    video.write_text(content)
+    reader = open_demos(root)
+    assert any("cannot be read" in problem for problem in reader.problems())
+    with pytest.raises(DemoError, match=f"{VIDEO}: episode 0 cannot be read"):
+        reader.images("front", np.arange(3))
+
+
+def test_a_folder_whose_name_looks_like_an_address(tmp_path, monkeypatch):
+    write_v3(tmp_path / "tcp:set", make_episodes((3,)))
+    monkeypatch.chdir(tmp_path)
+    reader = open_demos("tcp:set")
+    assert not list(reader.problems()) and len(reader.images("front", np.arange(3))) == 3
+
+
 def test_stored_images_that_are_none_are_named(tmp_path):
     root = write_v3(tmp_path / "set", make_episodes((7, 4)), dtype="image")
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})

@@ -94,12 +94,41 @@ def test_what_is_asked_for(data):
         MinariReader(path, state="front")
 
 
+def test_actions_outside_the_action_space_are_named(data):
+    path, _ = data
+    metadata = path / "data" / "metadata.json"
+    said = json.loads(metadata.read_text())
+    space = json.loads(said["action_space"])
+    assert space["type"] == "Box" and list(MinariReader(path).problems()) == []
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_1/actions"][1, 2] = 1.01
+    wrong = ["episode_1: actions lie outside the action_space of metadata.json"]
+    assert list(MinariReader(path).problems()) == wrong
+    for changes, problems in (({"high": [1, 1, 2]}, []), ({"high": [1, 1]}, None), ({"type": "Discrete"}, [])):
+        metadata.write_text(json.dumps(said | {"action_space": json.dumps(space | changes)}))
+        found = list(MinariReader(path).problems())
+        assert found == problems if problems is not None else len(found) == len(SIZES)
+    metadata.write_text(json.dumps(said | {"action_space": "["}))
+    with pytest.raises(DemoError, match="metadata.json has an action_space that cannot be read"):
+        MinariReader(path)
+
+
+def test_complex_numbers_are_refused(data):
+    path, _ = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        actions = file["episode_1/actions"][:]
+        del file["episode_1/actions"]
+        file["episode_1/actions"] = actions.astype(np.complex64)
+    with pytest.raises(DemoError, match="reach-v0: episode_1: actions is complex64, expected float32"):
+        MinariReader(path)
+
+
 def test_what_cannot_be_read_is_refused(data, tmp_path):
     path, _ = data
     with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
         del file["episode_1/observations/instruction"]
         file["episode_0/actions"][2, 0] = np.nan
-    with pytest.raises(DemoError, match=r"episode_1 has no instruction: give one for all episodes \(--instruction\)"):
+    with pytest.raises(DemoError, match="episode_1 has no instruction: give one .*`rf-agent convert minari`"):
         MinariReader(path)
     (problem,) = MinariReader(path, instruction="reach").problems()
     assert problem == "episode_0: actions has NaN or infinite values"

@@ -9,6 +9,7 @@ from demo_files import CALVIN, make_demo, make_store
 
 from rf_agent.demos.checks import check_demos, inspect
 from rf_agent.demos.files import DemoError
+from rf_agent.demos.readers import open_demos
 from rf_agent.demos.store import append_demos, create_store, demo_names, iterate_demos
 
 ARGUMENTS = CALVIN, {"env_id": "test"}
@@ -63,12 +64,22 @@ def test_truncated_file_is_refused(tmp_path):
         check_demos(tmp_path / "nothing.hdf5")
 
 
+def refill(group, key, value):
+    """The same shape, filled with something else."""
+    shape = group[key].shape
+    del group[key]
+    group[key] = np.full(shape, value)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda group: group["actions"].__setitem__((2, 3), np.nan), "actions has NaN"),
         (lambda group: group["actions"].__setitem__((2, 3), 1.5), r"actions lie outside \[-1, 1\]"),
         (lambda group: group.attrs.__setitem__("num_samples", 3), r"actions has shape \(\d+, 7\), expected"),
+        (lambda group: refill(group, "actions", 1j), "actions is complex128, expected float32"),
+        (lambda group: refill(group, "obs/robot_obs", b"1"), r"obs/robot_obs is \|S1, expected float32"),
+        (lambda group: refill(group, "obs/robot_obs", 1e300), "obs/robot_obs has NaN or infinite values"),
         (lambda group: group.__delitem__("obs/rgb_gripper"), "obs/rgb_gripper is missing"),
         (lambda group: group.attrs.__delitem__("instruction"), "attribute instruction is missing"),
     ],
@@ -80,6 +91,12 @@ def test_bad_demonstration_is_named(tmp_path, damage, message):
     with pytest.raises(ValueError, match=f"d.hdf5: demo_3: {message}"):
         check_demos(path)
     assert any(problem.startswith("demo_3") for problem in inspect(path).problems)
+    try:  # what is read without a check is right, or refused
+        actions = {record.name: record.actions for record in open_demos(path).records}
+    except DemoError as error:
+        assert "demo_3" in str(error)
+    else:
+        assert np.isrealobj(actions["demo_3"]) and actions["demo_3"].dtype == np.float32
 
 
 def test_a_file_that_was_cut_off_anywhere_is_refused_by_name(tmp_path):

@@ -131,6 +131,31 @@ def test_annotations_that_do_not_belong_together_are_refused(files):
         questions(files)
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "field", "value"),
+    [
+        ("captions", "images", "id", 1),
+        ("questions", "questions", "question_id", 100),
+        ("annotations", "annotations", "question_id", 100),
+    ],
+)
+def test_a_number_stands_for_one_thing(files, file, key, field, value):
+    entries = json.loads(files[file].read_text())[key]
+    change(files[file], key, 3, entries[3] | {field: value})
+    with pytest.raises(DemoError, match=f"entry 3 of '{key}' has the '{field}' {value} of an earlier one") as error:
+        captions(files) if file == "captions" else questions(files)
+    assert str(files[file]) in str(error.value)
+
+
+def test_a_question_is_about_one_image(files):
+    other = files["images"] / "COCO_other_000000000009.jpg"
+    other.write_bytes((files["images"] / "COCO_toy_000000000001.jpg").read_bytes())
+    assert len(questions(files)) == 8  # nobody asks about it
+    other.rename(other.with_name("COCO_other_000000000002.jpg"))
+    with pytest.raises(DemoError, match="several images of number 2, which question 200 is about, COCO_other_0"):
+        questions(files)
+
+
 @pytest.mark.parametrize("answers", [[], [{"answer": " "}], [{"answer": 3}], ["red"]])
 def test_a_question_without_answers_is_refused(files, answers):
     entry = {"question_id": 100, "image_id": 1, "answers": answers}

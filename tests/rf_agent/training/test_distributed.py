@@ -1,7 +1,6 @@
 """Several processes train what one would, and a run that is killed ends where an uninterrupted one does."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from demo_files import make_store
+from training_processes import Ranks
+from vl_files import write_vl_files
 
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
@@ -43,7 +44,10 @@ def launch(processes, *arguments):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=500)
+    try:
+        output, _ = process.communicate(timeout=500)
+    finally:
+        process.terminate()  # torchrun ends its processes, too
     assert process.returncode == 0, output
     return output
 
@@ -79,29 +83,38 @@ def test_two_processes_train_what_one_does(demos, alone, tmp_path, mode):
 
 
 @pytest.mark.slow
-def test_kills_of_two_processes_change_nothing(demos, tmp_path):
-    settings = words({**SETTINGS, "checkpoint_minutes": 0.002})
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ten_kills_change_nothing(demos, tmp_path, processes):
+    """With all that is drawn at random or read ahead: augmentation, workers, parts of a step, captions, questions."""
+    texts = {f"vl_{name}": path for name, path in write_vl_files(tmp_path / "texts").items()}
+    settings = {**SETTINGS, **texts, "demos": (demos,), "steps": 90, "gradient_accumulation": 2, "workers": 1}
+    settings |= {"vl_batch_size": 4, "random_shift": (3, 1), "color_jitter": 0.1, "checkpoint_minutes": 1e-6}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    finish(launch(2, "--demos", demos, "--output", whole, *settings))
-    rng = np.random.default_rng()
-    kills, started = int(os.environ.get("RF_KILLS", "2")), False
-    for _ in range(kills):
-        resume = ["--resume"] if started else []
-        process = launch(2, "--demos", demos, "--output", parts, *settings, *resume)
-        deadline = time.monotonic() + 200
-        before = (parts / CHECKPOINT).stat().st_mtime_ns if started else 0
-        while process.poll() is None and time.monotonic() < deadline:
-            if (parts / CHECKPOINT).exists() and (parts / CHECKPOINT).stat().st_mtime_ns != before:
-                break
-            time.sleep(0.02)
-        time.sleep(float(rng.uniform(0, 0.5)))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        started = (parts / CHECKPOINT).exists()
-        if started:
-            torch.load(parts / CHECKPOINT, weights_only=True)  # never unreadable
-    finish(launch(2, "--demos", demos, "--output", parts, *settings, "--resume"))
+    Ranks(processes, {**settings, "output": whole}).finish()
+    checkpoint, rng = parts / CHECKPOINT, np.random.default_rng()
+    steps, kills = [0], 0
+    while kills < 10:
+        ranks = Ranks(processes, {**settings, "output": parts, "resume": checkpoint.exists()})
+        # a moment after some of the next checkpoints, which are written at every step, or before the first of them
+        for _ in range(rng.integers(4)):
+            seen = written(checkpoint)
+            while ranks.alive and written(checkpoint) == seen:
+                time.sleep(0.002)
+        time.sleep(float(rng.uniform(0, 0.1)))
+        assert ranks.kill(), "the run ended by itself"
+        kills += 1
+        if checkpoint.exists():
+            steps.append(torch.load(checkpoint, weights_only=True)["step"])  # never unreadable
+    assert steps == sorted(steps) and 0 < steps[-1] < 90
+    Ranks(processes, {**settings, "output": parts, "resume": True}).finish()
     assert difference(whole / "policy", parts / "policy") == 0.0
+    first, second = (torch.load(run / CHECKPOINT, weights_only=True) for run in (whole, parts))
+    assert first["recent"] == second["recent"]  # the loss of every one of the last steps
+
+
+def written(path):
+    """A number that is another one whenever the file has been replaced."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def test_a_number_of_processes_that_cannot_be_is_refused(demos, tmp_path):

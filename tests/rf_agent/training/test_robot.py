@@ -1,5 +1,8 @@
 """Training on other robots: cameras, actions and states come from the data, and what does not fit is refused."""
 
+import json
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -219,3 +222,35 @@ def test_a_gripper_of_other_values_needs_normalization(tmp_path):
     path = write_demonstrations(tmp_path / "d.hdf5", demos, 20, 3)
     with pytest.raises(DemoError, match="the gripper's entry 3 .* values such as 0, 0.08"):
         train(config(path, tmp_path / "run", action_normalization="none"))
+
+
+@pytest.mark.parametrize("wide", [1.0, 2.0])
+def test_a_seventh_joint_is_no_gripper(tmp_path, wide):
+    """Foreign data do not say their gripper: the preset's is taken only where the actions have two values."""
+
+    def robot(entry):
+        demos = [make_demo(index, dim=7) for index in range(4)]
+        for item in demos:
+            rng = np.random.default_rng(len(item.actions))
+            item.actions = rng.uniform(-wide, wide, item.actions.shape).astype(np.float32)
+            item.actions[:, 6] = entry(rng, len(item.actions))
+        path = write_demonstrations(tmp_path / "d.hdf5", demos, 20, overwrite=True)
+        with h5py.File(path, "r+") as file:  # as robomimic's files are
+            said = json.loads(file["data"].attrs["env_args"])
+            del said["gripper"]
+            file["data"].attrs["env_args"] = json.dumps(said)
+        return open_all([path])
+
+    unit = wide == 1.0
+    joint = robot(lambda rng, steps: rng.uniform(-1, 1, steps))
+    start = preset("roboflamingo-test")
+    assert start.action.gripper == 6
+    found = fitted(start, joint, trained=False).action
+    assert (found.gripper, found.normalization) == (None, "none" if unit else "min_max")
+    gripper = robot(lambda rng, steps: rng.choice([-1.0, 1.0], steps))
+    assert fitted(start, gripper, trained=False).action.gripper == 6
+    policy = fitted(start, gripper, trained=False)
+    assert fitted(policy, gripper, trained=True).action == policy.action
+    joint = robot(lambda rng, steps: rng.uniform(-1, 1, steps))
+    with pytest.raises(DemoError, match="entry 6 of the actions of .*d.hdf5 has more than two values"):
+        fitted(policy, joint, trained=True)

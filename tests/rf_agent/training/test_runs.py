@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from PIL import Image
 
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.bad_batch import BAD_BATCH
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import read_log
 from rf_agent.training.imitation import ImitationObjective
-from rf_agent.training.loop import BAD_BATCH, Loop
+from rf_agent.training.loop import CHECKPOINT, Loop
 from rf_agent.training.trainer import TrainConfig, train
 
 
@@ -71,25 +74,36 @@ def test_a_loss_that_is_no_number_stops_the_run(demos, tmp_path, monkeypatch):
         return loss * float("nan"), metrics
 
     monkeypatch.setattr(ImitationObjective, "forward", broken)
-    with pytest.raises(UserError, match="the loss is nan at step 0.*batch is kept"):
+    with pytest.raises(UserError, match="the loss is nan at step 0.*batch is kept") as stop:
         train(config(demos, tmp_path / "run"))
-    kept = torch.load(tmp_path / "run" / BAD_BATCH, weights_only=False)
-    assert len(kept["batches"]) == 1 and kept["step"] == 0
+    way, path = re.search(r"torch\.load\('(.*)'\)(.*) shows it", str(stop.value)).group(2, 1)
+    assert path == str(tmp_path / "run" / BAD_BATCH) and way == "['batches']"
+    kept = torch.load(path, weights_only=True)  # it names no code that would be run
+    ((batch, share),) = kept["batches"]
+    assert kept["step"] == 0 and share == pytest.approx(1.0)
+    sources = batch["chunks"]["sources"]
+    assert len(sources) == 3 and all(re.fullmatch(r"demos.hdf5: demo_\d, from step \d+", text) for text in sources)
+    assert batch["images"].dtype == torch.uint8 and len(batch["images"]) == batch["chunks"]["valid"].sum()
 
 
-def test_a_jump_of_the_loss_stops_the_run(demos, tmp_path, monkeypatch):
-    check = Loop._check
-    monkeypatch.setattr("rf_agent.training.loop.SPIKE_WINDOW", 100)
+def test_a_jump_of_the_loss_stops_the_run_and_it_can_go_on(demos, tmp_path, monkeypatch):
+    jumps = 3
 
-    def jumps(self, loss, parts):
-        if self.step == 0:
-            self._recent.extend([loss] * 100)
-        return check(self, loss * (60 if self.step == 3 else 1), parts)
+    forward = ImitationObjective.forward
 
-    monkeypatch.setattr(Loop, "_check", jumps)
+    def jumping(self, batch, progress=0.0):
+        loss, metrics = forward(self, batch, progress)
+        return loss * (200 if self.training and progress == jumps / 8 else 1), metrics
+
+    monkeypatch.setattr(ImitationObjective, "forward", jumping)
+    monkeypatch.setattr("rf_agent.training.loop.SPIKE_WINDOW", jumps)
+    whole = train(config(demos, tmp_path / "calm", spike=0.0))
     with pytest.raises(UserError, match="the loss jumped from .* at step 3: .*--resume --spike 0"):
         train(config(demos, tmp_path / "run"))
-    train(config(demos, tmp_path / "calm", spike=0.0))
+    assert torch.load(tmp_path / "run" / BAD_BATCH, weights_only=True)["step"] == jumps
+    parts = train(config(demos, tmp_path / "run", resume=True, spike=0.0))
+    first, second = (RoboFlamingoPolicy.from_pretrained(run.output, "cpu").state_dict() for run in (whole, parts))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_random_shift_encodes_each_frame_anew_and_can_be_resumed(demos, tmp_path, monkeypatch):
@@ -175,6 +189,8 @@ def test_further_instructions_are_drawn(demos, tmp_path):
     }
     with pytest.raises(DemoError, match="none of the further instructions"):
         ChunkSampler(data, range(6), 4, 0.5, True, {"unknown": ["x"]})
+    with pytest.raises(DemoError, match="leave out one of the options --instructions and --no-mix-instructions"):
+        ChunkSampler(data, range(6), 4, 0.5, False, more)
     for text in ("{", "[]", '{"a": []}', '{"a": [3]}'):
         path.write_text(text)
         with pytest.raises(DemoError, match=r"its form is|of the form"):
@@ -275,28 +291,87 @@ def test_the_policy_acts_at_every_validation(demos, tmp_path, monkeypatch):
     ],
 )
 def test_what_fsdp_cannot_do_is_refused(changes, said):
-    from pathlib import Path
-
     from rf_agent.training.trainer import _check_processes
 
     with pytest.raises(UserError, match=said):
         _check_processes(config(Path("a"), Path("b"), **changes), 2)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(demos, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("largest", "said"),
+    [
+        (400_000, r"checkpoint.pt cannot be written .*make room on the disk .* --resume"),
+        (50_000, r"run cannot be written .*make room on the disk and go on with --resume"),
+    ],
+    ids=["checkpoint", "policy"],
+)
+def test_a_full_disk_leaves_the_last_checkpoint(demos, tmp_path, largest, said):
+    """A limit on the size of files breaks a write off in its midst, as a full disk does."""
+    resource = pytest.importorskip("resource")
     run = tmp_path / "run"
-    train(config(demos, run))
+    train(config(demos, run, keep=1))
     before = (run / "checkpoint.pt").read_bytes()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("rf_agent.training.loop.os.fsync", full)
-    with pytest.raises(UserError, match="checkpoint.pt cannot be written .*make room on the disk .* --resume"):
-        train(config(demos, run, steps=16, resume=True))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        with pytest.raises(UserError, match=said):
+            train(config(demos, run, steps=16, keep=1, resume=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (run / "checkpoint.pt").read_bytes() == before and not (run / "checkpoint.partial").exists()
-    monkeypatch.undo()
-    train(config(demos, run, steps=16, resume=True))
+    assert [path.name for path in (run / "policies").iterdir()] == [f"step_{12 if largest > 100_000 else 8:07d}"]
+    RoboFlamingoPolicy.from_pretrained(run / "best", "cpu")
+    train(config(demos, run, steps=16, keep=1, resume=True))
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 16
+
+
+class Malicious:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_runs_no_code(demos, tmp_path):
+    run, made = tmp_path / "run", tmp_path / "made"
+    train(config(demos, run, steps=1))
+    for content in (Malicious(made), {"step": 1, "model": {"x": Malicious(made)}}):
+        torch.save(content, run / "checkpoint.pt")
+        with pytest.raises(ValueError, match="checkpoint.pt is damaged .UnpicklingError.: start again in another"):
+            train(config(demos, run, steps=2, resume=True))
+        assert not made.exists()
+        torch.load(run / "checkpoint.pt", weights_only=False)
+        assert made.exists()  # it would have
+        made.unlink()
+
+
+class Harm:
+    """Pickles to a program."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return eval, (f"open({str(self.target)!r}, 'w').close()",)
+
+
+def test_a_program_in_the_place_of_the_checkpoint_is_not_run(demos, tmp_path):
+    train(config(demos, tmp_path / "run", evaluations=1, steps=2))
+    path, target = tmp_path / "run" / CHECKPOINT, tmp_path / "ran"
+    torch.save(torch.load(path, weights_only=True) | {"step": Harm(target)}, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="checkpoint.pt is damaged"):
+        train(config(demos, tmp_path / "run", evaluations=1, steps=2, resume=True))
+    assert not target.exists() and path.read_bytes() == before
+    torch.load(path, weights_only=False)  # what others would do
+    assert target.exists()
+    for content in (torch.zeros(2), {"model": {}}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match="checkpoint.pt is not the checkpoint of a run"):
+            train(config(demos, tmp_path / "run", evaluations=1, steps=2, resume=True))
 
 
 def test_half_precision_on_a_cpu_is_refused(demos, tmp_path):

@@ -153,6 +153,7 @@ def test_runs_of_older_versions_can_be_resumed(demos, tmp_path):
     state = torch.load(path, weights_only=True)
     for name in ("trainable", "override"):
         del state["settings"][name]
+    state["settings"]["color_jitter"] = "0.05"  # the default, as it was written then
     torch.save(state, path)
     train(config(demos, tmp_path / "run", steps=6, resume=True))
     state["settings"]["lora_rank"] = "4"
@@ -204,7 +205,6 @@ def test_all_of_a_policy_goes_on_unless_another_preset_is_named(demos, tmp_path)
         "batch_size": 2,
         "sequence_length": 6,
         "threads": 1,
-        "device": "cpu",
     }
     other = ("head.hidden=24", "loss.huber_delta=0.3")
     first = train(config(demos, tmp_path / "first", override=other, steps=1)).output

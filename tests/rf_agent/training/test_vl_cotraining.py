@@ -141,6 +141,8 @@ def test_one_kind_alone_or_none(files):
         ({"vl_images": None}, "folder with --vl-images"),
         ({"vl_captions": None, "vl_questions": None, "vl_annotations": None}, "--vl-images alone"),
         ({"vl_batch_size": 0}, "--vl-batch-size is 0"),
+        ({"vl_caption_weight": -1.0}, "--vl-caption-weight is -1.0: give a number from 0 on"),
+        ({"vl_question_weight": float("nan")}, "--vl-question-weight is nan"),
     ],
 )
 def test_incomplete_settings_are_refused(files, changes, said):
@@ -191,14 +193,17 @@ def test_a_run_trains_on_texts_too_in_any_number_of_parts(files, tmp_path):
         train(TrainConfig(demos=(demos,), output=tmp_path / "no", **settings | {"gradient_accumulation": 5}))
 
 
-def test_images_that_cannot_be_decoded_are_counted_at_the_end(files, tmp_path):
+def test_images_that_cannot_be_decoded_or_are_missing_are_counted(files, tmp_path):
     lines = []
     reporter = types.SimpleNamespace(update=lambda fraction, text: None, log=lines.append)
     for path in sorted(files["images"].iterdir())[:1]:
         path.write_bytes(b"no image")
+    sorted(files["images"].iterdir())[-1].unlink()
     settings = {"preset": "roboflamingo-test", "steps": 12, "batch_size": 2, "sequence_length": 6, "threads": 1}
     settings |= {"device": "cpu", "evaluations": 1, "vl_batch_size": 4, "workers": 0}
     settings |= {f"vl_{key}": path for key, path in files.items()}
     demos = make_store(tmp_path / "demos.hdf5")
     train(TrainConfig(demos=(demos,), output=tmp_path / "run", **settings), reporter)
     assert any("images of captions and questions that cannot be decoded" in line for line in lines)
+    assert f"left out: 1 of 8 images of captions, as {files['images']} lacks their images" in lines
+    assert f"left out: 1 of 8 questions, as {files['images']} lacks their images" in lines

@@ -28,6 +28,28 @@ def test_tensors_are_found_in_training_checkpoints(content, tmp_path):
     assert set(found) == set(TENSORS) and all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
 
 
+class Harm:
+    """Pickles to a program."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return eval, (f"open({str(self.target)!r}, 'w').close()",)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_program_in_a_checkpoint_is_not_run(tmp_path, new):
+    target = tmp_path / "ran"
+    content = {**TENSORS, "epoch": Harm(target)}
+    torch.save(content, tmp_path / "checkpoint.pt", _use_new_zipfile_serialization=new)
+    with pytest.raises(ConversionError, match="checkpoint.pt cannot be read as tensors"):
+        read_tensors(tmp_path / "checkpoint.pt")
+    assert not target.exists()
+    torch.load(tmp_path / "checkpoint.pt", weights_only=False)  # what others would do
+    assert target.exists()
+
+
 def test_old_format_of_torch(tmp_path):
     torch.save(TENSORS, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     assert set(read_tensors(tmp_path / "old.pt")) == set(TENSORS)
