@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import importlib
 import io
 import re
@@ -21,6 +20,7 @@ from typing import Any, NoReturn
 
 from rf_agent import __version__
 from rf_agent.errors import UserError
+from rf_agent.files import DISK_FULL
 
 PROGRAM = "rf-agent"
 COMMANDS = {
@@ -69,7 +69,7 @@ def sentence(error: BaseException) -> str:
         return text
     if isinstance(error, (ImportError, RuntimeError)) and text:
         return text
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f" ({error.filename})" if error.filename else ""
         return f"the disk is full{where}: make room and start again; a run goes on with --resume"
     return f"{type(error).__name__}: {text or 'no message'} (--debug shows where)"

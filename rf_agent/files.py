@@ -12,6 +12,9 @@ from typing import Any
 
 from rf_agent.errors import UserError
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a write for which there is no room: on the disk, in a quota, or in a file."""
+
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, see `write_text`."""
@@ -42,7 +45,7 @@ def full_disk_explained(folder: Path, way_out: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        if getattr(error, "errno", None) not in full and not any(f"os error {code}" in str(error) for code in full):
+        told = any(f"os error {code}" in str(error) for code in DISK_FULL)
+        if getattr(error, "errno", None) not in DISK_FULL and not told:
             raise
         raise UserError(f"{folder} cannot be written ({error}): make room on the disk and {way_out}") from error

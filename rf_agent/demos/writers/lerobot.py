@@ -5,7 +5,6 @@ What was carried out under disturbances (`actions_executed`) has no place there 
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -18,6 +17,7 @@ from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError, DiskFullError
 from rf_agent.demos.readers import DemoReader, open_demos
 from rf_agent.demos.writers.lerobot_dataset import DATA_MEGABYTES, VIDEO_MEGABYTES, LeRobotDataset
+from rf_agent.files import DISK_FULL
 from rf_agent.progress import Reporter, Silent
 
 
@@ -105,7 +105,7 @@ def _disk_full(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in DISK_FULL:
             raise
         raise DiskFullError(
             f"the disk has no room for {output}: nothing was kept; make room and start again"
