@@ -15,6 +15,8 @@ from rf_agent.presets import find_checkpoint
 POLICIES = {
     "roboflamingo": ("rf_agent.policy", "RoboFlamingoPolicy"),
     "r3m": ("rf_agent.baselines.representation", "R3MPolicy"),
+    "mcil": ("rf_agent.baselines.mcil", "MCILPolicy"),
+    "hulc": ("rf_agent.baselines.hulc", "HULCPolicy"),
 }
 """Module and class of each type of policy."""
 

@@ -13,7 +13,7 @@ from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
 from rf_agent.baselines.config import BaselineConfig
 from rf_agent.errors import ConfigError
-from rf_agent.nn.heads import build_head
+from rf_agent.nn.heads import PolicyHead, build_head
 from rf_agent.nn.heads.base import mean_pool
 from rf_agent.nn.model_config import model_config
 from rf_agent.nn.towers import VisionTower
@@ -102,11 +102,15 @@ class BaselineModel(PolicyModel):
         self.vision_tower = VisionTower(config.vision, config.image.size, len(config.views))
         self.sentence_encoder = SentenceEncoder(config.language)
         self.encoder = self.make_encoder()
-        self.head = build_head(self.encoder.dim, config.head, config.action, config.state)
+        self.head = self.make_head()
 
     def make_encoder(self) -> Encoder:
         """The encoder, when the vision tower and the sentence encoder are there."""
         raise NotImplementedError
+
+    def make_head(self) -> PolicyHead:
+        """The head, when the encoder is there: the one that `head.type` names."""
+        return build_head(self.encoder.dim, self.config.head, self.config.action, self.config.state)
 
     @property
     def vision_encoder(self) -> Any:
