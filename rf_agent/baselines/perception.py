@@ -12,9 +12,14 @@ from rf_agent.baselines.model import BaselineModel, Encoder, Sentence
 from rf_agent.nn.heads.base import MLP
 from rf_agent.nn.heads.plan import FeatureLayout
 
+SHARPNESS = 8.0
+"""Factor of the spatial softmax's logits before training. Tokens are normalised, so that with 1 all places weigh about
+the same at first, and the coordinates of any two frames differ by hardly more than a hundredth."""
+
 
 class SpatialSoftmax(nn.Module):
-    """Where in the image each of some learned features is: expected coordinates (arXiv:1504.00702).
+    """Where in the image each of some learned features is: expected coordinates (arXiv:1504.00702), with a learned
+    temperature.
 
     Args:
         tokens: n, cells of a square grid. dim: dv. channels: C, features that are looked for.
@@ -25,6 +30,7 @@ class SpatialSoftmax(nn.Module):
     def __init__(self, tokens: int, dim: int, channels: int) -> None:
         super().__init__()
         self.features = nn.Linear(dim, channels)
+        self.log_sharpness = nn.Parameter(torch.full((channels,), math.log(SHARPNESS)))
         side = math.isqrt(tokens)
         line = torch.linspace(-1.0, 1.0, side) if side > 1 else torch.zeros(1)
         places = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1).flatten(0, 1)  # (n, 2)
@@ -32,7 +38,7 @@ class SpatialSoftmax(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, n, dv) -> (N, 2 C): row and column of each feature, in [-1, 1]."""
-        weights = self.features(tokens).softmax(dim=1)  # (N, n, C)
+        weights = (self.log_sharpness.exp() * self.features(tokens)).softmax(dim=1)  # (N, n, C)
         return (weights.transpose(1, 2) @ self.places.to(weights.dtype)).flatten(1)
 
 
@@ -68,7 +74,9 @@ class PerceptualEncoder(Encoder):
                 numbers = 2 * config.channels
             else:
                 read, numbers = FlatTokens(dim, config.flat_channels), tokens * config.flat_channels
-            self.views.append(nn.Sequential(read, MLP(numbers, config.hidden, config.width)))
+            # the norm gives it the scale of a plan and of a goal, beside which the decoder reads it
+            norm = nn.LayerNorm(config.width)
+            self.views.append(nn.Sequential(read, MLP(numbers, config.hidden, config.width), norm))
         self.dim = views * config.width + sentence_dim
 
     def forward(self, vision_tokens: Tensor, sentence: Sentence) -> Tensor:
