@@ -34,7 +34,7 @@ def euler_angles(matrix: Tensor) -> Tensor:
 
 
 def to_gripper_frame(motion: Tensor, orientation: Tensor) -> Tensor:
-    """A motion in the world's frame as the gripper sees it (HULC, section 3.5).
+    """A motion in the world's frame as the gripper sees it, which is how HULC predicts actions.
 
     Args:
         motion: (..., 6) a shift, and changes of the gripper's Euler angles in units of `ROTATION_UNIT`.

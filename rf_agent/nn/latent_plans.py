@@ -86,7 +86,7 @@ class CategoricalPlan(LatentPlan):
         return (hard + soft - soft.detach()).to(parameters.dtype)
 
     def divergence(self, posterior: Tensor, prior: Tensor) -> Tensor:
-        """Summed over the variables, with balanced gradients (HULC, section 3.2)."""
+        """Summed over the variables, with balanced gradients (HULC, KL balancing)."""
         to_prior = self._divergence(posterior.detach(), prior)
         to_posterior = self._divergence(posterior, prior.detach())
         return self.balance * to_prior + (1 - self.balance) * to_posterior

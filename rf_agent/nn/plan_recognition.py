@@ -36,7 +36,7 @@ class RecurrentRecognition(nn.Module):
 
 
 class TransformerRecognition(nn.Module):
-    """A transformer encoder over the steps, averaged over time (HULC, section 3.2).
+    """A transformer encoder over the steps, averaged over time, as HULC recognises plans.
 
     Args:
         dim: p, width of a step: the embeddings of all views, side by side. heads: of its attention.

@@ -100,7 +100,7 @@ class HULCHead(PlanHead):
         return to_world_frame(motion, self._orientation(features, motion)).clamp(-1.0, 1.0)
 
     def auxiliary_loss(self, sequence: Tensor, language: Tensor, sentence: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The contrastive loss between windows and instructions (HULC, section 3.3)."""
+        """The contrastive loss between windows and instructions: HULC aligns video and language so."""
         if not self.contrastive:
             return super().auxiliary_loss(sequence, language, sentence)
         scale = self.log_scale.exp().clamp(max=LARGEST_SCALE)

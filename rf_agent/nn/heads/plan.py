@@ -181,7 +181,7 @@ class PlanHead(PolicyHead):
         self, features: Tensor, actions: Tensor, mask: Tensor, config: LossConfig, action: ActionConfig
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The negative evidence lower bound of windows, averaged over two contexts: the goal as the instruction says
-        it, and as the window's last step shows it (MCIL, Algorithm 1).
+        it, and as the window's last step shows it (MCIL, multi-context imitation).
 
         The likelihood is summed over the entries of an action and averaged over actions. The gripper's cross-entropy
         is weighted by `config.gripper_weight`; `config.pose` is not read. In evaluation mode the plan is the mode of
