@@ -16,6 +16,8 @@ POLICIES = {
     "roboflamingo": ("rf_agent.policy", "RoboFlamingoPolicy"),
     "r3m": ("rf_agent.baselines.representation", "R3MPolicy"),
     "rt1": ("rf_agent.baselines.rt1", "RT1Policy"),
+    "mcil": ("rf_agent.baselines.mcil", "MCILPolicy"),
+    "hulc": ("rf_agent.baselines.hulc", "HULCPolicy"),
 }
 """Module and class of each type of policy."""
 

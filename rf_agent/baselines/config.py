@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from rf_agent.errors import ConfigError
+from rf_agent.nn.plan_config import HULCHeadConfig, MCILHeadConfig
 from rf_agent.policy_config import PolicyConfig, register_config
 
 
@@ -84,3 +85,60 @@ class RT1Config(BaselineConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.encoder.check()
+
+
+@dataclass
+class PerceptualEncoderConfig:
+    """How the vision tokens of a frame become the small embedding that MCIL and HULC plan with."""
+
+    keypoints: str = "all"
+    """Views of which the places of learned features are read (spatial softmax): `all`, as MCIL does, or `first`, as
+    HULC does, which reads all tokens of the others (the gripper's camera)."""
+    channels: int = 64
+    """Features whose places are read."""
+    flat_channels: int = 16
+    """Numbers that each token of another view is made into."""
+    hidden: tuple[int, ...] = (512,)
+    """Hidden widths of the MLP of each view."""
+    width: int = 64
+    """Width of the embedding of each view."""
+
+    def check(self) -> None:
+        """Raise ConfigError for values that do not fit."""
+        if self.keypoints not in ("all", "first"):
+            raise ConfigError(f"encoder.keypoints is {self.keypoints!r}; choose 'all' or 'first'.")
+        for name in ("channels", "flat_channels", "width"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"encoder.{name} is {getattr(self, name)}, but it must be at least 1.")
+
+
+@dataclass
+class PlanConfig(BaselineConfig):
+    """What MCIL and HULC have in common: a latent plan, for which they have heads of their own."""
+
+    encoder: PerceptualEncoderConfig = field(default_factory=PerceptualEncoderConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.encoder.check()
+        if self.head.type != self.type:
+            raise ConfigError(
+                f"head.type is {self.head.type!r}, but a policy of type {self.type!r} acts by its latent plan: leave "
+                f"it {self.type!r}, or choose another preset."
+            )
+
+
+@register_config("mcil")
+@dataclass
+class MCILConfig(PlanConfig):
+    """MCIL (arXiv:2005.07648): multi-context imitation with a Gaussian latent plan."""
+
+    head: MCILHeadConfig = field(default_factory=MCILHeadConfig)
+
+
+@register_config("hulc")
+@dataclass
+class HULCConfig(PlanConfig):
+    """HULC (arXiv:2204.06252): hierarchical imitation with a discrete latent plan."""
+
+    head: HULCHeadConfig = field(default_factory=HULCHeadConfig)

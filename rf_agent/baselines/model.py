@@ -109,7 +109,7 @@ class BaselineModel(PolicyModel):
         raise NotImplementedError
 
     def make_head(self) -> PolicyHead:
-        """The head, when the encoder is there."""
+        """The head, when the encoder is there: the one that `head.type` names."""
         return build_head(self.encoder.dim, self.config.head, self.config.action, self.config.state)
 
     @property
