@@ -15,6 +15,7 @@ from rf_agent.presets import find_checkpoint
 POLICIES = {
     "roboflamingo": ("rf_agent.policy", "RoboFlamingoPolicy"),
     "r3m": ("rf_agent.baselines.representation", "R3MPolicy"),
+    "voltron": ("rf_agent.baselines.voltron", "VoltronPolicy"),
 }
 """Module and class of each type of policy."""
 
