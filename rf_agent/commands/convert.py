@@ -153,8 +153,9 @@ def run(args: OpenFlamingo | RoboFlamingo | R3M | Voltron | convert_data.DataSet
 
 def _card(args: OpenFlamingo | RoboFlamingo | R3M | Voltron) -> str:
     """The model card: which files the policy was made of."""
+    others: tuple[Path, ...] = ()
     if isinstance(args, (R3M, Voltron)):
-        what, others = f"{type(args).__name__} under RoboFlamingo's policy head", ()
+        what = f"{type(args).__name__} under RoboFlamingo's policy head"
     else:
         what, others = "A RoboFlamingo policy", (args.language_model, args.vision)
     files = [args.checkpoint, args.openflamingo if isinstance(args, RoboFlamingo) else None, *others]

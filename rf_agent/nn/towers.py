@@ -22,10 +22,10 @@ OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"clip_vit": ClipViT, "patch_e
 class VisionTower(nn.Module):
     """A vision model that yields the tokens of each view of a frame.
 
-    Convolutional models yield the cells of their last feature map, row by row, normalised where
-    `config.norm` says so; transformers their patch tokens without the class token. With `config.position_embedding` a
-    learned embedding of (view, row, column) is added, which starts as sines and cosines so that places are told apart from the first step. Frames may
-    have fewer views, such as the one of a photo: they stand in the places of the first ones.
+    Convolutional models yield the cells of their last feature map, row by row, normalised where `config.norm` says so;
+    transformers their patch tokens without the class token. With `config.position_embedding` a learned embedding of
+    (view, row, column) is added, which starts as sines and cosines so that places are told apart from the first step.
+    Frames may have fewer views, such as the one of a photo: they stand in the places of the first ones.
 
     Args:
         config: `model` is the configuration of a model of `transformers` or of `OWN_MODELS`, with its `model_type`.

@@ -102,7 +102,8 @@ def resnet_model(tensors: Tensors, path: str | Path) -> dict[str, Any]:
     embedding, *outputs = (shape[0] for shape in matrices(tensors, path, wanted))
     if bottleneck and outputs[0] // BOTTLENECK_REDUCTION < 1:
         raise ConversionError(
-            f"convnet.layer1.0.conv3.weight of {path} has {outputs[0]} outputs; 4 or more are needed."
+            f"convnet.layer1.0.conv3.weight of {path} has {outputs[0]} outputs, but a bottleneck has "
+            f"{BOTTLENECK_REDUCTION} or more; the file is damaged."
         )
     return {
         "model_type": "resnet",
@@ -134,9 +135,8 @@ def _our_name(name: str) -> str:
         return f"encoder.stages.{int(stage) - 1}.layers.{block}.layer.{int(number) - 1}.{_part(kind)}.{rest}"
     if short := re.fullmatch(r"layer(\d)\.(\d+)\.downsample\.([01])\.(\w+)", name):
         stage, block, number, rest = short.groups()
-        return (
-            f"encoder.stages.{int(stage) - 1}.layers.{block}.shortcut.{_part('conv' if number == '0' else 'bn')}.{rest}"
-        )
+        part = _part("conv" if number == "0" else "bn")
+        return f"encoder.stages.{int(stage) - 1}.layers.{block}.shortcut.{part}.{rest}"
     return name  # the model will have no place for it, and say so
 
 

@@ -134,9 +134,7 @@ def _sizes(tensors: Tensors, path: str | Path, head_width: int) -> tuple[int, di
     width, _, size, _ = patch
     side = math.isqrt(places[1])
     if side**2 != places[1]:
-        raise ConversionError(
-            f"encoder_pe of {path} is {tuple(places)}, but the places of a square image are expected."
-        )
+        raise ConversionError(f"encoder_pe of {path} is {tuple(places)}, but those of a square image are expected.")
     if head_width < 1 or width % (2 * head_width):
         raise ConversionError(
             f"patch2embed.proj.weight of {path} is {tuple(patch)}, but heads of {head_width} (half as wide in the "
