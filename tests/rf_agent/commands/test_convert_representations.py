@@ -11,6 +11,7 @@ SMALL = ["--head.hidden", 8, "--head.layers", 1, "--head.mlp", 8]
 
 
 def run(capfd, *words):
+    capfd.readouterr()  # what making the files said
     with pytest.raises(SystemExit) as stop:
         cli.main([str(word) for word in words])
     out, err = capfd.readouterr()
