@@ -100,6 +100,10 @@ class ConditionedViT(nn.Module):
         self.word_mark = nn.Parameter(0.02 * torch.randn(dim))
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_width, reads_padding) for _ in range(layers))
         self.norm = RMSNorm(dim)
+        for module in self.modules():  # as V-Cond draws them
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
 
     def forward(self, patches: Tensor, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Read them together.
