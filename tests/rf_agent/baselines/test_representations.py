@@ -2,13 +2,18 @@
 
 import pytest
 import torch
+from demo_files import make_store
+from representation_files import save_distilbert, save_r3m, save_tokenizer, save_voltron
 
+import rf_agent
 from rf_agent.baselines.representation import R3MModel
 from rf_agent.baselines.voltron import VoltronModel
-from rf_agent.config import ConfigError
+from rf_agent.config import ConfigError, HeadConfig
 from rf_agent.finetuning.trainable import parameter_groups, set_trainable
 from rf_agent.model import RoboFlamingoModel
 from rf_agent.presets import preset
+from rf_agent.training.trainer import TrainConfig, train
+from rf_agent.weights import from_r3m, from_voltron
 
 
 def sizes(model_class, name, which="default"):
@@ -59,3 +64,35 @@ def test_voltron_tiny_is_as_large_as_roboflamingo_tiny():
 def test_values_that_do_not_fit_are_refused(name, change, said):
     with pytest.raises(ConfigError, match=said):
         preset(name).changed([change])
+
+
+def converted(kind, folder):
+    head = HeadConfig(hidden=8, layers=1, window=3, mlp=(8,), dropout=0.0)
+    if kind == "r3m":
+        path, language_model = save_r3m(folder / "model.pt"), save_distilbert(folder / "lm")
+        return from_r3m(path, language_model, head=head, image_size=40)[0]
+    path, tokenizer = save_voltron(folder / "v-cond.pt"), save_tokenizer(folder / "lm")
+    return from_voltron(path, tokenizer, head=head, head_width=16, language_head_width=8)[0]
+
+
+@pytest.mark.parametrize("kind", ["r3m", "voltron"])
+def test_a_frozen_representation_stays_as_it_was_published(tmp_path, kind):
+    """Statistics of batch norms and places too; only head and pooling learn."""
+    start = converted(kind, tmp_path)
+    start.save_pretrained(tmp_path / "start")
+    settings = {"steps": 3, "batch_size": 2, "sequence_length": 4, "validation_fraction": 0.3, "threads": 1}
+    report = train(
+        TrainConfig(
+            demos=(make_store(tmp_path / "demos.hdf5", demos=4),),
+            init=str(tmp_path / "start"),
+            output=tmp_path / "run",
+            trainable="head",
+            device="cpu",
+            **settings,
+        )
+    )
+    before, after = start.state_dict(), rf_agent.load_policy(report.output, "cpu").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    parts = {".".join(name.split(".")[:2]) for name in changed}
+    learns = {"head.rnn", "head.actions", "head.gripper"}
+    assert parts == (learns | {"encoder.pool"} if kind == "voltron" else learns)
