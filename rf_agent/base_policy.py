@@ -85,14 +85,17 @@ class BasePolicy(PolicyModel):
 
     # --- text ---
 
+    def prompt(self, instruction: str) -> str:
+        """What the language model reads for an instruction."""
+        return prompt(instruction, self.tokenizer.eos_token)
+
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts of instructions: ids (N, L) and mask (N, L), right-padded, on the policy's device."""
         if len(self._encoded) >= 10_000:  # an endless stream of new texts must not fill the memory
             self._encoded.clear()
         for text in texts:
             if text not in self._encoded:
-                end = self.tokenizer.eos_token
-                self._encoded[text] = encode(self.tokenizer, [prompt(text, end)], self.config.language.max_tokens)[0]
+                self._encoded[text] = encode(self.tokenizer, [self.prompt(text)], self.config.language.max_tokens)[0]
         tokens, mask = pad([self._encoded[text] for text in texts], self.tokenizer.pad_token_id)
         return tokens.to(self.device), mask.to(self.device)
 

@@ -18,6 +18,7 @@ POLICIES = {
     "rt1": ("rf_agent.baselines.rt1", "RT1Policy"),
     "mcil": ("rf_agent.baselines.mcil", "MCILPolicy"),
     "hulc": ("rf_agent.baselines.hulc", "HULCPolicy"),
+    "voltron": ("rf_agent.baselines.voltron", "VoltronPolicy"),
 }
 """Module and class of each type of policy."""
 

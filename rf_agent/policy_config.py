@@ -37,9 +37,11 @@ class VisionConfig:
     """The vision tower: any vision model that yields a grid of features or patch tokens."""
 
     model: dict[str, Any] = field(default_factory=dict)
-    """Configuration of the tower, with its `model_type`: `clip_vit`, or any of `transformers`."""
+    """Configuration of the tower, with its `model_type`: `clip_vit`, `patch_embedding`, or any of `transformers`."""
     position_embedding: bool = True
     """Give every token a learned place (view, row, column); for convolutional towers, which have none."""
+    norm: bool = True
+    """Normalise (LayerNorm) the cells of convolutional towers; R3M's are pooled as they are."""
 
 
 @dataclass

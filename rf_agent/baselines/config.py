@@ -142,3 +142,41 @@ class HULCConfig(PlanConfig):
     """HULC (arXiv:2204.06252): hierarchical imitation with a discrete latent plan."""
 
     head: HULCHeadConfig = field(default_factory=HULCHeadConfig)
+
+
+@dataclass
+class VoltronEncoderConfig:
+    """The language-conditioned transformer of V-Cond; ViT-Small by default."""
+
+    width: int = 384
+    layers: int = 12
+    heads: int = 6
+    """Attention heads of the transformer; the pooling has twice as many."""
+    mlp_width: int = 1536
+    """Hidden width of the gated MLPs."""
+    pad_text: bool = False
+    """Pad every text to `language.max_tokens` and let all tokens read the padding, as the published weights learned
+    to. Without, padding is not seen."""
+
+    def check(self) -> None:
+        """Raise ConfigError for sizes that do not fit together."""
+        for name in ("width", "layers", "heads", "mlp_width"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"encoder.{name} is {getattr(self, name)}, but it must be at least 1.")
+        if self.width % (2 * self.heads):
+            raise ConfigError(
+                f"encoder.width is {self.width}, but {2 * self.heads} heads (twice encoder.heads, in the pooling) must "
+                "divide it."
+            )
+
+
+@register_config("voltron")
+@dataclass
+class VoltronConfig(BaselineConfig):
+    """Voltron's V-Cond (arXiv:2302.12766) as the representation under our policy head, as in the paper's Table 7."""
+
+    encoder: VoltronEncoderConfig = field(default_factory=VoltronEncoderConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.encoder.check()

@@ -53,6 +53,10 @@ class SentenceEncoder(nn.Module):
         self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
         self.dim = int(self.model.get_input_embeddings().weight.shape[1])
 
+    def train(self, mode: bool = True) -> SentenceEncoder:
+        """Without dropout as long as it is frozen: a text is then the same in training and acting."""
+        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+
     def forward(self, tokens: Tensor, mask: Tensor) -> Sentence:
         """Token ids (N, L), mask (N, L) true for real ones -> embeddings of the N texts."""
         different, rows = torch.unique(tokens, dim=0, return_inverse=True)  # steps of a sequence share their text
@@ -137,6 +141,11 @@ class BaselinePolicy(BasePolicy, BaselineModel):
     """What the baselines have in common as agents."""
 
     config: BaselineConfig
+
+    def prompt(self, instruction: str) -> str:
+        """As `BasePolicy.prompt`; but sentence encoders that mark beginning and end themselves (BERT and its kin) read
+        the bare instruction, as in their pre-training."""
+        return instruction.strip() if self.tokenizer.cls_token is not None else super().prompt(instruction)
 
     def begin_from(self, start: BasePolicy, source: str, vl_pretrained: bool = True) -> None:
         """Take the vision tower and the language model of any policy, and the encoder of one of the same type."""

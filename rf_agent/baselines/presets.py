@@ -13,10 +13,27 @@ from rf_agent.baselines.config import (
     R3MConfig,
     RT1Config,
     RT1EncoderConfig,
+    VoltronConfig,
+    VoltronEncoderConfig,
 )
 from rf_agent.calvin_robot import calvin
 from rf_agent.nn.plan_config import HULCHeadConfig, MCILHeadConfig
 from rf_agent.policy_config import HeadConfig, ImageConfig, LossConfig, TextConfig, VisionConfig
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+DISTILBERT = {
+    "model_type": "distilbert",
+    "vocab_size": 30524,  # 30,522 and the two tokens that every tokenizer here has, `<image>` and `<|endofchunk|>`
+    "dim": 768,
+    "n_layers": 6,
+    "n_heads": 12,
+    "hidden_dim": 3072,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+}
+"""The sentence encoder of R3M and Voltron."""
 
 
 def tiny() -> dict[str, Any]:
@@ -76,7 +93,7 @@ def rt1() -> RT1Config:
     return RT1Config(
         image=ImageConfig(
             size=300,
-            mean=(0.485, 0.456, 0.406),
+            mean=IMAGENET_MEAN,
             std=(0.47853944, 0.4732864, 0.47434163),  # those of google/efficientnet-b3
         ),
         vision=VisionConfig(
@@ -162,7 +179,7 @@ def full() -> dict[str, Any]:
     and MCIL's sentence encoder (MUSE) by one of HULC's kind (MiniLM: 3 layers, 384 wide).
     """
     return {
-        "image": ImageConfig(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        "image": ImageConfig(size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD),
         "vision": VisionConfig(
             model={
                 "model_type": "resnet",
@@ -200,6 +217,53 @@ def hulc() -> HULCConfig:
     return HULCConfig(encoder=PerceptualEncoderConfig(keypoints="first"), head=head, **full())
 
 
+def published() -> dict[str, Any]:
+    """What R3M and Voltron share: ImageNet's normalisation at 224 px, and the paper's LSTM over 12 steps."""
+    return {
+        "image": ImageConfig(size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        "head": HeadConfig(),
+        **calvin(),
+    }
+
+
+def r3m() -> R3MConfig:
+    """R3M with its ResNet-50: 2048 numbers of each view."""
+    return R3MConfig(
+        vision=VisionConfig(
+            model={
+                "model_type": "resnet",
+                "embedding_size": 64,
+                "hidden_sizes": [256, 512, 1024, 2048],
+                "depths": [3, 4, 6, 3],
+                "layer_type": "bottleneck",
+            },
+            position_embedding=False,
+            norm=False,
+        ),
+        language=TextConfig(model=dict(DISTILBERT)),
+        **published(),
+    )
+
+
+def voltron() -> VoltronConfig:
+    """Voltron's V-Cond with its ViT-Small: 384 numbers of each view."""
+    return VoltronConfig(
+        vision=VisionConfig(
+            model={"model_type": "patch_embedding", "image_size": 224, "patch_size": 16, "width": 384},
+            position_embedding=False,
+        ),
+        language=TextConfig(model=dict(DISTILBERT), max_tokens=20),
+        encoder=VoltronEncoderConfig(pad_text=True),
+        **published(),
+    )
+
+
+def voltron_tiny() -> VoltronConfig:
+    """A language-conditioned transformer of two layers on the pre-trained tower, under roboflamingo-tiny's head."""
+    head = HeadConfig(hidden=256, layers=1, window=8, chunk_size=3, n_action_steps=3, dropout=0.0, mlp=(256, 128))
+    return VoltronConfig(encoder=VoltronEncoderConfig(width=192, layers=2, heads=4, mlp_width=512), head=head, **tiny())
+
+
 BASELINES: dict[str, Callable[[], BaselineConfig]] = {
     "r3m-tiny": r3m_tiny,
     "rt1-tiny": rt1_tiny,
@@ -208,5 +272,8 @@ BASELINES: dict[str, Callable[[], BaselineConfig]] = {
     "hulc-tiny": hulc_tiny,
     "mcil": mcil,
     "hulc": hulc,
+    "r3m": r3m,
+    "voltron-tiny": voltron_tiny,
+    "voltron": voltron,
 }
 """Configurations of baselines by name."""

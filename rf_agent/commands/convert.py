@@ -76,25 +76,74 @@ class RoboFlamingo(_Pretrained):
     """How the views come together: post, pre, separate or two_way; by default what the tensors show, else post."""
 
 
+@dataclass(kw_only=True)
+class _Representation:
+    """What both representations need. The fields are arguments of the functions in `rf_agent.weights`."""
+
+    output: Path
+    """Directory of the policy that is made."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The policy head, which is random and yet to be trained."""
+    views: tuple[str, ...] = CALVIN_VIEWS
+    """Camera images of the observation, in the order in which the policy sees them."""
+    seed: int = 0
+    """Of what is random."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights that are written."""
+
+
+@dataclass(kw_only=True)
+class R3M(_Representation):
+    """A published R3M under our policy head (the paper's Table 7)."""
+
+    checkpoint: Path
+    """R3M's model.pt, of a ResNet-18, -34 or -50."""
+    language_model: Path | None = None
+    """Folder of the sentence encoder, such as distilbert-base-uncased; without, it is random and stays so."""
+    image_size: int = 224
+    """Side of the images in pixels."""
+
+
+@dataclass(kw_only=True)
+class Voltron(_Representation):
+    """A published V-Cond of Voltron under our policy head (the paper's Table 7)."""
+
+    checkpoint: Path
+    """Voltron's v-cond.pt or v-cond-base.pt."""
+    tokenizer: Path
+    """Folder of the tokenizer of distilbert-base-uncased; its weights are in the checkpoint."""
+    head_width: int = 64
+    """Width of the transformer's attention heads, which no tensor shows; 64 in all that were published."""
+    language_head_width: int = 64
+    """The same of the language model."""
+
+
 Args = (
     Annotated[OpenFlamingo, tyro.conf.subcommand("openflamingo")]
     | Annotated[RoboFlamingo, tyro.conf.subcommand("roboflamingo")]
+    | Annotated[R3M, tyro.conf.subcommand("r3m")]
+    | Annotated[Voltron, tyro.conf.subcommand("voltron")]
     | convert_data.Args
 )
 
 
-def run(args: OpenFlamingo | RoboFlamingo | convert_data.DataSet) -> None:
+def run(args: OpenFlamingo | RoboFlamingo | R3M | Voltron | convert_data.DataSet) -> None:
     """Convert. Of weights, print what became of the tensors."""
     if isinstance(args, convert_data.DataSet):
         return convert_data.run(args)
     import torch
 
-    from rf_agent.weights import from_openflamingo, from_roboflamingo
+    from rf_agent.weights import from_openflamingo, from_r3m, from_roboflamingo, from_voltron
 
     check_target(args.output)  # what can be refused is refused before the work
     options = {name: value for name, value in vars(args).items() if name not in ("output", "dtype")}
-    convert: Callable[..., Any] = from_openflamingo if isinstance(args, OpenFlamingo) else from_roboflamingo
-    policy, report = convert(**options)
+    converters: dict[type, Callable[..., Any]] = {
+        OpenFlamingo: from_openflamingo,
+        RoboFlamingo: from_roboflamingo,
+        R3M: from_r3m,
+        Voltron: from_voltron,
+    }
+    policy, report = converters[type(args)](**options)
     policy.save_pretrained(args.output, card=_card(args), dtype=getattr(torch, args.dtype))
     console = Console(soft_wrap=True, highlight=False)
     for line in report.lines():
@@ -102,12 +151,17 @@ def run(args: OpenFlamingo | RoboFlamingo | convert_data.DataSet) -> None:
     console.print(f"Policy: {args.output}", markup=False)
 
 
-def _card(args: OpenFlamingo | RoboFlamingo) -> str:
+def _card(args: OpenFlamingo | RoboFlamingo | R3M | Voltron) -> str:
     """The model card: which files the policy was made of."""
-    files = [args.checkpoint, args.openflamingo if isinstance(args, RoboFlamingo) else None]
-    names = [file.name for file in (*files, args.language_model, args.vision) if file is not None]
-    untrained = " Its head is random: train it before it acts." if isinstance(args, OpenFlamingo) else ""
+    others: tuple[Path, ...] = ()
+    if isinstance(args, (R3M, Voltron)):
+        what = f"{type(args).__name__} under RoboFlamingo's policy head"
+    else:
+        what, others = "A RoboFlamingo policy", (args.language_model, args.vision)
+    files = [args.checkpoint, args.openflamingo if isinstance(args, RoboFlamingo) else None, *others]
+    names = [file.name for file in files if file is not None]
+    untrained = "" if isinstance(args, RoboFlamingo) else " Its head is random: train it before it acts."
     return (
-        f"# {args.output.name}\n\nA RoboFlamingo policy (arXiv:2311.01378) converted from {', '.join(names)}."
-        f"{untrained}\n\nLoad it with `RoboFlamingoPolicy.from_pretrained(<this directory>)`.\n"
+        f"# {args.output.name}\n\n{what} (arXiv:2311.01378) converted from {', '.join(names)}."
+        f"{untrained}\n\nLoad it with `rf_agent.load_policy(<this directory>)`.\n"
     )

@@ -13,18 +13,19 @@ from transformers import AutoModel
 from rf_agent.config import ConfigError, VisionConfig
 from rf_agent.nn.clip_vit import ClipViT
 from rf_agent.nn.model_config import model_config
+from rf_agent.nn.patch_embedding import PatchEmbedding
 
-OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"clip_vit": ClipViT}
+OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"clip_vit": ClipViT, "patch_embedding": PatchEmbedding}
 """Towers by `model_type` that `transformers` does not have in this form: their fields to the model."""
 
 
 class VisionTower(nn.Module):
     """A vision model that yields the tokens of each view of a frame.
 
-    Convolutional models yield the cells of their last feature map, row by row, normalised; transformers their
-    patch tokens without the class token. With `config.position_embedding` a learned embedding of (view, row,
-    column) is added, which starts as sines and cosines so that places are told apart from the first step. Frames may
-    have fewer views, such as the one of a photo: they stand in the places of the first ones.
+    Convolutional models yield the cells of their last feature map, row by row, normalised where `config.norm` says so;
+    transformers their patch tokens without the class token. With `config.position_embedding` a learned embedding of
+    (view, row, column) is added, which starts as sines and cosines so that places are told apart from the first step.
+    Frames may have fewer views, such as the one of a photo: they stand in the places of the first ones.
 
     Args:
         config: `model` is the configuration of a model of `transformers` or of `OWN_MODELS`, with its `model_type`.
@@ -45,7 +46,7 @@ class VisionTower(nn.Module):
         self.is_convolutional = len(shape) == 4
         if self.is_convolutional:
             self.dim, grid = int(shape[1]), (int(shape[2]), int(shape[3]))
-            self.norm: nn.Module = nn.LayerNorm(self.dim)
+            self.norm: nn.Module = nn.LayerNorm(self.dim) if config.norm else nn.Identity()
         else:
             side = math.isqrt(int(shape[1]))
             self.dim, grid = int(shape[2]), (side, side)

@@ -19,12 +19,14 @@ from rf_agent.errors import UserError
 Tensors = dict[str, Tensor]
 
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
-WRAPPERS = ("model_state_dict", "state_dict", "model")
+WRAPPERS = ("model_state_dict", "state_dict", "model", "r3m")
 """Keys under which training scripts keep the tensors, beside those of their optimiser."""
 
 FAMILIES = {
     "a RoboFlamingo checkpoint": ("lm_head.actions.", "lm_head.rnn.", "action_head.", "lang_encoder.lm_head.actions."),
     "an OpenFlamingo checkpoint": ("perceiver.",),
+    "an R3M checkpoint": ("convnet.",),
+    "a Voltron checkpoint": ("patch2embed.", "encoder_blocks.", "lang2encoder."),
     "a CLIP model": ("visual.", "vision_model.", "class_embedding"),
     "a language model": ("transformer.", "gpt_neox.", "model.", "embed_out."),
 }
@@ -79,6 +81,8 @@ def _load(path: Path) -> Any:
 
 
 def _unwrapped(content: Any) -> Tensors:
+    if isinstance(content, (tuple, list)) and content:
+        content = content[0]  # Voltron's files: model and optimiser
     if not isinstance(content, Mapping):
         return {}
     for key in WRAPPERS:

@@ -71,7 +71,7 @@ def read_language_model(folder: str | Path, weights: str | Path | None = None) -
             left over or mis-shaped, or a vocabulary smaller than the tokenizer's.
     """
     folder = Path(folder)
-    values = _read_config(folder)
+    values = read_config(folder)
     if values["model_type"] in OWN_MODELS:
         values = mosaic_gpt_values(values, folder)
         skeleton = built_without_memory(values, folder)
@@ -131,7 +131,7 @@ def resized_rows(table: Tensor, rows: int, seed: int = 0) -> Tensor:
     return torch.cat((table, (new * table.float().std()).to(table.dtype)))
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a folder, without what does not describe the model."""
     file = folder / "config.json"
     if not folder.is_dir() or not file.is_file():
@@ -160,7 +160,7 @@ def with_vocabulary(values: dict[str, Any], tokens: int) -> dict[str, Any]:
 def built_without_memory(values: dict[str, Any], folder: Path | str) -> Any:
     """The model of a configuration without memory for its tensors."""
     try:
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quiet():
             return build_language_model(LanguageConfig(model=values))
     except ConfigError as error:
         raise ConversionError(
@@ -173,7 +173,7 @@ def _transformers_tensors(folder: Path) -> Tensors:
     """State dict of a model that `transformers` knows, under the names of the installed version."""
     load: Any = AutoModelForCausalLM.from_pretrained
     try:
-        with _quiet():
+        with quiet():
             model, found = load(
                 folder,
                 local_files_only=True,
@@ -229,7 +229,7 @@ def _refuse(path: Path, shapes: list[str], missing: list[str], unexpected: list[
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the messages and progress bars of `transformers`: what it would say is checked and reported here."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -20,6 +20,8 @@ class Surprise:
         {"epoch": 3, "model_state_dict": TENSORS, "optimizer_state_dict": {"state": {0: torch.ones(1)}}},
         {"model_state_dict": {f"module.{name}": tensor for name, tensor in TENSORS.items()}},
         {"state_dict": TENSORS},
+        {"r3m": {f"module.{name}": tensor for name, tensor in TENSORS.items()}, "global_step": 3},
+        (TENSORS, {"state": {0: torch.ones(1)}}),
     ],
 )
 def test_tensors_are_found_in_training_checkpoints(content, tmp_path):
@@ -91,6 +93,8 @@ def test_files_that_would_run_code_or_hold_no_tensors_are_refused(tmp_path):
         ("lm_head.rnn.weight_ih_l0", "a RoboFlamingo checkpoint"),
         ("action_head.mlp.0.weight", "a RoboFlamingo checkpoint"),
         ("perceiver.latents", "an OpenFlamingo checkpoint"),
+        ("convnet.conv1.weight", "an R3M checkpoint"),
+        ("patch2embed.proj.weight", "a Voltron checkpoint"),
         ("visual.class_embedding", "a CLIP model"),
         ("vision_model.embeddings.class_embedding", "a CLIP model"),
         ("transformer.wte.weight", "a language model"),
