@@ -20,7 +20,6 @@ from rf_agent.calvin_robot import calvin
 from rf_agent.nn.plan_config import HULCHeadConfig, MCILHeadConfig
 from rf_agent.policy_config import HeadConfig, ImageConfig, LossConfig, TextConfig, VisionConfig
 
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 DISTILBERT = {
