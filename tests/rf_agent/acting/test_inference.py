@@ -4,7 +4,7 @@ import pytest
 import torch
 from policy_cases import CORPUS, make_observation, make_policy
 
-from rf_agent import policy as policy_module
+from rf_agent import base_policy as policy_module
 
 
 @pytest.fixture
