@@ -3,6 +3,9 @@
 # make test    the tests                     make check   lint, types and the tests
 # make test-lerobot   the tests of integrations/lerobot with LeRobot itself, in an environment of their own (Python 3.12)
 # make test-openpi    the server with openpi's own client, which needs an environment of its own (numpy 1)
+# make wheel   a wheel and a source distribution, in dist
+# make test-wheel     these, installed in an environment of their own outside the source tree; DOWNLOAD=1 lets pip fetch
+#                     what the wheel needs, as a user's does, in place of links to what is installed here
 # PyBullet has wheels for Python 3.10 and 3.11. On newer ones everything but the simulators is installed and tested.
 PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3.13 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -16,7 +19,7 @@ LEROBOT_VENV ?= .venv-lerobot
 OPENPI_PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 OPENPI_VENV ?= .venv-openpi
 
-.PHONY: demo play test test-lerobot test-openpi check clean
+.PHONY: demo play test test-lerobot test-openpi wheel test-wheel check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/rollout.py --render
@@ -33,6 +36,14 @@ test-lerobot: $(LEROBOT_VENV)/.test
 
 test-openpi: $(OPENPI_VENV)/.test $(VENV)/.dev
 	RF_OPENPI_PYTHON=$(abspath $(OPENPI_VENV))/bin/python $(BIN)/python -m pytest -s tests/rf_agent/serving/test_openpi_client.py
+
+# The wheel is built from the source distribution, so that neither holds what lies about in the source tree.
+wheel: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+test-wheel: wheel
+	RF_DIST=$(abspath dist) RF_DOWNLOAD=$(DOWNLOAD) $(BIN)/python -m pytest tests/test_release.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
