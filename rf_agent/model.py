@@ -64,6 +64,16 @@ class RoboFlamingoModel(PolicyModel):
     def cross_attention_blocks(self) -> list[str]:
         return list(self.vlm.gated_cross_attn_layers)
 
+    @property
+    def stages(self) -> dict[str, list[nn.Module]]:
+        vlm = self.vlm
+        return {
+            "vision tower": [vlm.vision_encoder],
+            "resampler": [vlm.perceiver, *vlm.other_perceivers],
+            "cross-attention": list(vlm.gated_cross_attn_layers.values()),
+            "language model": [vlm.lang_encoder],
+        }
+
     def fsdp_blocks(self) -> list[nn.Module]:
         return fsdp_blocks(self.vlm)
 

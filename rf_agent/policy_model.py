@@ -95,6 +95,11 @@ class PolicyModel(nn.Module):
         """Names of its cross-attention layers, first to last; empty where there are none."""
         return []
 
+    @property
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """The modules that a step runs through before the head, by what they are called in measurements."""
+        raise NotImplementedError
+
     def fsdp_blocks(self) -> list[nn.Module]:
         """The parts that FSDP gathers one at a time."""
         return []

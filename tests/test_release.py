@@ -175,8 +175,6 @@ def test_a_report_has_its_templates(installed, tmp_path):
     """One episode, and the page about it."""
     folder = str(tmp_path / "run")
     tasks = ("--tasks", "turn_on_led", "--episodes-per-task", "1", "--workers", "1")
-    output(
-        installed / "rf-agent", "evaluate", "--env", "rf/PlayTableD-v0", *tasks, "--output", folder, cwd=tmp_path
-    )
+    output(installed / "rf-agent", "evaluate", "--env", "rf/PlayTableD-v0", *tasks, "--output", folder, cwd=tmp_path)
     output(installed / "rf-agent", "report", folder, "--output", str(tmp_path / "report.html"), cwd=tmp_path)
     assert "turn_on_led" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -128,6 +128,14 @@ class BaselineModel(PolicyModel):
     def width(self) -> int:
         return self.sentence_encoder.dim
 
+    @property
+    def stages(self) -> dict[str, list[nn.Module]]:
+        return {
+            "vision tower": [self.vision_tower],
+            "language model": [self.sentence_encoder],
+            "encoder": [self.encoder],
+        }
+
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:
         return [*self.vision_tower.parameters(), *self.sentence_encoder.parameters()]
 

@@ -22,12 +22,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from rf_agent.acting.compiled import eager_step
+from rf_agent.base_policy import BasePolicy
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.errors import UserError
 from rf_agent.memory import peak_memory
-from rf_agent.model import RoboFlamingoModel
 from rf_agent.nn.initialization import EmptyInit, cast_uninitialized
-from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.policies import load_policy, policy_class
+from rf_agent.policy_model import PolicyModel
 from rf_agent.presets import find_checkpoint, preset
 from rf_agent.tokenizer import build_tokenizer
 
@@ -73,7 +74,7 @@ class StepCost:
     """Most memory that this process has held until now; of the GPU where the policy is on one."""
 
 
-def build(name: str, random: bool, dtype: torch.dtype, device: torch.device | str = "cpu") -> RoboFlamingoPolicy:
+def build(name: str, random: bool, dtype: torch.dtype, device: torch.device | str = "cpu") -> BasePolicy:
     """The policy of a preset: with `random` weights, or else the trained one that comes with the package.
 
     Raises:
@@ -83,14 +84,14 @@ def build(name: str, random: bool, dtype: torch.dtype, device: torch.device | st
         return random_policy(name, dtype, device)
     preset(name)  # its error says which there are
     try:
-        return RoboFlamingoPolicy.from_pretrained(find_checkpoint(name), device, dtype)
+        return load_policy(find_checkpoint(name), device, dtype)
     except CheckpointError as error:
         raise UserError(f"no trained {name!r} comes with this installation: add --random-weights") from error
 
 
 def random_policy(
     name: str, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", seed: int = 0
-) -> RoboFlamingoPolicy:
+) -> BasePolicy:
     """A policy to be measured: the preset `name` with random weights and a tokenizer of its own.
 
     It is built at once in `dtype`, without the initial values of a policy that shall learn.
@@ -98,7 +99,7 @@ def random_policy(
     config = preset(name)
     tokenizer = build_tokenizer([INSTRUCTION], config.language.model["vocab_size"])
     with EmptyInit():
-        policy = RoboFlamingoPolicy(config, tokenizer)
+        policy = policy_class(config.type)(config, tokenizer)
     cast_uninitialized(policy, dtype)
     policy = policy.to(device).eval().requires_grad_(False)
     generator = torch.Generator(device).manual_seed(seed)
@@ -110,7 +111,7 @@ def random_policy(
     return policy
 
 
-def measure(policy: RoboFlamingoPolicy, environments: tuple[int, ...] = (1,), repeats: int = 5) -> StepCost:
+def measure(policy: BasePolicy, environments: tuple[int, ...] = (1,), repeats: int = 5) -> StepCost:
     """What observation steps of `policy` cost, in so many environments at once."""
     compiled = policy._step is not eager_step
     measured = []
@@ -129,7 +130,7 @@ def measure(policy: RoboFlamingoPolicy, environments: tuple[int, ...] = (1,), re
     return StepCost(dtype, tokens, parts, tuple(measured), peak_memory(policy.device))
 
 
-def observation(policy: RoboFlamingoPolicy, n: int) -> dict[str, Any]:
+def observation(policy: BasePolicy, n: int) -> dict[str, Any]:
     """Random camera images of `n` environments, in the sizes of the play table's."""
     rng = np.random.default_rng(0)
     sides = zip(policy.config.views, itertools.chain(SIDES, itertools.repeat(SIDES[0])), strict=False)
@@ -138,14 +139,14 @@ def observation(policy: RoboFlamingoPolicy, n: int) -> dict[str, Any]:
     return {**images, policy.config.state.key: state, "instruction": [INSTRUCTION] * n}
 
 
-def _timed(policy: RoboFlamingoPolicy, given: dict[str, Any]) -> float:
+def _timed(policy: BasePolicy, given: dict[str, Any]) -> float:
     """Milliseconds of one observation step; it ends with the actions on the CPU, so that a GPU has finished."""
     begun = time.perf_counter()
     policy.predict_action_chunk(given)
     return 1000 * (time.perf_counter() - begun)
 
 
-def _parts(policy: RoboFlamingoPolicy, given: dict[str, Any], repeats: int) -> tuple[Part, ...]:
+def _parts(policy: BasePolicy, given: dict[str, Any], repeats: int) -> tuple[Part, ...]:
     """Cost of each part, and of all of them."""
 
     def clock() -> float:
@@ -157,14 +158,10 @@ def _parts(policy: RoboFlamingoPolicy, given: dict[str, Any], repeats: int) -> t
     times = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     counter = FlopCount()
     with counter, sdpa_kernel(SDPBackend.MATH):  # its products are counted, those in fused kernels are not
-        flops = _by_part(policy, given, lambda: counter.total, RoboFlamingoModel.step)
-    vlm, head = policy.vlm, policy.head
+        flops = _by_part(policy, given, lambda: counter.total, PolicyModel.step)
     modules: dict[str, list[nn.Module]] = {
-        "vision tower": [vlm.vision_encoder],
-        "resampler": [vlm.perceiver, vlm.other_perceivers],
-        "cross-attention": [vlm.gated_cross_attn_layers],
-        "language model": [vlm.lang_encoder],
-        "head": [head],
+        **policy.stages,
+        "head": [policy.head],
         "images and text": [],
         "in all": [policy],
     }
@@ -177,48 +174,51 @@ def _parts(policy: RoboFlamingoPolicy, given: dict[str, Any], repeats: int) -> t
 
 
 def _by_part(
-    policy: RoboFlamingoPolicy, given: dict[str, Any], read: Callable[[], float], step: Callable[..., Any] = eager_step
+    policy: BasePolicy, given: dict[str, Any], read: Callable[[], float], step: Callable[..., Any] = eager_step
 ) -> dict[str, float]:
     """By how much what `read` returns grows in each part during one step."""
-    grown = {"vision tower": 0.0, "resampler": 0.0, "cross-attention": 0.0, "text": 0.0, "network": 0.0}
+    grown = dict.fromkeys(policy.stages, 0.0)
+    running: list[tuple[str, float]] = []
+    network = 0.0
 
     def metered(*arguments: Any) -> Any:
+        nonlocal network
         begun = read()
         out = step(*arguments)
-        grown["network"] += read() - begun
+        network += read() - begun
         return out
 
-    vlm = policy.vlm
     with ExitStack() as stack:
-        for name, modules in {
-            "vision tower": [vlm.vision_encoder],
-            "resampler": [vlm.perceiver, *vlm.other_perceivers],
-            "cross-attention": list(vlm.gated_cross_attn_layers.values()),
-            "text": [vlm.lang_encoder.base_model],
-        }.items():
+        for name, modules in policy.stages.items():
             for module in modules:
-                stack.enter_context(_grows(module, read, grown, name))
+                # of a language model of `transformers` the part without its output layer runs
+                stack.enter_context(_grows(getattr(module, "base_model", module), read, grown, name, running))
         stack.callback(setattr, policy, "_step", policy._step)
         policy._step = metered
         begun = read()
         policy.predict_action_chunk(given)
         total = read() - begun
-    text, network = grown.pop("text"), grown.pop("network")
-    grown["language model"] = text - grown["cross-attention"]
-    grown["head"] = network - text - grown["vision tower"] - grown["resampler"]
-    return {**grown, "images and text": total - network, "in all": total}
+    return {**grown, "head": network - sum(grown.values()), "images and text": total - network, "in all": total}
 
 
 @contextmanager
-def _grows(module: nn.Module, read: Callable[[], float], grown: dict[str, float], name: str) -> Iterator[None]:
-    """While `module` runs, what `read` returns grows `grown[name]`."""
-    begun: list[float] = []
+def _grows(
+    module: nn.Module, read: Callable[[], float], grown: dict[str, float], name: str, running: list[tuple[str, float]]
+) -> Iterator[None]:
+    """While `module` runs, what `read` returns grows `grown[name]`, and not that of the part which runs it.
+
+    `running` holds the parts that run, the innermost last, and what `read` returned when they began.
+    """
+
+    def end(*_: Any) -> None:
+        grew = read() - running.pop()[1]
+        grown[name] += grew
+        if running:
+            grown[running[-1][0]] -= grew
+
     hooks = (
-        module.register_forward_pre_hook(lambda *_: begun.append(read())),
-        module.register_forward_hook(
-            lambda *_: grown.update({name: grown[name] + read() - begun.pop()}),
-            always_call=True,  # the last decoder layer may be left out by an exception
-        ),
+        module.register_forward_pre_hook(lambda *_: running.append((name, read()))),
+        module.register_forward_hook(end, always_call=True),  # an exception may leave out the last decoder layer
     )
     try:
         yield
