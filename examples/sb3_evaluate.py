@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from rf_agent import RoboFlamingoPolicy
+from rf_agent import load_policy
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
 
 try:
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=360, help="of each task")
     args = parser.parse_args()
 
-    policy: Any = RoboFlamingoPolicy.from_pretrained(args.policy)
+    policy: Any = load_policy(args.policy)
     items = chain_items(args.chains, seed=0)
 
     def make(part: list) -> Monitor:

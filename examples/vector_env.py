@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from rf_agent import RoboFlamingoPolicy
+from rf_agent import load_policy
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, divide_episodes, task_items
 
 TASKS = ("open_drawer", "move_slider_left", "turn_on_led", "push_red_block_left", "lift_red_block_table")
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--autoreset", choices=[mode.value for mode in AutoresetMode][:2], default="NextStep")
     args = parser.parse_args()
 
-    policy = RoboFlamingoPolicy.from_pretrained(args.policy)
+    policy = load_policy(args.policy)
     items = task_items(list(TASKS), args.episodes, seed=0)
     parts = divide_episodes(items, args.num_envs)
     envs: Any = gym.make_vec(

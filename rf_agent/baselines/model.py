@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,17 @@ from transformers import AutoModel
 from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
 from rf_agent.baselines.config import BaselineConfig
-from rf_agent.errors import ConfigError
+from rf_agent.errors import ConfigError, UserError
 from rf_agent.nn.heads import PolicyHead, build_head
 from rf_agent.nn.heads.base import mean_pool
+from rf_agent.nn.language import OWN_MODELS
 from rf_agent.nn.model_config import model_config
 from rf_agent.nn.towers import VisionTower
 from rf_agent.policy_config import TextConfig
 from rf_agent.policy_model import PolicyModel, TextInputs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Sentence(NamedTuple):
@@ -49,6 +54,11 @@ class SentenceEncoder(nn.Module):
         if kind is None:
             raise ConfigError(
                 "language.model has no 'model_type'; name a language model of transformers, such as 'bert'."
+            )
+        if kind in OWN_MODELS:
+            raise ConfigError(
+                f"language.model.model_type is {kind!r}, but a baseline embeds the instruction with a model of "
+                "transformers: begin from another policy than one of MPT-1B."
             )
         self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
         self.dim = int(self.model.get_input_embeddings().weight.shape[1])
@@ -159,6 +169,23 @@ class BaselinePolicy(BasePolicy, BaselineModel):
         """Take the vision tower and the language model of any policy, and the encoder of one of the same type."""
         pairs = [(self.vision_tower, start.vision_encoder), (self.language_model, start.language_model.base_model)]
         if isinstance(start, type(self)):
+            self._check_encoder(start, source)
             pairs.append((self.encoder, start.encoder))
         for own, theirs in pairs:
             checkpoint.load_strictly(own, checkpoint.unique_tensors(theirs), source)
+
+    def _check_encoder(self, start: Self, source: str) -> None:
+        """Raise UserError that names the values by which an encoder differs from the one that it shall begin from."""
+        own, theirs = (checkpoint.unique_tensors(policy.encoder) for policy in (self, start))
+        if {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in theirs.items()}:
+            return
+        values, had = (policy.config.to_dict().get("encoder", {}) for policy in (self, start))
+        differing = ", ".join(
+            f"encoder.{name}={json.dumps(had[name])}"
+            for name in values
+            if json.dumps(values[name]) != json.dumps(had[name])
+        )
+        raise UserError(
+            f"{source} has an encoder of another shape than this {self.config.type}: begin from a policy of another "
+            f"type, of which no encoder is taken, or keep its values (--override {differing or 'views=...'})"
+        )

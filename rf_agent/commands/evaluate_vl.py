@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from rf_agent.checkpoint import read_config
 from rf_agent.demos.vision_language import PROMPTS, CaptionSet, QuestionSet
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import has_network
@@ -17,6 +18,7 @@ from rf_agent.evaluation.caption_metrics import check_installed
 from rf_agent.evaluation.vision_language import Said, chosen, say, score_answers, score_captions
 from rf_agent.files import write_json
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import find_checkpoint
 from rf_agent.progress import RichReporter
 from rf_agent.versions import versions
 
@@ -97,6 +99,8 @@ def _samples(args: Args) -> CaptionSet | QuestionSet:
         raise UserError(f"--shots is {args.shots}: give 0 or more")
     if not has_network(args.policy):
         raise UserError(f"--policy {args.policy} has no language model to evaluate: give a checkpoint")
+    if (kind := read_config(find_checkpoint(args.policy)).type) != RoboFlamingoPolicy.config_class.type:
+        raise UserError(f"--policy {args.policy} is of type {kind!r}, which writes no text: give one of RoboFlamingo")
     if (args.captions is None) == (args.questions is None):
         raise UserError("captions or questions are evaluated: give either --captions, or --questions and --annotations")
     if (args.questions is None) != (args.annotations is None):

@@ -10,7 +10,7 @@ from pathlib import Path
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.presets import preset
 from rf_agent.progress import RichReporter
-from rf_agent.training.pretrain import PretrainConfig, pretrain
+from rf_agent.training.pretrain import PretrainConfig, check_type, pretrain
 from rf_agent.training.settings import prepare_output
 
 
@@ -34,6 +34,7 @@ def run(args: Args) -> None:
     """Render what is missing, pre-train, and print the grounding error of each object."""
     prepare_output(args)  # rendering takes long: what can be refused is refused before
     fields = {field.name: getattr(args, field.name) for field in dataclasses.fields(PretrainConfig)}
+    check_type(args)
     if not args.images:
         scenes = SceneImageConfig(
             output=args.output / "scene_images.hdf5",

@@ -126,7 +126,10 @@ def _load(name: str, device: str, facts: Facts) -> RoboFlamingoPolicy | None:
     directory = find_policy(name)
     config = read_config(directory)
     if not isinstance(config, RoboFlamingoConfig):
-        raise UserError(f"--policy {name} is of type {config.type!r}, but diagnose knows RoboFlamingo alone")
+        raise UserError(
+            f"--policy {name} is of type {config.type!r}, but diagnose asks RoboFlamingo alone: "
+            "--policy expert looks at the data and the environment, whatever the policy is"
+        )
     facts.checkpoint = check_config(config, directory)
     try:
         policy = RoboFlamingoPolicy.from_pretrained(directory, device)

@@ -16,9 +16,9 @@ baselines have in place of resampler and cross-attention."""
 
 TRAINABLE = {
     "default": ("resampler", "cross-attention", "embeddings", "encoder", "head"),
-    "freeze-emb": ("resampler", "cross-attention", "head"),
+    "freeze-emb": ("resampler", "cross-attention", "encoder", "head"),
     "head": ("head",),
-    "lora": ("resampler", "cross-attention", "embeddings", "adapters", "head"),
+    "lora": ("resampler", "cross-attention", "embeddings", "adapters", "encoder", "head"),
     "full": GROUPS,
 }
 """Sets by name: the paper's choice, the same with frozen token embeddings ("freeze-emb" in its Table 1), no fine-tuning
@@ -85,6 +85,10 @@ def _choose(which: str, blocks: list[str]) -> tuple[set[str], list[str]]:
     if last is None:
         raise ValueError(
             f"there is no trainable set {which!r}: choose {', '.join(TRAINABLE)} or last-N, such as last-4"
+        )
+    if not blocks:
+        raise ValueError(
+            f"{which} was chosen, but the model has no cross-attention layers: choose {', '.join(TRAINABLE)}"
         )
     count = int(last[1])
     if count > len(blocks):

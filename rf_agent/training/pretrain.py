@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from rf_agent import checkpoint
 from rf_agent.demos.grounding import SceneImageSet
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.presets import preset
+from rf_agent.presets import find_checkpoint, preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.engine import make_accelerator
 from rf_agent.training.loop import Loop
@@ -48,6 +49,17 @@ class PretrainReport:
         return "\n".join(lines)
 
 
+def check_type(config: PretrainConfig) -> None:
+    """Raise UserError for a policy that is not made of a vision-language model."""
+    own = preset(config.preset) if config.init is None else checkpoint.read_config(find_checkpoint(config.init))
+    if own.type != RoboFlamingoPolicy.config_class.type:
+        given = f"--preset {config.preset}" if config.init is None else f"--init {config.init}"
+        raise UserError(
+            f"{given} is of type {own.type!r}, but a vision-language model is pre-trained: give a preset of "
+            "RoboFlamingo; other types begin from the result with `rf-agent train --init`"
+        )
+
+
 def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> PretrainReport:
     """Pre-train a VLM; writes `config.output / "vlm"` (a policy checkpoint) and the curves.
 
@@ -56,6 +68,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     """
     reporter = reporter or Silent()
     prepare_output(config)
+    check_type(config)
     if config.fsdp:
         raise UserError("--fsdp is for `rf-agent train`: a model small enough to pre-train here fits every process")
     if config.gradient_accumulation > 1:

@@ -11,6 +11,8 @@ from rf_agent import preprocess
 from rf_agent.baselines.presets import BASELINES
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.config import ConfigError, RoboFlamingoConfig
+from rf_agent.errors import UserError
+from rf_agent.evaluation.step_cost import measure, random_policy
 from rf_agent.policies import POLICIES, policy_class
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
@@ -131,3 +133,37 @@ def test_a_class_refuses_checkpoints_of_another_type(tmp_path):
     with pytest.raises(ConfigError, match="of type 'dreamer', but known types are roboflamingo"):
         RoboFlamingoConfig.from_dict({"type": "dreamer"})
     assert type(rf_agent.load_policy(folder, "cpu")).__name__ == "R3MPolicy"
+
+
+@pytest.mark.parametrize("which", ["default", "freeze-emb", "lora"])
+def test_what_is_drawn_anew_learns_in_every_set_that_has_more_than_the_head(which):
+    policy = small("rt1-tiny")
+    groups = policy.set_trainable(which)
+    assert "encoder" in groups and all(parameter.requires_grad for parameter in policy.encoder.parameters())
+
+
+def test_sets_of_cross_attention_are_refused():
+    with pytest.raises(ValueError, match="last-1 was chosen, but the model has no cross-attention layers: choose"):
+        small("rt1-tiny").set_trainable("last-1")
+
+
+def test_an_encoder_of_another_shape_is_refused_in_a_sentence(demos, tmp_path):
+    start = small("rt1-tiny").save_pretrained(tmp_path / "rt1")
+    with pytest.raises(UserError, match=r"rt1 has an encoder of another shape.*--override encoder\.width=128\)"):
+        run(demos, start, "rt1-tiny", tmp_path / "run", override=("encoder.width=64",))
+    assert run(demos, start, "mcil-tiny", tmp_path / "other").output.exists()  # another type takes no encoder
+
+
+def test_a_language_model_that_transformers_lacks_is_refused():
+    config = preset("r3m-tiny").beginning_from(preset("mid"))
+    with pytest.raises(ConfigError, match="'mosaic_gpt', but a baseline embeds"):
+        policy_class("r3m").from_config(config, WORDS)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_cost_of_a_step_by_part(name):
+    policy = random_policy(name, torch.float32)
+    *parts, whole = measure(policy, (1,), repeats=1).parts
+    assert {"vision tower", "language model", "encoder", "head"} < {part.name for part in parts}
+    assert sum(part.flops for part in parts) == whole.flops > 0
+    assert sum(part.parameters for part in parts) == whole.parameters

@@ -7,6 +7,8 @@ from policy_cases import make_policy
 from vl_files import write_vl_files
 
 from rf_agent import cli
+from rf_agent.baselines.representation import R3MPolicy
+from rf_agent.presets import preset
 
 
 @pytest.fixture
@@ -75,3 +77,16 @@ def test_captions_of_rendered_scenes(capfd, tmp_path, policy):
 def test_mistakes_are_one_sentence(capfd, tmp_path, words, said):
     code, _, err = run(capfd, "evaluate-vl", "--images", tmp_path, *words)
     assert code == 1 and said in err and err.count("\n") == 1
+
+
+def test_a_policy_that_writes_no_text(capfd, tmp_path):
+    config = preset("r3m-tiny").beginning_from(preset("roboflamingo-test"))
+    folder = R3MPolicy.from_config(config, ["open the drawer"], seed=0).save_pretrained(tmp_path / "r3m")
+    for command, words in (
+        ("evaluate-vl", ("--images", tmp_path, "--captions", "a", "--policy", folder)),
+        ("pretrain", ("--init", folder, "--output", tmp_path / "vlm")),
+        ("pretrain", ("--preset", "r3m-tiny", "--output", tmp_path / "vlm")),
+    ):
+        code, _, err = run(capfd, command, *words)
+        assert code == 1 and "is of type 'r3m'" in err and err.count("\n") == 1
+    assert not (tmp_path / "vlm").exists()  # nothing was rendered
