@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rf_agent.config import (
     RoboFlamingoConfig,
     VisionConfig,
 )
+from rf_agent.tiny_models import TINY_LANGUAGE, TINY_TOWER
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -32,32 +34,10 @@ def tiny() -> RoboFlamingoConfig:
     """The policy that this project trains on a CPU: two 112 px views, one observation step per three actions."""
     return RoboFlamingoConfig(
         image=ImageConfig(size=112),
-        vision=VisionConfig(
-            model={
-                "model_type": "bit",  # group norm: no batch statistics, so batches equal each image alone
-                "embedding_size": 16,
-                "hidden_sizes": [64, 128, 192],
-                "depths": [1, 1, 2],
-                "num_groups": 8,
-                "layer_type": "preactivation",
-            }
-        ),
+        vision=VisionConfig(model=deepcopy(TINY_TOWER)),
         resampler=ResamplerConfig(layers=2, latents=16, heads=4, head_dim=32, ff_mult=2),
         language=LanguageConfig(
-            model={
-                "model_type": "llama",
-                "vocab_size": 1024,
-                "hidden_size": 192,
-                "intermediate_size": 384,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 4,
-                "max_position_embeddings": 128,
-                "tie_word_embeddings": True,
-                "bos_token_id": None,
-                "eos_token_id": 0,
-                "pad_token_id": 3,
-            },
+            model=deepcopy(TINY_LANGUAGE),
             heads=4,
             head_dim=48,
             ff_mult=2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from rf_agent.baselines.config import (
@@ -19,6 +20,7 @@ from rf_agent.baselines.config import (
 from rf_agent.calvin_robot import calvin
 from rf_agent.nn.plan_config import HULCHeadConfig, MCILHeadConfig
 from rf_agent.policy_config import HeadConfig, ImageConfig, LossConfig, TextConfig, VisionConfig
+from rf_agent.tiny_models import TINY_LANGUAGE, TINY_TOWER
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -39,32 +41,8 @@ def tiny() -> dict[str, Any]:
     """What the tiny baselines share with roboflamingo-tiny: resolution, vision tower, language model, robot, loss."""
     return {
         "image": ImageConfig(size=112),
-        "vision": VisionConfig(
-            model={
-                "model_type": "bit",
-                "embedding_size": 16,
-                "hidden_sizes": [64, 128, 192],
-                "depths": [1, 1, 2],
-                "num_groups": 8,
-                "layer_type": "preactivation",
-            }
-        ),
-        "language": TextConfig(
-            model={
-                "model_type": "llama",
-                "vocab_size": 1024,
-                "hidden_size": 192,
-                "intermediate_size": 384,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 4,
-                "max_position_embeddings": 128,
-                "tie_word_embeddings": True,
-                "bos_token_id": None,
-                "eos_token_id": 0,
-                "pad_token_id": 3,
-            }
-        ),
+        "vision": VisionConfig(model=deepcopy(TINY_TOWER)),
+        "language": TextConfig(model=deepcopy(TINY_LANGUAGE)),
         "loss": LossConfig(huber_delta=0.1, gripper_weight=0.02),
         **calvin(),
     }

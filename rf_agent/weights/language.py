@@ -169,12 +169,15 @@ def built_without_memory(values: dict[str, Any], folder: Path | str) -> Any:
         ) from error
 
 
-def _transformers_tensors(folder: Path) -> Tensors:
-    """State dict of a model that `transformers` knows, under the names of the installed version."""
-    load: Any = AutoModelForCausalLM.from_pretrained
+def read_model(folder: Path, kind: Any, what: str) -> tuple[Any, dict[str, Any]]:
+    """A model of a folder by one of the automatic classes of `transformers`, and which tensors did not fit.
+
+    Raises:
+        ConversionError: it is no model of that class, which is called `what`.
+    """
     try:
         with quiet():
-            model, found = load(
+            return kind.from_pretrained(
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -183,7 +186,12 @@ def _transformers_tensors(folder: Path) -> Tensors:
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConversionError(f"{folder} is no causal language model that transformers can read ({reason}).") from error
+        raise ConversionError(f"{folder} is no {what} that transformers can read ({reason}).") from error
+
+
+def _transformers_tensors(folder: Path) -> Tensors:
+    """State dict of a model that `transformers` knows, under the names of the installed version."""
+    model, found = read_model(folder, AutoModelForCausalLM, "causal language model")
     shapes = [f"{name} is {tuple(a)}, but {tuple(b)} is expected" for name, a, b in found["mismatched_keys"]]
     _refuse(folder, shapes, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]))
     return model.state_dict()

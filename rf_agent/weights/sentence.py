@@ -14,7 +14,7 @@ from rf_agent.base_policy import BasePolicy
 from rf_agent.policy_config import PolicyConfig
 from rf_agent.tokenizer import add_flamingo_tokens, load_tokenizer
 from rf_agent.weights.files import ConversionError, Tensors
-from rf_agent.weights.language import quiet, read_config, resized_rows
+from rf_agent.weights.language import read_config, read_model, resized_rows
 from rf_agent.weights.report import Report, Source, fill
 
 SENTENCE = "sentence_encoder.model."
@@ -36,19 +36,7 @@ def read_sentence_encoder(folder: str | Path) -> tuple[dict[str, Any], Any, Sour
     """
     folder = Path(folder)
     values = read_config(folder)
-    load: Any = AutoModel.from_pretrained
-    try:
-        with quiet():
-            model, found = load(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that they can be named
-            )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConversionError(f"{folder} is no model that transformers can read ({reason}).") from error
+    model, found = read_model(folder, AutoModel, "model")
     problems = [f"{name} is {tuple(a)}, but {tuple(b)} is expected" for name, a, b in found["mismatched_keys"]]
     # poolers of sentences are used by nothing here, and many folders lack theirs
     problems += [f"{name} is missing" for name in sorted(found["missing_keys"]) if not name.startswith("pooler.")]
