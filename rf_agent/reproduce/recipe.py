@@ -23,15 +23,15 @@ class Recipe:
     """Training chains that are demonstrated in each scene."""
     images: int = 12_000
     """Images that a vision-language model is pre-trained on."""
-    pretrain_steps: int = 1500
+    pretrain_steps: int = 1000
     """Steps of its pre-training, of 32 images each."""
-    steps: int = 1000
+    steps: int = 600
     """Steps of an imitation run, of 16 sequences of 16 observation steps each."""
-    short_steps: int = 100
+    short_steps: int = 60
     """The same in Table 8, where the vision tower learns too, which makes a step many times as long."""
-    evaluation_chains: int = 50
+    evaluation_chains: int = 40
     """Chains of the benchmark that a policy plays, from the first."""
-    curve_chains: int = 20
+    curve_chains: int = 15
     """The same for policies that a run kept on its way (Figures 5, 6, 8 and 9)."""
     episodes_of_task: int = 3
     """Episodes of each task in Table 9."""
@@ -39,7 +39,7 @@ class Recipe:
     """Images with captions and questions that are co-trained on."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(Recipe):  # not those of a subclass
             if getattr(self, field.name) < 1:
                 raise UserError(f"--{field.name.replace('_', '-')} is {getattr(self, field.name)}: give 1 or more")
 
