@@ -1,12 +1,8 @@
 """`rf-agent reproduce` as it is typed."""
 
-from pathlib import Path
-
 import pytest
 
 from rf_agent import cli
-
-DOCS = Path(__file__).parents[3] / "docs"
 
 
 def call(capsys, *words):
@@ -35,11 +31,3 @@ def test_the_list_says_what_each_table_costs(tmp_path, capsys):
 def test_what_cannot_be_done_is_said_in_a_sentence(words, says, tmp_path, capsys):
     code, said = call(capsys, *words, "--output", tmp_path / "runs")
     assert code != 0 and says in said.err and said.err.count("\n") == 1
-
-
-def test_the_published_page_is_what_the_published_results_say(tmp_path, capsys):
-    code, _ = call(capsys, "--results", DOCS / "results/reproduce.json", "--page", tmp_path / "results.md")
-    assert code == 0
-    assert (tmp_path / "results.md").read_text() == (DOCS / "results.md").read_text(), (
-        "write it again: rf-agent reproduce --results docs/results/reproduce.json --page docs/results.md"
-    )
