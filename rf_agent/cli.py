@@ -34,6 +34,7 @@ COMMANDS = {
     "serve": "answer robots on other machines, in openpi's websocket protocol",
     "report": "show evaluations as a page or as tables, and merge shards",
     "evaluate-vl": "score a policy's captions and its answers to questions",
+    "reproduce": "train and measure what the paper's tables compare, in miniature",
     "grounding": "measure whether the colour word decides which block is touched",
     "convert": "make a policy of published weights, or convert data sets",
     "inspect": "say what a demonstration file holds and what is wrong with it",

@@ -50,6 +50,43 @@ def tiny() -> RoboFlamingoConfig:
     )
 
 
+def tiny_with(language: dict[str, Any], heads: int = 4, head_dim: int = 48) -> RoboFlamingoConfig:
+    """roboflamingo-tiny with another language model, as the paper's Table 2 compares them.
+
+    Args:
+        language: keys of its `transformers` configuration that are not those of roboflamingo-tiny's. Another
+            `model_type` replaces all that one family names differently.
+        heads, head_dim: of the cross-attention.
+    """
+    config = tiny()
+    kept = {key: config.language.model[key] for key in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
+    base = kept if "model_type" in language else config.language.model
+    config.language.model = base | language
+    config.language.heads, config.language.head_dim = heads, head_dim
+    return config
+
+
+TINY_MPT = {"model_type": "mpt", "d_model": 192, "n_heads": 4, "n_layers": 3, "max_seq_len": 128}
+TINY_NEOX = {
+    "model_type": "gpt_neox",
+    "hidden_size": 192,
+    "intermediate_size": 576,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "rotary_pct": 1.0,
+    "use_parallel_residual": False,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+}
+TINY_WIDE = {
+    "hidden_size": 320,
+    "intermediate_size": 640,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 5,
+    "num_key_value_heads": 5,
+}
+
+
 def test() -> RoboFlamingoConfig:
     """As small as a policy can be, for tests: 32 px, every part present."""
     return RoboFlamingoConfig(
@@ -176,6 +213,9 @@ DEFAULT_PRESET = "roboflamingo-tiny"
 PRESETS: dict[str, Callable[[], RoboFlamingoConfig]] = {
     "roboflamingo-tiny": tiny,
     "tiny": tiny,  # the same by its short name
+    "roboflamingo-tiny-mpt": partial(tiny_with, TINY_MPT),
+    "roboflamingo-tiny-neox": partial(tiny_with, TINY_NEOX),
+    "roboflamingo-tiny-wide": partial(tiny_with, TINY_WIDE, 5, 64),  # 2.5 times the parameters
     "roboflamingo-test": test,
     "mid": mid,
     "M-3B": partial(published, MPT_1B, 1),

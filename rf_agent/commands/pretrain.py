@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
+from rf_agent.errors import UserError
 from rf_agent.presets import preset
 from rf_agent.progress import RichReporter
 from rf_agent.training.pretrain import PretrainConfig, check_type, pretrain
@@ -19,13 +20,14 @@ class Args(PretrainConfig):
     """Pre-train a small vision-language model on images of the table."""
 
     images: tuple[Path, ...] = ()
-    """Files of scene images (HDF5); OUTPUT/scene_images.hdf5 is rendered first if none is given."""
+    """Files of scene images (HDF5); if none is given, OUTPUT/scene_images.hdf5 is rendered first, or a file for each of
+    several environments."""
     image_count: int = 20_000
-    """Images to render, in both views."""
+    """Images to render in all, in both views."""
     image_size: int | None = None
     """Side of the rendered images in pixels; the policy's image size if not given."""
-    env: str = "rf/PlayTableD-v0"
-    """Environment that randomizes and describes the scenes."""
+    env: tuple[str, ...] = ("rf/PlayTableD-v0",)
+    """Environments that randomize and describe the scenes; each gives as many images."""
     workers: int = os.cpu_count() or 1
     """Processes that render."""
 
@@ -36,16 +38,32 @@ def run(args: Args) -> None:
     fields = {field.name: getattr(args, field.name) for field in dataclasses.fields(PretrainConfig)}
     check_type(args)
     if not args.images:
-        scenes = SceneImageConfig(
-            output=args.output / "scene_images.hdf5",
-            env=args.env,
-            count=args.image_count,
-            image_size=args.image_size or preset(args.preset).image.size,
-            workers=args.workers,
-            seed=args.seed,
-        )
         with RichReporter("images") as reporter:
-            fields["images"] = (collect_scene_images(scenes, reporter),)
+            fields["images"] = tuple(collect_scene_images(scenes, reporter) for scenes in _scenes(args))
     with RichReporter("pretrain") as reporter:
         report = pretrain(PretrainConfig(**fields), reporter)
         reporter.log(f"Vision-language model: {report.output}")
+
+
+def _scenes(args: Args) -> list[SceneImageConfig]:
+    """What is to be rendered of each environment."""
+    envs = list(dict.fromkeys(args.env))
+    if not envs or args.image_count < len(envs):
+        raise UserError(f"--image-count is {args.image_count} for {len(envs)} environments: give each of them an image")
+    size = args.image_size or preset(args.preset).image.size
+    return [
+        SceneImageConfig(
+            output=args.output / (f"{scene_file(env)}.hdf5" if len(envs) > 1 else "scene_images.hdf5"),
+            env=env,
+            count=args.image_count // len(envs),
+            image_size=size,
+            workers=args.workers,
+            seed=args.seed,
+        )
+        for env in envs
+    ]
+
+
+def scene_file(env: str) -> str:
+    """Name of the file of one of several environments, without its ending."""
+    return f"scene_images_{env.rpartition('/')[2]}"

@@ -47,6 +47,7 @@ class SceneImageSet:
     Attributes:
         images: uint8 (N, V, S, S, 3). texts: every different position text. names: every different object.
         captions: per image, a list. questions: per image, a list of (question, answer).
+        is_name: (E,) bool, the rows of `positions` whose text is the object's name and no more.
         scene: float32 (N, names, 5), position and yaw of everything in an image; NaN where there is none.
         hands: float32 (N, 10), the gripper's position, Euler cosines and sines, and width.
 
@@ -83,6 +84,7 @@ class SceneImageSet:
         self.texts, self.names = list(texts), list(names)
         columns = np.array(rows, np.int64).reshape(-1, 3)
         self.positions = Positions(columns[:, 0], columns[:, 1], columns[:, 2], np.stack(targets))
+        self.is_name = self._names_alone()
         self.scene = self._scene()
         self._first = np.searchsorted(self.positions.image, np.arange(len(self.images) + 1))
         self.hands = self.positions.target[self._first[:-1], TARGETS["gripper"].start :]
@@ -102,16 +104,37 @@ class SceneImageSet:
         return np.arange(self._first[image], self._first[image + 1])
 
     def draw_positions(
-        self, images: Sequence[int] | NDArray[np.int64], count: int, rng: np.random.Generator
+        self,
+        images: Sequence[int] | NDArray[np.int64],
+        count: int,
+        rng: np.random.Generator,
+        names_alone: bool = False,
     ) -> NDArray[np.int64]:
-        """Rows of `positions`, (len(images), count): different ones as far as an image has that many."""
+        """Rows of `positions`, (len(images), count): different ones as far as an image has that many.
+
+        With `names_alone` only those whose text is the name of an object.
+        """
         drawn = np.empty((len(images), count), np.int64)
         for row, image in enumerate(images):
             entries = self.entries(image)
+            if names_alone:
+                entries = entries[self.is_name[entries]]
             # The smallest of exponential variates with these rates: weighted sampling without replacement.
             order = np.argsort(rng.exponential(size=len(entries)) / self._weights[entries])
             drawn[row] = entries[np.resize(order, count)]
         return drawn
+
+    def _names_alone(self) -> NDArray[np.bool_]:
+        """Of each object in an image, the shortest text is its name."""
+        positions = self.positions
+        lengths = np.array([len(text) for text in self.texts])[positions.text]
+        order = np.lexsort((lengths, positions.name, positions.image))
+        pairs = np.stack((positions.image, positions.name), axis=1)[order]
+        first = np.ones(len(order), bool)
+        first[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+        found = np.zeros(len(order), bool)
+        found[order[first]] = True
+        return found
 
     def _scene(self) -> NDArray[np.float32]:
         scene = np.full((len(self.images), len(self.names), 5), np.nan, np.float32)

@@ -59,6 +59,9 @@ class PretrainConfig(LoopConfig):
     """Weight of captions and answers relative to positions."""
     scene_weight: float = 0.5
     """Weight of reading the whole scene from vision tokens and from media tokens, relative to positions."""
+    instructions: bool = True
+    """Ask where objects are by instructions and phrases, and put questions. --no-instructions asks by an object's name
+    alone and learns captions (the paper's language models without instruction tuning, Table 2)."""
     vision_warmup: float = 0.3
     """Share of the run in which only tower and resampler learn, by reading the scene from their tokens."""
     color_jitter: float = 0.1
@@ -117,8 +120,10 @@ class PretrainObjective:
         kept = max(1, min(len(data) // 2, round(config.validation_fraction * len(data))))
         if len(data) < 2:
             raise ValueError("one image is not enough to pre-train on: collect more")
-        self.train = np.arange(len(data) - kept)
-        self.validation = np.arange(len(data) - kept, len(data))[: config.evaluation_images]
+        # spread over all files, as each may be of another scene
+        held_out = np.linspace(0, len(data) - 1, kept).round().astype(np.int64)
+        self.train = np.setdiff1d(np.arange(len(data)), held_out)
+        self.validation = held_out[:: -(-kept // config.evaluation_images)]
         mean = torch.from_numpy(np.nan_to_num(_mean(data.positions.target)))
         scene = torch.from_numpy(np.nan_to_num(_mean(data.scene)))
         policy.eval()
@@ -143,7 +148,8 @@ class PretrainObjective:
         seen = {"scene_loss": scene.detach(), "vision_tokens_cm": errors[0], "media_tokens_cm": errors[1]}
         if progress < self.config.vision_warmup:
             return scene, seen
-        entries = self.data.draw_positions(rows, self.config.positions_per_image, rng)
+        names_alone = not self.config.instructions
+        entries = self.data.draw_positions(rows, self.config.positions_per_image, rng, names_alone)
         predicted = self._places(media, entries)
         target, known = self._targets(entries)
         positions = position_loss(predicted, target, known)
@@ -240,20 +246,22 @@ class PretrainObjective:
             entries = self.data.entries(row)
             picked = []
             for name in np.unique(positions.name[entries]):
-                same = sorted(
-                    entries[positions.name[entries] == name],
-                    key=lambda i: len(self.data.texts[positions.text[i]]),
-                )
+                same = entries[positions.name[entries] == name]
+                is_name = self.data.is_name[same]
                 if by_name:
-                    picked.append(same[0])
+                    picked.append(same[is_name][0])
                 elif len(same) > 1:
-                    picked.append(same[int(rng.integers(1, len(same)))])
+                    others = same[~is_name]
+                    picked.append(others[int(rng.integers(len(others)))])
             chosen.append(picked or [entries[0]])
         width = max(map(len, chosen))
         return np.stack([np.resize(picked, width) for picked in chosen])
 
     def _say(self, rows: NDArray[np.int64], rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
-        """For each image a caption and a question (count 2), or either (1), as (given, to be said)."""
+        """For each image a caption and a question (count 2), or either (1), as (given, to be said).
+
+        Without `instructions` either is always the caption.
+        """
         said = []
         for row in rows:
             captions, questions = self.data.captions[row], self.data.questions[row]
@@ -262,7 +270,7 @@ class PretrainObjective:
                 ("", captions[int(rng.integers(len(captions)))]),
                 (f"Question: {question} Short answer:", answer),
             ]
-            said += pair if count == 2 else [pair[int(rng.integers(2))]]
+            said += pair if count == 2 else [pair[int(rng.integers(1 + self.config.instructions))]]
         return said
 
     def _language(self, media: Tensor, said: Sequence[tuple[str, str]]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,112 @@
+"""`rf-agent reproduce`: the paper's tables in miniature, each by one command that goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table as RichTable
+
+from rf_agent.errors import UserError
+from rf_agent.files import write_text
+from rf_agent.progress import RichReporter, duration
+from rf_agent.reproduce.costs import estimate
+from rf_agent.reproduce.measures import Table
+from rf_agent.reproduce.page import finished, page, table_lines
+from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.results import FILE, Results
+from rf_agent.reproduce.run import Reproduction
+from rf_agent.reproduce.stages import Stage, in_order
+from rf_agent.reproduce.tables import TABLES, make_tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(Recipe):
+    """Train and measure what a table of the paper compares, small enough for this machine."""
+
+    tables: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Tables and figures, such as table1 or fig3a, or all; --list names them."""
+    output: Path = Path("runs/reproduce")
+    """Folder of everything that is made; the same command goes on where it stopped, and tables share what they can."""
+    list: bool = False
+    """Say which tables there are, what each costs here and how much of it is done."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of training; each policy is trained once with each."""
+    workers: int | None = None
+    """Simulator processes; all cores if not given."""
+    device: str = "auto"
+    """Where networks compute: auto, cpu, cuda, cuda:1, ..."""
+    page: Path | None = None
+    """Write what has been measured, of all tables, as a page of Markdown."""
+    results: Path | None = None
+    """Make that page of this file instead of OUTPUT/results.json."""
+
+
+def run(args: Args) -> None:
+    """Run what is not done yet, and print the tables."""
+    names = _names(args)
+    recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
+    console = Console(soft_wrap=True, highlight=False)
+    if args.results is not None:
+        if args.page is None or names:
+            raise UserError("--results is for a page: give --page FILE with it, and no tables")
+        results = Results.load(args.results)
+        write_text(args.page, page(make_tables(list(TABLES), results.recipe, args.seeds), results))
+        console.print(f"page: {args.page}", markup=False)
+        return
+    if args.list:
+        console.print(_list(args, recipe))
+        return
+    if not names and args.page is None:
+        raise UserError(f"name a table ({', '.join(TABLES)}) or all; --list says what each costs")
+    with RichReporter("reproduce") as reporter:
+        reproduction = Reproduction(args.output, recipe, args.workers, args.device, reporter=reporter)
+        for table in make_tables(names, recipe, args.seeds):
+            reproduction.run(table.stages)
+            _show(console, table, reproduction.results)
+    if args.page is not None:
+        every = make_tables(list(TABLES), recipe, args.seeds)
+        write_text(args.page, page(every, reproduction.results))
+        console.print(f"page: {args.page}", markup=False)
+
+
+def _names(args: Args) -> list[str]:
+    if not args.seeds or len(set(args.seeds)) < len(args.seeds):
+        raise UserError(f"--seeds is {list(args.seeds)}: give one or more different numbers")
+    names = list(TABLES) if "all" in args.tables else list(args.tables)
+    for name in names:
+        if name not in TABLES:
+            raise UserError(f"there is no table {name!r}: tables are {', '.join(TABLES)}, or all")
+    return names
+
+
+def _show(console: Console, table: Table, results: Results) -> None:
+    console.print(f"\n{table.title} ({table.source})", style="bold", markup=False)
+    console.print(Markdown("\n".join(table_lines(table, results))))
+    for claim in table.claims:
+        console.print(Markdown(claim.verdict(results)))
+
+
+def _list(args: Args, recipe: Recipe) -> RichTable:
+    """A row per table; what several tables need is counted in each."""
+    path = args.output / FILE
+    results = Results.load(path) if path.exists() else Results(recipe)
+    shown = RichTable("table", "stands for", "what", "rows done", "commands left", "time left, 2 cores")
+    for column in shown.columns[3:]:
+        column.justify = "right"
+    everything: dict[str, Stage] = {}
+    for table in make_tables(list(TABLES), recipe, args.seeds):
+        stages = {stage.folder: stage for stage in in_order(table.stages) if results.facts(stage) is None}
+        everything |= stages
+        done, rows = finished(table, results)
+        seconds = sum(estimate(stage, recipe) for stage in stages.values())
+        row = (table.name, table.source, table.title, f"{done}/{rows}", str(len(stages)), duration(seconds))
+        shown.add_row(*row)
+    shown.add_section()
+    seconds = sum(estimate(stage, recipe) for stage in everything.values())
+    shown.add_row("all", "", "what tables share, once", "", str(len(everything)), duration(seconds))
+    return shown

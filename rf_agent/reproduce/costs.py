@@ -1,0 +1,50 @@
+"""What stages cost on two CPU cores, roughly, so that one knows before one begins."""
+
+from __future__ import annotations
+
+from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.stages import Stage
+
+TASKS = 34
+SCENES = 4
+DEMO = 0.7
+"""Seconds to collect a demonstration."""
+SUBTASKS = 4.7
+"""Demonstrations that a training chain gives."""
+IMAGE = 0.02
+"""Seconds to render an image of both views."""
+PRETRAIN_STEP = 0.9
+TRAIN_STEP = 1.1
+"""Seconds of a step with vision tokens kept."""
+SLOWER = {"fc_hist": 3.0, "--train-vision": 16.0, "--vl-images": 2.5, "wide": 2.5}
+"""How many times as long a step takes with these."""
+CHAIN, EPISODE = 8.0, 2.5
+"""Seconds to play a chain, or an episode of one task, with two workers."""
+VL = {"captions": 60.0, "questions": 240.0}
+"""Seconds to answer about the held-out images."""
+
+
+def estimate(stage: Stage, recipe: Recipe) -> float:
+    """Seconds that a stage takes."""
+    if stage.kind == "collect":
+        chains = SUBTASKS * recipe.chains_per_scene
+        return DEMO * SCENES * (chains if "--chains" in stage.words else TASKS * recipe.episodes_per_task)
+    if stage.kind == "collect-vl":
+        return IMAGE * int(_value(stage, "--count"))
+    slower = 1.0
+    for word, factor in SLOWER.items():
+        if any(word in given for given in (*stage.words, stage.folder)):
+            slower *= factor
+    if stage.kind == "pretrain":
+        return IMAGE * recipe.images + slower * PRETRAIN_STEP * recipe.pretrain_steps
+    if stage.kind == "train":
+        return slower * TRAIN_STEP * int(_value(stage, "--steps"))
+    if stage.kind == "evaluate":
+        if "--chains" in stage.words:
+            return CHAIN * int(_value(stage, "--chains"))
+        return EPISODE * TASKS * int(_value(stage, "--episodes-per-task"))
+    return VL["captions" if "--captions" in stage.words else "questions"]
+
+
+def _value(stage: Stage, option: str) -> str:
+    return stage.words[stage.words.index(option) + 1]

@@ -1,0 +1,211 @@
+"""What stands in a table: rows of measurements, and claims about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from rf_agent.evaluation.metrics import wilson_interval
+from rf_agent.reproduce.results import Results, average, difference, rates
+from rf_agent.reproduce.stages import Stage
+
+MISSING = "–"
+"""Stands for what has not been measured yet."""
+
+
+class Measure(Protocol):
+    """Something measured by stages, as cells of a row."""
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """Those that it reads."""
+
+    def cells(self, results: Results) -> list[str]:
+        """Its text; `MISSING` where a stage has not finished."""
+
+
+@dataclass(frozen=True)
+class ChainRates:
+    """Shares of chains that got 1 to 5 sub-tasks far (five cells), and the average length; a stage a seed."""
+
+    stages: tuple[Stage, ...]
+
+    def cells(self, results: Results) -> list[str]:
+        """As "88 %" and "2.19 [1.90, 2.49]"."""
+        completed = results.completed(self.stages)
+        if completed is None:
+            return [MISSING] * 6
+        return [*(f"{100 * rate:.0f} %" for rate in rates(completed)), *AverageLength(self.stages).cells(results)]
+
+
+@dataclass(frozen=True)
+class AverageLength:
+    """Average length with its interval; a stage a seed."""
+
+    stages: tuple[Stage, ...]
+
+    def cells(self, results: Results) -> list[str]:
+        """As "2.19 [1.90, 2.49]", with several seeds also each one's."""
+        completed = results.completed(self.stages)
+        if completed is None:
+            return [MISSING]
+        mean, (low, high) = average(completed)
+        each = f" ({', '.join(f'{np.mean(row):.2f}' for row in completed)})" if len(completed) > 1 else ""
+        return [f"{mean:.2f} [{low:.2f}, {high:.2f}]{each}"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Average length after each fifth of training, a cell each; `stages` are the five evaluations of one seed."""
+
+    stages: tuple[Stage, ...]
+
+    def cells(self, results: Results) -> list[str]:
+        """As "1.05", which of few chains is rough."""
+        found = [results.completed([stage]) for stage in self.stages]
+        return [MISSING if completed is None else f"{average(completed)[0]:.2f}" for completed in found]
+
+
+@dataclass(frozen=True)
+class BestAndMean:
+    """The best of a curve, and the mean of its last three: two cells, as in the paper's Table 2."""
+
+    stages: tuple[Stage, ...]
+
+    def cells(self, results: Results) -> list[str]:
+        """As "1.05"."""
+        found = [results.completed([stage]) for stage in self.stages]
+        if any(completed is None for completed in found):
+            return [MISSING] * 2
+        lengths = [average(completed)[0] for completed in found if completed]
+        return [f"{max(lengths):.2f}", f"{np.mean(lengths[-3:]):.2f}"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number that a stage measured, by its name."""
+
+    stage: Stage
+    name: str
+    digits: int = 3
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The one stage."""
+        return (self.stage,)
+
+    def cells(self, results: Results) -> list[str]:
+        """As "0.470"."""
+        facts = results.facts(self.stage)
+        return [MISSING if facts is None or self.name not in facts else f"{facts[self.name]:.{self.digits}f}"]
+
+
+@dataclass(frozen=True)
+class TaskRate:
+    """How often a task was done, out of how many tries."""
+
+    stage: Stage
+    task: str
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The one stage."""
+        return (self.stage,)
+
+    def cells(self, results: Results) -> list[str]:
+        """As "2/3"."""
+        facts = results.facts(self.stage)
+        entry = None if facts is None else facts["tasks"].get(self.task)
+        return [MISSING if entry is None else f"{entry['success']}/{entry['total']}"]
+
+
+@dataclass(frozen=True)
+class AllTasks:
+    """How often all tasks together were done, with the interval."""
+
+    stage: Stage
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The one stage."""
+        return (self.stage,)
+
+    def cells(self, results: Results) -> list[str]:
+        """As "41 % [32, 51]"."""
+        facts = results.facts(self.stage)
+        if facts is None:
+            return [MISSING]
+        solved, total = (sum(entry[key] for entry in facts["tasks"].values()) for key in ("success", "total"))
+        low, high = wilson_interval(solved, total)
+        return [f"{100 * solved / max(total, 1):.0f} % [{100 * low:.0f}, {100 * high:.0f}]"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table."""
+
+    label: tuple[str, ...]
+    """Its first cells: method, training data, ..."""
+    measures: tuple[Measure, ...] = ()
+    paper: tuple[str, ...] = ()
+    """Its last cells: the paper's numbers."""
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All that it needs."""
+        return [stage for measure in self.measures for stage in measure.stages]
+
+    def cells(self, results: Results) -> list[str]:
+        """The whole line."""
+        return [*self.label, *(cell for measure in self.measures for cell in measure.cells(results)), *self.paper]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that the paper says, as a difference in average length."""
+
+    text: str
+    better: tuple[Stage, ...]
+    """Evaluations of the policy that is said to be better, one a seed."""
+    worse: tuple[Stage, ...]
+    at_least: bool = False
+    """Whether it is only said to be no worse."""
+
+    def verdict(self, results: Results) -> str:
+        """Whether it holds here, in a sentence with the difference and its interval."""
+        first, second = results.completed(self.better), results.completed(self.worse)
+        if first is None or second is None:
+            return f"{self.text}: not measured yet."
+        mean, (low, high) = difference(first, second)
+        found = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        if low > 0:
+            return f"{self.text}: **holds** ({found})."
+        if high < 0:
+            return f"{self.text}: **does not hold** ({found})."
+        undecided = "nothing speaks against it" if self.at_least else "not decided"
+        return f"{self.text}: **{undecided}** ({found}; the interval has zero in it)."
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of the paper in miniature."""
+
+    name: str
+    """What the command calls it."""
+    title: str
+    source: str
+    """Which table or figure of the paper."""
+    headers: tuple[str, ...]
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...] = ()
+    notes: str = ""
+    """What a reader must know, in sentences."""
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All that its rows and claims need."""
+        claimed = [stage for claim in self.claims for stage in (*claim.better, *claim.worse)]
+        return [*(stage for row in self.rows for stage in row.stages), *claimed]

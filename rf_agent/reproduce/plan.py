@@ -1,0 +1,165 @@
+"""The stages that rows of tables are made of: data, vision-language models, policies and evaluations."""
+
+from __future__ import annotations
+
+from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.stages import Stage
+
+SCENES = "ABCD"
+IMAGE_SIZE = "112"
+KEPT = 5
+"""Policies that a run keeps on its way: one at each fifth, the paper's epochs."""
+FAMILIES = {
+    "L": "roboflamingo-tiny",
+    "M": "roboflamingo-tiny-mpt",
+    "G": "roboflamingo-tiny-neox",
+    "L-wide": "roboflamingo-tiny-wide",
+}
+"""Presets by the letter that the paper's Table 2 gives to a family of language models: LLaMA, MPT, GPT-NeoX."""
+RATES = {
+    "roboflamingo": "1e-3",
+    "mcil": "1e-3",
+    "hulc": "1e-3",
+    "rt1": "1e-3",
+    "r3m": "1e-3",
+    "voltron": "1e-3",
+}
+"""Learning rates by type of policy, the best of `TRIED_RATES` by the table `tuning`."""
+TRIED_RATES = ("3e-4", "1e-3", "3e-3")
+
+
+class Plan:
+    """Makes the stages of one recipe and one seed. The same stage is equal wherever it is asked for.
+
+    Args:
+        recipe: the budget.
+        seed: of training; data, pre-training and evaluation are the same for all seeds.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int = 0) -> None:
+        self.recipe, self.seed = recipe, seed
+
+    # --- data ---
+
+    def demos(self) -> tuple[Stage, Stage]:
+        """Demonstrations from resets and in chains, of all scenes."""
+        scenes = [[f"rf/PlayTable{kind}{scene}-v0" for scene in SCENES] for kind in ("", "Chain")]
+        size = ("--image-size", IMAGE_SIZE)
+        count = ("--episodes-per-task", str(self.recipe.episodes_per_task), "--seed", "101")
+        chains = ("--chains", str(self.recipe.chains_per_scene), "--seed", "102")
+        return (
+            Stage("demos/tasks", ("collect", "--env", *scenes[0], *count, *size), file="demos.hdf5"),
+            Stage("demos/chains", ("collect", "--env", *scenes[1], *chains, *size), file="demos.hdf5"),
+        )
+
+    def captions(self, subset: str) -> Stage:
+        """Images with captions and questions, in COCO's and VQAv2's layouts: `train` or `val`."""
+        # scene D stays unseen where a policy learns in A, B and C
+        count, seed, scene = (self.recipe.vl_images, "201", "A") if subset == "train" else (224, "202", "D")
+        words = ("collect-vl", "--subset", subset, "--env", f"rf/PlayTable{scene}-v0", "--count", str(count))
+        return Stage(f"captions/{subset}", (*words, "--seed", seed))
+
+    # --- models ---
+
+    def vlm(self, family: str = "L", instructions: bool = True, scenes: str = SCENES) -> Stage:
+        """A vision-language model pre-trained on images of some scenes."""
+        envs = [f"rf/PlayTable{scene}-v0" for scene in scenes]
+        count = ("--image-count", str(self.recipe.images), "--batch-size", "32", "--learning-rate", "1.5e-3")
+        words = ["pretrain", "--preset", FAMILIES[family], "--env", *envs, *count]
+        words += ["--steps", str(self.recipe.pretrain_steps)]
+        if not instructions:
+            words.append("--no-instructions")
+        return Stage(f"vlms/{family}{'-IFT' if instructions else ''}_{scenes}", tuple(words))
+
+    def policy(
+        self,
+        name: str,
+        *extra: str,
+        vlm: Stage | None = None,
+        scenes: str = SCENES,
+        preset: str | None = None,
+        steps: int | None = None,
+        rate: str | None = None,
+        captions: bool = False,
+    ) -> Stage:
+        """A policy trained by imitation.
+
+        Args:
+            name: of its folder, without scenes and seed.
+            extra: further words of the command.
+            vlm: what it begins with; one of the same scenes if not given.
+            scenes: those of the demonstrations.
+            preset: of a baseline; RoboFlamingo if not given.
+            steps: of the recipe if not given.
+            rate: learning rate; that of its type if not given.
+            captions: whether it co-trains on captions and questions.
+        """
+        vlm = vlm or self.vlm(scenes=scenes)
+        demos = self.demos()
+        words = ["train", "--demos", *(stage.output for stage in demos), "--init", f"{vlm.folder}/vlm"]
+        needs = [*demos, vlm]
+        if scenes != SCENES:
+            words += ["--scenes", *scenes]
+        if preset is not None:
+            words += ["--preset", preset]
+        kind = (preset or "roboflamingo").removesuffix("-tiny")
+        words += ["--steps", str(steps or self.recipe.steps), "--learning-rate", rate or RATES[kind]]
+        words += ["--evaluations", str(KEPT), "--keep", str(KEPT), "--seed", str(self.seed), *extra]
+        if captions:
+            data = self.captions("train")
+            needs.append(data)
+            words += [
+                *("--vl-images", f"{data.folder}/train", "--vl-captions", f"{data.folder}/captions_train.json"),
+                *("--vl-questions", f"{data.folder}/v2_OpenEnded_mscoco_train_questions.json"),
+                *("--vl-annotations", f"{data.folder}/v2_mscoco_train_annotations.json"),
+                *("--vl-prompts", "pretrain"),
+            ]
+        seed = f"_seed{self.seed}" if self.seed else ""
+        return Stage(f"policies/{name}_{scenes}{seed}", tuple(words), tuple(needs))
+
+    # --- measurements ---
+
+    def chains(self, policy: Stage, *extra: str, suffix: str = "", checkpoint: str = "policy") -> Stage:
+        """The policy plays chains in scene D."""
+        count = self.recipe.evaluation_chains if checkpoint == "policy" else self.recipe.curve_chains
+        words = ("evaluate", "--env", "rf/PlayTableChainD-v0", "--policy", f"{policy.folder}/{checkpoint}")
+        return Stage(
+            f"evaluations/{policy.folder.removeprefix('policies/')}{suffix}",
+            (*words, "--chains", str(count), *extra),
+            (policy,),
+        )
+
+    def enriched(self, policy: Stage) -> Stage:
+        """The policy plays chains in scene D with enriched instructions."""
+        return self.chains(policy, "--env-options", "instructions=enriched", suffix="_enriched")
+
+    def curve(self, policy: Stage) -> tuple[Stage, ...]:
+        """The policy plays chains in scene D as it was after each fifth of its steps."""
+        return tuple(self._at(policy, fifth) for fifth in range(1, KEPT + 1))
+
+    def _at(self, policy: Stage, fifth: int) -> Stage:
+        step = round(self.recipe.steps * fifth / KEPT)
+        return self.chains(policy, suffix=f"_step{step}", checkpoint=f"policies/step_{step:07d}")
+
+    def tasks(self, policy: Stage) -> Stage:
+        """The policy does each task from resets in scene D."""
+        words = ("evaluate", "--env", "rf/PlayTableD-v0", "--policy", f"{policy.folder}/policy")
+        count = ("--episodes-per-task", str(self.recipe.episodes_of_task))
+        return Stage(f"evaluations/{policy.folder.removeprefix('policies/')}_tasks", (*words, *count), (policy,))
+
+    def language(self, model: Stage, what: str, shots: int = 0) -> Stage:
+        """Captions or questions (`what`) about held-out images, by a vision-language model or a policy."""
+        data = self.captions("val")
+        checkpoint = f"{model.folder}/{'vlm' if model.kind == 'pretrain' else 'policy'}"
+        words = ["evaluate-vl", "--policy", checkpoint, "--images", f"{data.folder}/val", "--prompts", "pretrain"]
+        if what == "captions":
+            words += ["--captions", f"{data.folder}/captions_val.json", "--count", "200"]
+        else:
+            words += [
+                *("--questions", f"{data.folder}/v2_OpenEnded_mscoco_val_questions.json"),
+                *("--annotations", f"{data.folder}/v2_mscoco_val_annotations.json", "--count", "1000"),
+            ]
+        if shots:
+            words += ["--shots", str(shots)]
+        name = model.folder.replace("/", "_") + (f"_{shots}shot" if shots else "")
+        return Stage(f"evaluations/{name}_{what}", tuple(words), (model, data))

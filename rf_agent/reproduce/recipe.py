@@ -1,0 +1,71 @@
+"""How much a reproduction spends: data, steps and episodes, the same for all rows of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rf_agent.errors import UserError
+from rf_agent.files import write_json
+
+FILE = "recipe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The budget of a reproduction. All results in a folder have the same."""
+
+    episodes_per_task: int = 6
+    """Demonstrations of each task, from resets, in each of the four scenes."""
+    chains_per_scene: int = 40
+    """Training chains that are demonstrated in each scene."""
+    images: int = 12_000
+    """Images that a vision-language model is pre-trained on."""
+    pretrain_steps: int = 1000
+    """Steps of its pre-training, of 32 images each."""
+    steps: int = 600
+    """Steps of an imitation run, of 16 sequences of 16 observation steps each."""
+    short_steps: int = 60
+    """The same in Table 8, where the vision tower learns too, which makes a step many times as long."""
+    evaluation_chains: int = 40
+    """Chains of the benchmark that a policy plays, from the first."""
+    curve_chains: int = 15
+    """The same for policies that a run kept on its way (Figures 5, 6, 8 and 9)."""
+    episodes_of_task: int = 3
+    """Episodes of each task in Table 9."""
+    vl_images: int = 2000
+    """Images with captions and questions that are co-trained on."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(Recipe):  # not those of a subclass
+            if getattr(self, field.name) < 1:
+                raise UserError(f"--{field.name.replace('_', '-')} is {getattr(self, field.name)}: give 1 or more")
+
+
+def claim(folder: Path, recipe: Recipe) -> None:
+    """Make sure that what a folder holds is of this recipe, and say so in the folder.
+
+    Raises:
+        UserError: it is of another one; the differences are named.
+    """
+    path = folder / FILE
+    values = dataclasses.asdict(recipe)
+    if not path.exists():
+        write_json(path, values)
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        differences = [
+            f"--{name.replace('_', '-')} {there.get(name)} (now {values.get(name)})"
+            for name in dict.fromkeys((*there, *values))
+            if there.get(name) != values.get(name)
+        ]
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): choose another --output, or delete the folder") from error
+    if differences:
+        raise UserError(
+            f"{folder} holds results of another recipe, with {', '.join(differences)}: give the same, or choose "
+            "another --output"
+        )

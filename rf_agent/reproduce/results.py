@@ -1,0 +1,110 @@
+"""What stages measured, in one file that tables are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rf_agent.errors import UserError
+from rf_agent.evaluation.metrics import CHAIN_LENGTH, bootstrap_interval
+from rf_agent.files import write_json
+from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.stages import Stage
+from rf_agent.training.curves import LOG
+from rf_agent.versions import versions
+
+FILE = "results.json"
+
+
+@dataclass
+class Results:
+    """Of each finished stage its command, its cost and what it measured."""
+
+    recipe: Recipe
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By folder: `command`, `seconds` and `facts`."""
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, recipe: Recipe) -> Results:
+        """Those of a reproduction's folder, empty for a new one."""
+        path = folder / FILE
+        return cls.load(path) if path.exists() else cls(recipe, machine={"cores": os.cpu_count(), **versions()})
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """What `save` wrote.
+
+        Raises:
+            UserError: the file is not there, or is none.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(Recipe(**content["recipe"]), content["stages"], content["machine"])
+        except FileNotFoundError as error:
+            raise UserError(f"there is no {path}: give the results.json of `rf-agent reproduce`") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} is no results.json of `rf-agent reproduce` ({error})") from error
+
+    def save(self, folder: Path) -> None:
+        """Write all of it to the folder."""
+        stages = dict(sorted(self.stages.items()))
+        recipe = dataclasses.asdict(self.recipe)
+        write_json(folder / FILE, {"recipe": recipe, "machine": self.machine, "stages": stages})
+
+    def add(self, stage: Stage, seconds: float, facts: dict[str, Any]) -> None:
+        """What a stage measured."""
+        self.stages[stage.folder] = {"command": stage.command, "seconds": seconds, "facts": facts}
+
+    def facts(self, stage: Stage) -> dict[str, Any] | None:
+        """What a stage measured; None if it has not finished, or was made by another command."""
+        entry = self.stages.get(stage.folder)
+        return entry["facts"] if entry is not None and entry["command"] == stage.command else None
+
+    def completed(self, stages: Sequence[Stage]) -> list[list[int]] | None:
+        """Sub-tasks done in each chain, a list for each evaluation; None while one is missing."""
+        found = [self.facts(stage) for stage in stages]
+        return [facts["completed"] for facts in found if facts] if all(found) else None
+
+
+def facts_of(stage: Stage, folder: Path) -> dict[str, Any]:
+    """What a finished stage measured, read from its folder."""
+    if stage.kind == "evaluate":
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        return {"completed": [entry["completed"] for entry in results["sequences"]], "tasks": results["tasks"]}
+    if stage.kind == "evaluate-vl":
+        return dict(json.loads((folder / "results.json").read_text(encoding="utf-8"))["scores"])
+    if stage.kind in ("train", "pretrain"):
+        lines = (json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines())
+        validations = [line for line in lines if line["split"] == "validation"]
+        return validations[-1] if validations else {}
+    return {}
+
+
+def average(completed: Sequence[Sequence[int]]) -> tuple[float, tuple[float, float]]:
+    """Average length over all chains and seeds, with its 95 % bootstrap interval over chains.
+
+    With several seeds a chain counts with its mean over them, so that the interval is that of other chains; how much
+    seeds differ is told apart.
+    """
+    lengths = np.mean(completed, axis=0)
+    return float(lengths.mean()), bootstrap_interval(lengths.tolist())
+
+
+def rates(completed: Sequence[Sequence[int]]) -> list[float]:
+    """Shares of chains that got 1 to 5 sub-tasks far."""
+    return [float((np.asarray(completed) >= needed).mean()) for needed in range(1, CHAIN_LENGTH + 1)]
+
+
+def difference(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> tuple[float, tuple[float, float]]:
+    """First minus second in average length, on the chains that both played, with a 95 % bootstrap interval."""
+    count = min(len(first[0]), len(second[0]))
+    pairs = np.mean([row[:count] for row in first], axis=0) - np.mean([row[:count] for row in second], axis=0)
+    return float(pairs.mean()), bootstrap_interval(pairs.tolist())

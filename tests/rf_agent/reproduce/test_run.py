@@ -1,0 +1,147 @@
+"""Running stages: each once, in order, going on where it stopped, and refusing what does not belong there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rf_agent.errors import UserError
+from rf_agent.progress import Silent
+from rf_agent.reproduce import run as run_module
+from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.results import Results
+from rf_agent.reproduce.run import Reproduction
+from rf_agent.reproduce.stages import Stage, in_order
+
+RECIPE = Recipe()
+WRITE = (
+    "import json, pathlib, sys; folder = pathlib.Path(sys.argv[1]); folder.mkdir(parents=True, exist_ok=True); "
+    "(folder / 'ran').open('a').write('x'); "
+    "(folder / 'results.json').write_text(json.dumps({'sequences': [{'completed': 3}], 'tasks': {}})); "
+    "(folder / 'policy').mkdir(exist_ok=True); (folder / 'log.jsonl').write_text('')"
+)
+TRAIN = Stage("policies/a", ("train",))
+EVALUATE = Stage("evaluations/a", ("evaluate",), (TRAIN,))
+
+
+class Quick(Reproduction):
+    """Runs a line of Python in place of each command."""
+
+    code = WRITE
+
+    def _arguments(self, stage):
+        return [sys.executable, "-c", self.code, stage.output]
+
+
+def make(folder, kind=Quick, recipe=RECIPE, **given):
+    return kind(folder, recipe, reporter=Silent(), **given)
+
+
+def runs(folder, stage):
+    path = folder / stage.folder / "ran"
+    return len(path.read_text()) if path.exists() else 0
+
+
+def test_a_stage_runs_once_and_after_what_it_needs(tmp_path):
+    reproduction = make(tmp_path)
+    reproduction.run([EVALUATE, EVALUATE])
+    assert (runs(tmp_path, TRAIN), runs(tmp_path, EVALUATE)) == (1, 1)
+    again = make(tmp_path)
+    again.run([EVALUATE])
+    assert (runs(tmp_path, TRAIN), runs(tmp_path, EVALUATE)) == (1, 1)
+    assert again.results.facts(EVALUATE) == {"completed": [3], "tasks": {}}
+    assert Results.load(tmp_path / "results.json").facts(EVALUATE) == {"completed": [3], "tasks": {}}
+    assert in_order((EVALUATE,)) == [TRAIN, EVALUATE]
+
+
+def test_a_command_that_fails_is_named_and_runs_again(tmp_path):
+    class Failing(Quick):
+        code = "raise SystemExit(1)"
+
+    with pytest.raises(UserError, match="policies/a failed, see above; .*\nrf-agent train --output policies/a"):
+        make(tmp_path, Failing).run([EVALUATE])
+    reproduction = make(tmp_path)
+    assert not reproduction.is_done(TRAIN)
+    reproduction.run([EVALUATE])
+    assert runs(tmp_path, TRAIN) == 1 and reproduction.is_done(EVALUATE)
+
+
+def test_training_goes_on_from_its_checkpoint(tmp_path):
+    reproduction = make(tmp_path, workers=3, device="cuda")
+    assert reproduction._words(TRAIN) == ["rf-agent", "train", "--output", "policies/a", "--device", "cuda"]
+    (tmp_path / "policies/a").mkdir(parents=True)
+    (tmp_path / "policies/a/checkpoint.pt").touch()
+    assert reproduction._words(TRAIN)[-1] == "--resume"
+    assert reproduction._words(EVALUATE)[-4:] == ["--workers", "3", "--device", "cuda"]
+
+
+def test_a_killed_reproduction_goes_on(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
+        "from rf_agent.progress import Silent; from rf_agent.reproduce.recipe import Recipe;"
+        "from rf_agent.reproduce.run import Reproduction; from rf_agent.reproduce.stages import Stage\n"
+        "class Slow(Reproduction):\n"
+        "    def _arguments(self, stage): return [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "Slow(Path(sys.argv[1]), Recipe(), reporter=Silent()).run([Stage('policies/a', ('train',))])"
+    )
+    here = os.path.dirname(os.path.dirname(os.path.dirname(run_module.__file__)))
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), here], start_new_session=True)
+    mark, deadline = tmp_path / "policies/a/stage.json", time.monotonic() + 60
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert json.loads(mark.read_text())["finished"] is False
+    reproduction = make(tmp_path)
+    reproduction.run([EVALUATE])
+    assert reproduction.is_done(TRAIN) and runs(tmp_path, TRAIN) == 1
+
+
+def test_results_of_another_recipe_are_refused_with_the_difference(tmp_path):
+    make(tmp_path).run([EVALUATE])
+    with pytest.raises(UserError, match=r"another recipe, with --steps 600 \(now 700\): give the same"):
+        make(tmp_path, recipe=Recipe(steps=700))
+    other = Stage("policies/a", ("train", "--steps", "7"))
+    with pytest.raises(
+        UserError, match=r"policies/a is of another recipe, made by `rf-agent train --output policies/a`"
+    ):
+        make(tmp_path).run([other])
+    (tmp_path / "recipe.json").write_text("[")
+    with pytest.raises(UserError, match="recipe.json is damaged"):
+        make(tmp_path)
+    with pytest.raises(UserError, match="--steps is 0: give 1 or more"):
+        Recipe(steps=0)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    make(tmp_path).run([EVALUATE])
+    (tmp_path / "policies/a/policy").rmdir()
+    with pytest.raises(
+        UserError, match=r"the checkpoint .*policies/a/policy is missing, though its stage has finished"
+    ):
+        make(tmp_path).run([EVALUATE])
+
+
+def test_damaged_files_are_named(tmp_path):
+    make(tmp_path).run([EVALUATE])
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(UserError, match="is no results.json of `rf-agent reproduce`"):
+        make(tmp_path)
+    (tmp_path / "results.json").unlink()
+    (tmp_path / "policies/a/stage.json").write_text("no")
+    with pytest.raises(UserError, match="stage.json is damaged .* delete policies/a to make it again"):
+        make(tmp_path).run([EVALUATE])
+    with pytest.raises(UserError, match="there is no .*results.json"):
+        Results.load(tmp_path / "results.json")
+
+
+def test_lost_results_are_read_again_from_the_folders(tmp_path):
+    make(tmp_path).run([EVALUATE])
+    (tmp_path / "results.json").unlink()
+    reproduction = make(tmp_path)
+    reproduction.run([EVALUATE])
+    assert reproduction.results.facts(EVALUATE) == {"completed": [3], "tasks": {}} and runs(tmp_path, TRAIN) == 1

@@ -1,0 +1,168 @@
+"""The tables: what they train and measure, and what they say of it."""
+
+import random
+
+import pytest
+
+from rf_agent import cli
+from rf_agent.reporting import paper
+from rf_agent.reproduce.costs import estimate
+from rf_agent.reproduce.measures import MISSING, AverageLength, BestAndMean, Claim, Curve
+from rf_agent.reproduce.page import finished, page, table_lines
+from rf_agent.reproduce.plan import RATES, TRIED_RATES, Plan
+from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.results import Results
+from rf_agent.reproduce.stages import Stage, in_order
+from rf_agent.reproduce.tables import TABLES, make_tables
+
+RECIPE = Recipe()
+EVERY = make_tables(list(TABLES), RECIPE, (0,))
+
+
+def played(stage: Stage, *completed: int) -> Results:
+    results = Results(RECIPE)
+    results.add(stage, 60.0, {"completed": list(completed), "tasks": {}})
+    return results
+
+
+def everything(seed: int = 0) -> Results:
+    """Results as if all tables had been measured."""
+    results, draw = Results(RECIPE, machine={"cores": 2}), random.Random(seed)
+    for table in EVERY:
+        for stage in in_order(table.stages):
+            facts: dict = {}
+            if stage.kind == "evaluate":
+                tasks = {row.label[0]: {"success": 2, "total": 3} for row in EVERY[11].rows}
+                facts = {"completed": [draw.randrange(6) for _ in range(40)], "tasks": tasks}
+            elif stage.kind == "evaluate-vl":
+                facts = {"BLEU-1": 0.5, "BLEU-4": 0.2, "ROUGE-L": 0.4, "CIDEr": 0.7, "accuracy": 40.0}
+            elif stage.kind == "train":
+                facts = {"loss": 0.01}
+            results.add(stage, 60.0, facts)
+    return results
+
+
+@pytest.fixture(scope="module")
+def full():
+    return everything()
+
+
+def test_every_command_is_one_that_the_command_line_takes():
+    kinds = {}
+    for table in EVERY:
+        for stage in in_order(table.stages):
+            flags = tuple(word for word in stage.words if word.startswith("--"))
+            kinds.setdefault((stage.kind, flags), stage)
+    assert len(kinds) > 15
+    for stage in kinds.values():
+        _, command, *words = stage.command.split()
+        args = cli.parse(cli.command_module(command).Args, command, words)
+        assert str(args.output) == stage.output
+
+
+def test_a_folder_is_made_by_one_command():
+    commands: dict[str, str] = {}
+    for seed in (0, 1):
+        for table in make_tables(list(TABLES), RECIPE, (seed,)):
+            for stage in in_order(table.stages):
+                assert commands.setdefault(stage.folder, stage.command) == stage.command
+
+
+def test_rows_are_as_wide_as_their_table(full):
+    for table in EVERY:
+        for results in (Results(RECIPE), full):
+            for row in table.rows:
+                assert len(row.cells(results)) == len(table.headers), (table.name, row.label)
+        assert not any(MISSING in line for line in table_lines(table, full))
+        assert finished(table, full) == (len(table.rows), len(table.rows))
+        assert finished(table, Results(RECIPE))[0] == 0
+
+
+def test_every_numbered_table_and_figure_with_results_is_there():
+    sources = {table.source for table in EVERY}
+    tables = {f"Table {number}" for number in (1, 2, 3, 5, 6, 7, 8, 9)}
+    assert sources >= tables | {"Fig. 3 (a)", "Fig. 3 (b)", "Fig. 3 (c)", "Figs. 5 and 6", "Fig. 8", "Fig. 9"}
+    (table_9,) = (table for table in EVERY if table.name == "table9")
+    assert len(table_9.rows) == 34 + 1
+    (table_1,) = (table for table in EVERY if table.name == "table1")
+    shown = " ".join(row.cells(Results(RECIPE))[-1] for row in table_1.rows)
+    assert all(f"{row.average_length:.2f}" in shown for row in paper.TABLE_1)
+
+
+def test_rows_of_a_table_have_one_budget():
+    for table in EVERY:
+        runs = [stage for row in table.rows for stage in in_order(row.stages) if stage.kind == "train"]
+        budgets = {stage.words[stage.words.index("--steps") + 1] for stage in runs}
+        assert len(budgets) <= 1, table.name
+
+
+def test_without_scene_d_nothing_has_seen_it():
+    plan = Plan(RECIPE)
+    policy = plan.policy("x", scenes="ABC", captions=True)
+    assert ("--scenes", "A", "B", "C") == policy.words[policy.words.index("--scenes") :][:4]
+    for stage in policy.all():
+        if stage.kind in ("pretrain", "collect-vl"):
+            assert not any("TableD" in word for word in stage.words), stage.command
+
+
+def test_seeds_train_anew_on_the_same_data():
+    first, second = Plan(RECIPE, 0).policy("x"), Plan(RECIPE, 3).policy("x")
+    assert second.folder == first.folder + "_seed3" and first.needs == second.needs
+    assert second.words[second.words.index("--seed") + 1] == "3"
+
+
+def test_every_method_has_the_same_trials_of_its_rate():
+    (tuning,) = (table for table in EVERY if table.name == "tuning")
+    assert [row.label[0] for row in tuning.rows] == list(RATES)
+    assert all(len(row.measures) == len(TRIED_RATES) for row in tuning.rows) and set(RATES.values()) <= set(TRIED_RATES)
+
+
+def test_average_lengths_with_one_seed_and_with_several():
+    stages = Stage("a", ("evaluate",)), Stage("b", ("evaluate",))
+    results = played(stages[0], 0, 2, 4)
+    assert AverageLength(stages[:1]).cells(results)[0].startswith("2.00 [0")
+    assert AverageLength(stages).cells(results) == [MISSING]
+    results.add(stages[1], 1.0, {"completed": [1, 3, 5], "tasks": {}})
+    assert AverageLength(stages).cells(results)[0].endswith("(2.00, 3.00)")
+    assert BestAndMean((*stages, stages[0])).cells(results) == ["3.00", "2.33"]
+    assert Curve(stages).cells(results) == ["2.00", "3.00"]
+
+
+def test_a_result_of_another_command_is_none():
+    results = played(Stage("a", ("evaluate", "--chains", "3")), 1, 1, 1)
+    assert results.facts(Stage("a", ("evaluate", "--chains", "4"))) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "at_least", "says"),
+    [
+        ([4, 4, 3, 4, 5], [1, 2, 1, 2, 1], False, "**holds** (+2.60 ["),
+        ([1, 2, 1, 2, 1], [4, 4, 3, 4, 5], True, "**does not hold** (-2.60 ["),
+        ([1, 2, 1, 2, 1], [2, 1, 2, 1, 1], False, "**not decided** (+0.00 ["),
+        ([1, 2, 1, 2, 1], [2, 1, 2, 1, 1], True, "**nothing speaks against it** (+0.00 ["),
+    ],
+)
+def test_claims_are_judged_by_the_paired_difference(first, second, at_least, says):
+    a, b = Stage("a", ("evaluate",)), Stage("b", ("evaluate",))
+    claim = Claim("It is better", (a,), (b,), at_least)
+    results = played(a, *first)
+    assert claim.verdict(results) == "It is better: not measured yet."
+    results.add(b, 1.0, {"completed": second, "tasks": {}})
+    assert claim.verdict(results).startswith("It is better: ") and says in claim.verdict(results)
+
+
+def test_a_page_has_every_table_with_its_claims_and_commands(full):
+    text = page(EVERY, full)
+    for table in EVERY:
+        assert f"## {table.title}\n" in text
+    assert "600 steps" in text and "# 1 min\nrf-agent train" in text
+    assert text.count("**holds**") + text.count("**does not hold**") + text.count("not decided") > 5
+    empty = page(EVERY, Results(RECIPE))
+    assert "0 of 12 rows are measured" in empty and "not measured yet" in empty and "rf-agent train" not in empty
+
+
+def test_estimates_know_what_takes_long():
+    plan = Plan(RECIPE)
+    usual, full = plan.policy("x"), plan.policy("y", "--train-vision")
+    assert estimate(full, RECIPE) > 5 * estimate(usual, RECIPE) > 0
+    assert all(estimate(stage, RECIPE) > 0 for table in EVERY for stage in in_order(table.stages))
