@@ -1,6 +1,7 @@
 # make demo    install into .venv and watch the bundled policy at work
 # make play    the page in the browser: ask the robot, watch it, drive it
 # make test    the tests                     make check   lint, types and the tests
+# make docs    the pages of docs/ as a site, in site/
 # make test-lerobot   the tests of integrations/lerobot with LeRobot itself, in an environment of their own (Python 3.12)
 # make test-openpi    the server with openpi's own client, which needs an environment of its own (numpy 1)
 # make wheel   a wheel and a source distribution, in dist
@@ -19,7 +20,7 @@ LEROBOT_VENV ?= .venv-lerobot
 OPENPI_PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 OPENPI_VENV ?= .venv-openpi
 
-.PHONY: demo play test test-lerobot test-openpi wheel test-wheel check clean
+.PHONY: demo play test test-lerobot test-openpi wheel test-wheel check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/rollout.py --render
@@ -51,6 +52,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -67,6 +71,10 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	touch $@
 
+$(VENV)/.docs: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[docs]'
+	touch $@
+
 $(LEROBOT_VENV)/.test: pyproject.toml integrations/lerobot/pyproject.toml
 	$(or $(LEROBOT_PYTHON),$(error LeRobot needs Python 3.12 or newer: name it, make test-lerobot LEROBOT_PYTHON=...)) \
 		-m venv $(LEROBOT_VENV)
@@ -80,4 +88,4 @@ $(OPENPI_VENV)/.test: Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LEROBOT_VENV) $(OPENPI_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LEROBOT_VENV) $(OPENPI_VENV) site build dist *.egg-info

@@ -12,7 +12,7 @@ from typing import Any
 class Environments:
     """The environments of one process: each is made on first use, kept for later, and closed with this object.
 
-    Example:
+    Examples:
         >>> with Environments() as environments:
         ...     env = environments.get("rf/PlayTableD-v0", render_every=3)
     """

@@ -33,7 +33,7 @@ class Silent:
 class RichReporter:
     """A progress bar with the time left; where output is not a terminal, a line every `interval` seconds.
 
-    Example:
+    Examples:
         >>> with RichReporter("train") as reporter:
         ...     train(config, reporter)
     """

@@ -30,7 +30,7 @@ class CalvinEnv(TableEnv):
         FileNotFoundError: the clone lacks something; the message names it.
         ImportError: there is no clone; the message says how to get one.
 
-    Example:
+    Examples:
         >>> env = gym.make("rf_envs:rf/CalvinD-v0", calvin_root="calvin_env")
         >>> observation, info = env.reset(seed=0, options={"task": "open_drawer"})
         >>> info["renderer"]

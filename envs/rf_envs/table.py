@@ -80,7 +80,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         max_steps: steps that a task may take.
         simulator: makes the simulator from the scene's letter; None for the embedded one.
 
-    Example:
+    Examples:
         >>> env = gym.make("rf_envs:rf/PlayTableD-v0")
         >>> observation, info = env.reset(seed=0, options={"task": "open_drawer"})
         >>> info["task"]
@@ -249,7 +249,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
             ValueError: the instruction does not fit into an observation, or the task is unknown; nothing changes.
             gymnasium.error.ResetNeeded: there is no state yet.
 
-        Example:
+        Examples:
             >>> observation, info = env.unwrapped.ask("open the drawer")
         """
         encode_instruction(instruction)

@@ -55,7 +55,7 @@ class Layout:
 class Demonstration:
     """A task done once. Observations precede their action.
 
-    Example:
+    Examples:
         >>> frames = np.zeros((50, 64, 64, 3), np.uint8)
         >>> actions = np.zeros((50, 4), np.float32)
         >>> demo = Demonstration({"front": frames}, actions, instruction="reach the red ball", task="reach")

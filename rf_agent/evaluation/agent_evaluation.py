@@ -43,7 +43,7 @@ def evaluate_agent(
         UserError: the agent is none, or gives what is no action of the environment.
         ValueError: there is no such environment or task.
 
-    Example:
+    Examples:
         >>> results = evaluate_agent(policy, "rf/PlayTableChainD-v0", chains=10)
         >>> results["average_length"]["mean"]
     """

@@ -33,7 +33,7 @@ class BenchmarkEpisodes(gym.Wrapper, gym.utils.RecordConstructorArgs):
     Raises:
         ValueError: there are no episodes.
 
-    Example:
+    Examples:
         >>> items = chain_items(10, seed=0)
         >>> env = Monitor(BenchmarkEpisodes(gym.make("rf_envs:rf/PlayTableChainD-v0"), items))
         >>> average_length, _ = evaluate_policy(policy, env, n_eval_episodes=len(items))
@@ -96,7 +96,7 @@ def divide_episodes(items: Sequence[Item], n_envs: int) -> list[list[Item]]:
     Raises:
         ValueError: there are more environments than episodes, or none.
 
-    Example:
+    Examples:
         >>> items = chain_items(100, seed=0)
         >>> def make(part):
         ...     return lambda: Monitor(BenchmarkEpisodes(gym.make("rf_envs:rf/PlayTableChainD-v0"), part))

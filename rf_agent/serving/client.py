@@ -43,7 +43,7 @@ class RemotePolicy:
     Raises:
         RemoteError: there is no server, or it does not let this client in.
 
-    Example:
+    Examples:
         >>> policy = RemotePolicy("ws://192.168.0.7:8000")
         >>> action = policy.act({"rgb_static": image, "rgb_gripper": other, "instruction": "open the drawer"})
     """

@@ -74,7 +74,7 @@ class PolicyServer:
     Raises:
         UserError: on entering, where it cannot listen there.
 
-    Example:
+    Examples:
         >>> with PolicyServer(policy, port=0) as server:
         ...     action = RemotePolicy(server.url).act(observation)
     """

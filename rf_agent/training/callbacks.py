@@ -10,7 +10,7 @@ class Callback:
 
     With several processes each has its own callbacks, called at the same steps.
 
-    Example:
+    Examples:
         >>> class Print(Callback):
         ...     def on_step(self, step, metrics):
         ...         print(step, float(metrics["loss"]))

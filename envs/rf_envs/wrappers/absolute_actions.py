@@ -31,7 +31,7 @@ class AbsoluteActions(gym.Wrapper, gym.utils.RecordConstructorArgs):
         env: an environment of this package, with ``robot_obs`` in its observations: wrap it before wrappers
             that rename observations.
 
-    Example:
+    Examples:
         >>> env = AbsoluteActions(gym.make("rf_envs:rf/PlayTableD-v0"))
         >>> observation, info = env.reset(seed=0)
         >>> above_the_table = np.array([0.1, -0.1, 0.6, np.pi, 0.0, np.pi / 2, 1.0], dtype=np.float32)

@@ -26,7 +26,7 @@ class LeRobotObservation(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
         env: an environment of this package.
         cameras: names for the static and the gripper's image, those that the policy was trained with.
 
-    Example:
+    Examples:
         >>> env = LeRobotObservation(gym.make("rf_envs:rf/PlayTableD-v0"))
         >>> observation, info = env.reset(seed=0, options={"task": "open_drawer"})
         >>> observation["pixels"]["image2"].shape, observation["agent_pos"].shape

@@ -23,7 +23,7 @@ class TextInstruction(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
         env: an environment of this package.
         charset: the characters that instructions may have; needed for scripts other than Latin.
 
-    Example:
+    Examples:
         >>> env = TextInstruction(gym.make("rf_envs:rf/PlayTableD-v0"))
         >>> observation, info = env.reset(options={"task": "open_drawer", "instruction": "open the drawer"})
         >>> observation["instruction"]
