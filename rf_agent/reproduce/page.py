@@ -16,7 +16,7 @@ What the RoboFlamingo paper ({source}) compares, compared here: on the embedded 
 with policies of a few million parameters instead of billions, and with budgets that fit a laptop. Numbers do not
 compare with the paper's; what can be compared is which row is ahead. This page is written by
 
-```
+```bash
 rf-agent reproduce --results docs/results/reproduce.json --page docs/results.md
 ```
 
@@ -71,7 +71,7 @@ def _section(table: Table, results: Results) -> str:
         lines += ["", "What the paper says:", "", *(f"- {claim.verdict(results)}" for claim in table.claims)]
     stages = [stage for stage in in_order(table.stages) if results.facts(stage) is not None]
     if stages:
-        lines += ["", "Commands, in the folder of the reproduction, and the minutes that each took:", "", "```"]
+        lines += ["", "Commands, in the folder of the reproduction, and the minutes that each took:", "", "```bash"]
         lines += [line for stage in stages for line in _command(stage, results)]
         lines.append("```")
     return "\n".join(lines) + "\n"
