@@ -61,12 +61,14 @@ class Reproduction:
         for stage in ordered:
             self._check(stage)
         left = [stage for stage in ordered if not self.is_done(stage)]
+        self._check_outdated(ordered, left)
         for number, stage in enumerate(left, 1):
             self.reporter.log(f"[{number}/{len(left)}] {stage.command}")
             seconds = self._run(stage)
             self.reporter.log(f"[{number}/{len(left)}] {stage.folder}: {duration(seconds)}")
         for stage in ordered:
-            self._keep(stage)
+            if stage.folder not in self.results.stages:
+                self._keep(stage)
 
     def is_done(self, stage: Stage) -> bool:
         """Whether a stage has finished."""
@@ -92,8 +94,6 @@ class Reproduction:
         return mark["seconds"]
 
     def _keep(self, stage: Stage) -> None:
-        if stage.folder in self.results.stages:
-            return
         self.results.add(stage, self._mark(stage)["seconds"], facts_of(stage, self.folder / stage.folder))
         self.results.save(self.folder)
 
@@ -134,6 +134,16 @@ class Reproduction:
                 raise UserError(
                     f"the checkpoint {checkpoint} is missing, though its stage has finished: delete "
                     f"{self.folder / stage.folder} to train it again, or put it back"
+                )
+
+    def _check_outdated(self, ordered: Sequence[Stage], left: Sequence[Stage]) -> None:
+        """What is to be made again must not leave behind what was made of it before."""
+        for stage in ordered:
+            again = [needed.folder for needed in stage.needs if needed in left]
+            if again and stage not in left:
+                raise UserError(
+                    f"{self.folder / stage.folder} was made of {', '.join(again)}, which is to be made again: delete "
+                    f"{self.folder / stage.folder}, too"
                 )
 
 

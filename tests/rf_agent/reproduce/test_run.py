@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,3 +146,21 @@ def test_lost_results_are_read_again_from_the_folders(tmp_path):
     reproduction = make(tmp_path)
     reproduction.run([EVALUATE])
     assert reproduction.results.facts(EVALUATE) == {"completed": [3], "tasks": {}} and runs(tmp_path, TRAIN) == 1
+
+
+def test_what_is_made_again_leaves_nothing_old_behind(tmp_path):
+    make(tmp_path).run([EVALUATE])
+    shutil.rmtree(tmp_path / TRAIN.folder)
+    with pytest.raises(
+        UserError, match="evaluations/a was made of policies/a, which is to be made again: delete .*/a, too"
+    ):
+        make(tmp_path).run([EVALUATE])
+    shutil.rmtree(tmp_path / EVALUATE.folder)
+
+    class Other(Quick):
+        code = WRITE.replace("'completed': 3", "'completed': 4")
+
+    reproduction = make(tmp_path, Other)
+    reproduction.run([EVALUATE])
+    assert reproduction.results.facts(EVALUATE)["completed"] == [4]
+    assert make(tmp_path).results.facts(EVALUATE)["completed"] == [4]
