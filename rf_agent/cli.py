@@ -12,6 +12,7 @@ import contextlib
 import difflib
 import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ COMMANDS = {
     "doctor": "say what this machine can do and what to install for the rest",
     "benchmark": "measure the speed of simulator, policy and trainer here",
 }
+
+LARGE_PAGES = ("train", "pretrain")
+"""Commands whose large tensors live in large pages of memory, which Linux hands out and finds faster."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -109,6 +113,8 @@ def _dispatch(words: list[str]) -> None:
     elif name == "--version":
         print(f"{PROGRAM} {__version__}")
     elif name in COMMANDS:
+        if name in LARGE_PAGES:  # read by torch before its first tensor, so it is set before torch is imported
+            os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         module = command_module(name)
         module.run(parse(module.Args, name, rest))
     else:

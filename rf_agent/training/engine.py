@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rf_agent.devices import resolve_device
 from rf_agent.errors import UserError
+from rf_agent.memory import keep_freed_memory
 from rf_agent.training.settings import LoopConfig
 
 
@@ -36,6 +37,8 @@ def make_accelerator(config: LoopConfig) -> Any:
     device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(True)  # of an earlier run in this process, perhaps on another device
         PartialState._reset_state()

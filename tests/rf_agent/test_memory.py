@@ -1,0 +1,34 @@
+"""Memory that a process frees and needs again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource
+import torch
+from rf_agent.memory import keep_freed_memory
+
+torch.set_num_threads(1)
+model = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.ReLU()) for _ in range(4)))
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(6):
+        model(torch.ones(20_000, 256)).square().mean().backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(new_pages(), keep_freed_memory(), new_pages() and 0, new_pages())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
+def test_freed_memory_is_not_asked_for_again():
+    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
+    assert not result.returncode, result.stderr
+    without, kept, _, later = result.stdout.split()
+    assert kept == "True"
+    assert int(later) < int(without) / 10
