@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rf_agent.demos.atomic_file import DeferredInterrupts
 from rf_agent.errors import UserError
+from rf_agent.memory import return_freed_memory
 from rf_agent.progress import Reporter
 from rf_agent.training.bad_batch import BAD_BATCH, keep_bad_batch
 from rf_agent.training.callbacks import Callback
@@ -28,6 +29,7 @@ from rf_agent.training.settings import CHECKPOINT, LoopConfig
 
 LOG_EVERY = 20  # steps
 SPIKE_WINDOW = 100  # steps
+RETURN_MEMORY_EVERY = 100  # steps
 # What may differ between a run and its continuation; everything else would make it another run.
 RUNTIME = {
     "output",
@@ -139,6 +141,8 @@ class Loop:
                     self.reporter.update(self.progress, "step 1")
                 if self.step % LOG_EVERY == 0:
                     self._log(curves, metrics, now - start)
+                if self.step % RETURN_MEMORY_EVERY == 0 and self.accelerator.device.type == "cpu":
+                    return_freed_memory()
                 for callback in self.callbacks:
                     callback.on_step(self.step, metrics)
                 due = math.floor(self.progress * self.config.evaluations)

@@ -27,6 +27,7 @@ class FakeEnv(gym.Env):
         self.observation_space = gym.spaces.Dict({
             "rgb_static": box(0, 255, (20, 20, 3), np.uint8),
             "rgb_gripper": box(0, 255, (8, 8, 3), np.uint8),
+            "robot_obs": box(-10, 10, (15,), np.float32),
             "instruction": box(0, 255, (256,), np.uint8),
         })  # fmt: skip
         self.action_space = box(-1, 1, (7,), np.float32)
@@ -77,6 +78,7 @@ class FakeEnv(gym.Env):
         return {
             "rgb_static": np.full((20, 20, 3), level, np.uint8),
             "rgb_gripper": np.full((8, 8, 3), level, np.uint8),
+            "robot_obs": np.full(15, np.clip(self.position, -10, 10), np.float32),
             "instruction": text,
         }
 
