@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rf_agent.devices import resolve_device
 from rf_agent.errors import UserError
 from rf_agent.memory import keep_freed_memory
+from rf_agent.training.cpu_bfloat16 import Float32Kernels, has_bfloat16
 from rf_agent.training.settings import LoopConfig
 
 
@@ -48,8 +49,11 @@ def make_accelerator(config: LoopConfig) -> Any:
     if precision == "auto":
         half = "no" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         precision = os.environ.get("ACCELERATE_MIXED_PRECISION", half)
-    if device.type == "cpu" and precision != "no":
-        raise UserError(f"--mixed-precision {precision} is for GPUs: on CPUs it is slower, or fails; leave it out")
+    if device.type == "cpu" and precision != "no" and not (precision == "bf16" and has_bfloat16()):
+        raise UserError(
+            f"--mixed-precision {precision} is slower on this CPU, or fails: leave it out (bf16 is for GPUs, and CPUs "
+            "with AVX512_BF16 or AMX)"
+        )
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a last cross-attention that no head reads
     # The first process may evaluate for long while the others wait.
     handlers = [unused, InitProcessGroupKwargs(timeout=datetime.timedelta(hours=12))]
@@ -67,6 +71,14 @@ def make_accelerator(config: LoopConfig) -> Any:
             "torchrun --nproc-per-node N -m rf_agent.cli train ..."
         )
     return accelerator
+
+
+@contextlib.contextmanager
+def autocast(accelerator: Any) -> Iterator[None]:
+    """Within it, modules compute in the number format of the run."""
+    on_cpu = accelerator.device.type == "cpu" and accelerator.mixed_precision != "no"
+    with accelerator.autocast(), Float32Kernels() if on_cpu else contextlib.nullcontext():
+        yield
 
 
 def shard(module: nn.Module, blocks: Sequence[nn.Module], left_out: Sequence[nn.Module], device: torch.device) -> None:

@@ -23,7 +23,7 @@ from rf_agent.progress import Reporter
 from rf_agent.training.bad_batch import BAD_BATCH, keep_bad_batch
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import Curves
-from rf_agent.training.engine import divided, gathered
+from rf_agent.training.engine import autocast, divided, gathered
 from rf_agent.training.optim import EMA, parameter_groups, schedule, set_learning_rate
 from rf_agent.training.settings import CHECKPOINT, LoopConfig
 
@@ -177,7 +177,7 @@ class Loop:
         for index, (batch, share) in enumerate(parts):
             waits = index < len(parts) - 1 and not self.config.fsdp
             with accelerator.no_sync(self.called) if waits else contextlib.nullcontext():
-                with accelerator.autocast():
+                with autocast(accelerator):
                     loss, metrics = self.called(batch, self.progress)
                 # Processes average their gradients: the sum over all of them is wanted.
                 accelerator.backward(loss * (share * accelerator.num_processes))
@@ -228,7 +228,7 @@ class Loop:
     @torch.no_grad()
     def _validate(self, curves: Curves | None) -> dict[str, float]:
         self.module.eval()
-        with self.accelerator.autocast(), self.ema.applied() if self.ema else contextlib.nullcontext():
+        with autocast(self.accelerator), self.ema.applied() if self.ema else contextlib.nullcontext():
             scalars = self.evaluate(self.called)
             for callback in self.callbacks:
                 scalars |= callback.on_validation(self.step, scalars) or {}

@@ -45,7 +45,7 @@ class LoopConfig:
     """Parts in which a process computes its share of a step, to save memory; the result is the same."""
     mixed_precision: str = "auto"
     """Number format of the computation: no (float32), bf16, fp16; auto is bf16 or fp16 on GPUs, as `accelerate launch`
-    says if it does, and no on CPUs, which have no other."""
+    says if it does, and no on CPUs, where bf16 is faster if they have instructions for it (AVX512_BF16, AMX)."""
     fsdp: bool = False
     """Divide the weights among the processes (FSDP), for models that do not fit one GPU's memory."""
     spike: float = 50.0

@@ -142,7 +142,8 @@ def kept_tokens(caches: Sequence[VisionCache], rows: NDArray[np.int64]) -> Tenso
         if len(inside):
             parts.append(cache.get(rows[inside]))
             order.append(inside)
-    return torch.cat(parts)[torch.from_numpy(np.concatenate(order).argsort())]
+    with torch.autocast("cpu", enabled=False):  # which joins no float16 where bfloat16 is in use
+        return torch.cat(parts)[torch.from_numpy(np.concatenate(order).argsort())]
 
 
 def has_room(folders: Sequence[Path], size: int) -> bool:

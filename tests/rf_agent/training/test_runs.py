@@ -374,10 +374,12 @@ def test_a_program_in_the_place_of_the_checkpoint_is_not_run(demos, tmp_path):
             train(config(demos, tmp_path / "run", evaluations=1, steps=2, resume=True))
 
 
-def test_half_precision_on_a_cpu_is_refused(demos, tmp_path):
+def test_half_precision_on_a_cpu_without_it_is_refused(demos, tmp_path, monkeypatch):
     """oneDNN has no LSTM in bfloat16 for many CPUs, and its error says nothing."""
-    with pytest.raises(UserError, match="--mixed-precision bf16 is for GPUs"):
-        train(config(demos, tmp_path / "run", mixed_precision="bf16"))
+    monkeypatch.setattr("rf_agent.training.engine.has_bfloat16", lambda: False)
+    for precision in ("bf16", "fp16"):
+        with pytest.raises(UserError, match=f"--mixed-precision {precision} is slower on this CPU, or fails"):
+            train(config(demos, tmp_path / "run", mixed_precision=precision))
     with pytest.raises(ValueError, match="mixed_precision is 'half': give auto, no, bf16, fp16"):
         config(demos, tmp_path / "other", mixed_precision="half")
     assert not (tmp_path / "run").exists()
