@@ -32,7 +32,7 @@ The same for all rows of a table: {episodes_per_task} demonstrations of each of 
 {chains_per_scene} training chains, in each of the four scenes; a vision-language model pre-trained on {images:,} images
 of the training scenes for {pretrain_steps:,} steps of 32; imitation for {steps:,} steps of 16 sequences of 16
 observation steps; {evaluation_chains} of the benchmark's 1000 chains, from the first ({curve_chains} along training).
-Measured with {machine}.
+Number format in training: {mixed_precision}. Measured with {machine}.
 """
 
 

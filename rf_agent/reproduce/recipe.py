@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rf_agent.errors import UserError
 from rf_agent.files import write_json
+from rf_agent.training.settings import check_precision
 
 FILE = "recipe.json"
 
@@ -37,11 +38,15 @@ class Recipe:
     """Episodes of each task in Table 9."""
     vl_images: int = 2000
     """Images with captions and questions that are co-trained on."""
+    mixed_precision: str = "auto"
+    """Number format of pre-training and training, see `rf-agent train`."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(Recipe):  # not those of a subclass
-            if getattr(self, field.name) < 1:
-                raise UserError(f"--{field.name.replace('_', '-')} is {getattr(self, field.name)}: give 1 or more")
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < 1:
+                raise UserError(f"--{field.name.replace('_', '-')} is {value}: give 1 or more")
+        check_precision(self.mixed_precision)
 
 
 def claim(folder: Path, recipe: Recipe) -> None:

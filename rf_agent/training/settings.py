@@ -68,8 +68,13 @@ class LoopConfig:
                 raise ValueError(f"{name} is {value}: give a number above zero")
         if not 0 <= self.validation_fraction < 1 or not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise ValueError("validation_fraction, ema_decay and warmup are shares: give numbers from 0 to below 1")
-        if self.mixed_precision not in PRECISIONS:
-            raise ValueError(f"mixed_precision is {self.mixed_precision!r}: give {', '.join(PRECISIONS)}")
+        check_precision(self.mixed_precision)
+
+
+def check_precision(name: str) -> None:
+    """Refuse a `mixed_precision` that there is not."""
+    if name not in PRECISIONS:
+        raise ValueError(f"mixed_precision is {name!r}: give {', '.join(PRECISIONS)}")
 
 
 def prepare_output(config: LoopConfig) -> None:

@@ -116,6 +116,8 @@ def test_results_of_another_recipe_are_refused_with_the_difference(tmp_path):
         make(tmp_path)
     with pytest.raises(UserError, match="--steps is 0: give 1 or more"):
         Recipe(steps=0)
+    with pytest.raises(ValueError, match="mixed_precision is 'half': give auto, no, bf16, fp16"):
+        Recipe(mixed_precision="half")
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):

@@ -111,6 +111,12 @@ def test_seeds_train_anew_on_the_same_data():
     assert second.words[second.words.index("--seed") + 1] == "3"
 
 
+def test_all_training_is_in_the_recipes_number_format():
+    for table in make_tables(list(TABLES), Recipe(mixed_precision="bf16"), (0,)):
+        for stage in in_order(table.stages):
+            assert ("--mixed-precision bf16" in stage.command) == (stage.kind in ("train", "pretrain"))
+
+
 def test_every_method_has_the_same_trials_of_its_rate():
     (tuning,) = (table for table in EVERY if table.name == "tuning")
     assert [row.label[0] for row in tuning.rows] == list(RATES)
