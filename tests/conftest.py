@@ -13,6 +13,7 @@ SIMULATED = (
     "rf_agent/commands/test_doctor.py",
     "rf_agent/play/test_browser.py",
     "rf_agent/play/test_replay.py",
+    "rf_agent/test_bundled.py",
     "rf_agent/test_sb3.py",
     "rf_envs/benchmark/test_preconditions.py",
     "rf_envs/benchmark/test_start_states.py",

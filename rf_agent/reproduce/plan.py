@@ -39,7 +39,7 @@ class Plan:
     def __init__(self, recipe: Recipe, seed: int = 0) -> None:
         self.recipe, self.seed = recipe, seed
         precision = recipe.mixed_precision
-        self.format = () if precision == "auto" else ("--mixed-precision", precision)
+        self._precision = () if precision == "auto" else ("--mixed-precision", precision)
 
     # --- data ---
 
@@ -68,7 +68,7 @@ class Plan:
         envs = [f"rf/PlayTable{scene}-v0" for scene in scenes]
         count = ("--image-count", str(self.recipe.images), "--batch-size", "32", "--learning-rate", "1.5e-3")
         words = ["pretrain", "--preset", FAMILIES[family], "--env", *envs, *count]
-        words += ["--steps", str(self.recipe.pretrain_steps), *self.format]
+        words += ["--steps", str(self.recipe.pretrain_steps), *self._precision]
         if not instructions:
             words.append("--no-instructions")
         return Stage(f"vlms/{family}{'-IFT' if instructions else ''}_{scenes}", tuple(words))
@@ -107,7 +107,7 @@ class Plan:
         kind = (preset or "roboflamingo").removesuffix("-tiny")
         words += ["--steps", str(steps or self.recipe.steps), "--learning-rate", rate or RATES[kind]]
         words += ["--evaluations", str(KEPT), "--keep", str(KEPT), "--seed", str(self.seed)]
-        words += [*self.format, *extra]
+        words += [*self._precision, *extra]
         if captions:
             data = self.captions("train")
             needs.append(data)

@@ -228,8 +228,9 @@ class Loop:
     @torch.no_grad()
     def _validate(self, curves: Curves | None) -> dict[str, float]:
         self.module.eval()
-        with autocast(self.accelerator), self.ema.applied() if self.ema else contextlib.nullcontext():
-            scalars = self.evaluate(self.called)
+        with self.ema.applied() if self.ema else contextlib.nullcontext():
+            with autocast(self.accelerator):
+                scalars = self.evaluate(self.called)
             for callback in self.callbacks:
                 scalars |= callback.on_validation(self.step, scalars) or {}
         if scalars and curves is not None:

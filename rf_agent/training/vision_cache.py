@@ -136,14 +136,12 @@ class VisionCache:
 
 def kept_tokens(caches: Sequence[VisionCache], rows: NDArray[np.int64]) -> Tensor:
     """Tokens (m, V, n, dv) of frames (m,), each from the cache that its row belongs to."""
-    parts, order = [], []
+    tokens = torch.empty(len(rows), *caches[0].shape, dtype=torch.float16)
     for cache in caches:
         (inside,) = np.nonzero((rows >= cache.rows[0]) & (rows < cache.rows[1]))
         if len(inside):
-            parts.append(cache.get(rows[inside]))
-            order.append(inside)
-    with torch.autocast("cpu", enabled=False):  # which joins no float16 where bfloat16 is in use
-        return torch.cat(parts)[torch.from_numpy(np.concatenate(order).argsort())]
+            tokens[torch.from_numpy(inside)] = cache.get(rows[inside])
+    return tokens
 
 
 def has_room(folders: Sequence[Path], size: int) -> bool:

@@ -44,4 +44,4 @@ def test_freed_memory_is_not_asked_for_again():
     without, kept, later, returned = result.stdout.split()
     assert kept == "True"
     assert int(later) < int(without) / 10
-    assert int(returned) > 50_000  # KiB, of the 120 MB or so that a round holds at once
+    assert int(returned) > 50_000  # KiB, of the 500 MB or so that are kept
