@@ -233,7 +233,7 @@ class BasePolicy(PolicyModel):
     ) -> tuple[PolicyState, bool]:
         """The memory for these observations, restarted where it must be; and whether it is a single one."""
         n, single = preprocess.batch_size(observation, self.config.views)
-        if self.config.head.proprioception:
+        if self._reads_state(observation):
             preprocess.check_state(observation, self.config.state, n, single)
         texts = np.array(instructions(observation["instruction"], n), dtype=object)
         if state is None:
@@ -249,6 +249,11 @@ class BasePolicy(PolicyModel):
             )
         return memory.restart(texts, episode_start), single
 
+    def _reads_state(self, observation: Mapping[str, Any]) -> bool:
+        """Whether it reads the robot's state of this observation: with proprioception, unless it may be missing."""
+        head = self.config.head
+        return head.proprioception and not (head.state_optional and self.config.state.key not in observation)
+
     @torch.inference_mode()
     def _observe(
         self, observation: Mapping[str, Any], memory: PolicyState, rows: np.ndarray, single: bool
@@ -263,8 +268,10 @@ class BasePolicy(PolicyModel):
         pixels = preprocess.pixels(images, self.config.views, self.config.image, self.device)
         tokens, mask = self.tokenize(memory.instructions[rows].tolist())
         robot_state = None
-        if self.config.head.proprioception:
+        if self._reads_state(observation):
             robot_state = torch.from_numpy(given(self.config.state.key).astype(np.float32)).to(self.device)
+        elif self.config.head.proprioception:  # as a tensor, so that compiled steps and CUDA graphs have one shape
+            robot_state = torch.full((len(rows), self.config.state.dim), torch.nan, device=self.device)
         history = History(
             torch.from_numpy(memory.memory[rows]).to(self.device),
             torch.from_numpy(memory.length[rows]).to(self.device),

@@ -89,10 +89,17 @@ class HeadConfig:
     longest text of the batch. Acting never sees padding."""
     proprioception: bool = False
     """Add an embedding of the robot's state (`state`) to the feature."""
+    state_dropout: float = 0.0
+    """Share of the training sequences without their robot state. Above 0 the policy also acts, and trains, without."""
     frame_position: bool = False
     """`fc_hist` alone: mark vision tokens with the place of their frame in the window (learned)."""
     bins: int = 256
     """`rt1` alone: equal parts of [-1, 1], one of which is predicted for each entry of an action."""
+
+    @property
+    def state_optional(self) -> bool:
+        """Whether it reads the robot's state where it is given, and does without where it is not."""
+        return self.proprioception and self.state_dropout > 0
 
     @property
     def replan_every(self) -> int:
@@ -115,6 +122,8 @@ class HeadConfig:
             raise ConfigError(f"head.bins is {self.bins}, but an action is told from others by at least 2 bins.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"head.dropout is {self.dropout}, but it must lie in [0, 1).")
+        if not 0 <= self.state_dropout < 1:
+            raise ConfigError(f"head.state_dropout is {self.state_dropout}, but it must lie in [0, 1).")
         if self.repeat < 1:
             raise ConfigError(f"head.repeat is {self.repeat}, but an action is carried out at least once.")
         if self.ensemble is not None and self.replan_every > 1:

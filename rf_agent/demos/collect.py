@@ -230,7 +230,8 @@ def _fit(policy: str, env: Any, env_id: str, frame_stride: int) -> None:
             f"the policy {policy!r} acts with {config.action.dim} numbers, but {env_id} with {dim}: give a policy of "
             "this robot"
         )
-    if config.head.proprioception and key not in env.observation_space.keys():
+    needs_state = config.head.proprioception and not config.head.state_optional
+    if needs_state and key not in env.observation_space.keys():
         raise UserError(f"the policy {policy!r} reads {key!r}, which {env_id} does not have: give another policy")
     if config.head.replan_every % frame_stride:
         raise UserError(

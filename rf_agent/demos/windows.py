@@ -29,7 +29,7 @@ class Episode:
     task: str
     instruction: str
     actions: NDArray[np.float32]  # (num_samples, D)
-    state: NDArray[np.float32]  # (num_samples, S); S is 0 where the policy reads none
+    state: NDArray[np.float32]  # (num_samples, S), NaN where it is not known; S is 0 where the policy reads none
     first_frame: int  # row of the set's frames that holds sample 0
     frame_stride: int
     paraphrased: bool  # another instruction of its task means the same
@@ -45,7 +45,7 @@ class ChunkBatch:
     """B sequences of at most T steps. Padding (sequences longer than what is left of the episode) is not encoded."""
 
     frames: Tensor  # (M,) rows of the frame array, one for each valid observation step
-    state: Tensor  # (M, S)
+    state: Tensor  # (M, S), NaN where it is not known or left out (`head.state_dropout`)
     valid: Tensor  # (B, T) bool, M of them true
     actions: Tensor  # (B, T, K, D)
     mask: Tensor  # (B, T, K) bool: the action lies within the episode
@@ -86,6 +86,8 @@ class DemoSet:
 
     def __init__(self, readers: Sequence[DemoReader], config: PolicyConfig):
         self.n_action_steps, self.chunk_size = config.head.n_action_steps, config.head.chunk_size
+        self.state_dropout = config.head.state_dropout if config.head.proprioception else 0.0
+        unknown = config.state.dim if config.head.state_optional else 0
         for reader in readers:
             _check_stride(reader, self.n_action_steps)
         self.frames = Frames(readers, config.views, config.image)
@@ -102,7 +104,7 @@ class DemoSet:
                         record.task,
                         record.instruction,
                         record.actions,
-                        np.zeros((len(record.actions), 0), np.float32) if state is None else state,
+                        np.full((len(record.actions), unknown), np.nan, np.float32) if state is None else state,
                         first + record.first_frame,
                         reader.layout.frame_stride,
                         reader.layout.paraphrased,
@@ -252,7 +254,11 @@ class ChunkSampler:
             if episode.paraphrased:
                 choices = self._instructions.get(episode.task, choices)
             texts.append(choices[int(rng.integers(len(choices)))])
-        return self.demos.chunks(sequences, self.length, texts)
+        batch = self.demos.chunks(sequences, self.length, texts)
+        if self.demos.state_dropout:
+            unknown = torch.from_numpy(rng.random(count) < self.demos.state_dropout)
+            batch.state[unknown.repeat_interleave(batch.valid.sum(dim=1))] = torch.nan
+        return batch
 
 
 def whole_sequences(demos: DemoSet, indices: Sequence[int], length: int) -> list[tuple[int, int, int]]:

@@ -76,9 +76,8 @@ def why_not(policy: RoboFlamingoPolicy, episodes: Sequence[Episode]) -> str:
         return (
             f"the policy observes every {config.head.replan_every} steps, but the data hold an image at every {stride}"
         )
-    if config.head.proprioception and any(
-        episode.state is None or episode.state.shape[1] != config.state.dim for episode in episodes
-    ):
+    states = [episode.state for episode in episodes if not (config.head.state_optional and episode.state is None)]
+    if config.head.proprioception and any(state is None or state.shape[1] != config.state.dim for state in states):
         return f"the policy reads the robot's state ({config.state.dim} entries), which the data do not hold"
     return ""
 
@@ -112,7 +111,7 @@ def predict(
             view: np.stack([shown[row][view][step // stride] for row in range(count)]) for view in policy.config.views
         }
         observation["instruction"] = texts[:count]
-        if policy.config.head.proprioception:
+        if policy.config.head.proprioception and episodes[0].state is not None:
             robot = [np.asarray(episodes[order[row]].state)[step] for row in range(count)]
             observation[policy.config.state.key] = np.stack(robot)
         if state is not None:

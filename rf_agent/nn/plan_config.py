@@ -37,6 +37,11 @@ class PlanHeadConfig(HeadConfig):
         for name, least in (positive | {"bins": 2}).items():
             if getattr(self, name) < least:
                 raise ConfigError(f"head.{name} is {getattr(self, name)}, but it must be at least {least}.")
+        if self.state_dropout:
+            raise ConfigError(
+                f"head.state_dropout is {self.state_dropout}, but a head that acts by a plan always reads the "
+                "state that it was made for: set it to 0."
+            )
         if self.beta < 0:
             raise ConfigError(f"head.beta is {self.beta}, but a weight is not negative; 0 leaves the prior untrained.")
 

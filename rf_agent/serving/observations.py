@@ -14,6 +14,7 @@ PROTOCOL = 1
 """Of the keys below; it grows when a client would have to change."""
 RESET = "reset"
 OPENPI_CAMERAS = ("observation/image", "observation/wrist_image")
+OPENPI_STATE = "observation/state"
 MAX_SIDE = 4096
 """Most pixels of a side of an image."""
 NUMBER = (int, float, np.integer, np.floating)
@@ -32,7 +33,9 @@ def server_metadata(config: Any, name: str) -> dict[str, Any]:
         "policy": name,
         # any size is taken; the policy makes it this one
         "cameras": {view: [config.image.size, config.image.size, 3] for view in config.views},
-        "state": {"key": config.state.key, "dim": config.state.dim} if head.proprioception else None,
+        "state": {"key": config.state.key, "dim": config.state.dim, "optional": head.state_optional}
+        if head.proprioception
+        else None,
         "instruction": "instruction",
         "action_dim": config.action.dim,
         # in environment steps: a policy that repeats its actions sends each as often
@@ -50,18 +53,22 @@ class ObservationReader:
         cameras: the policy's cameras, in its order.
         state: key of the robot's state, or None if the policy reads none.
         state_dim: its entries.
+        state_optional: whether a message may come without it.
     """
 
     cameras: tuple[str, ...]
     state: str | None = None
     state_dim: int = 0
+    state_optional: bool = False
 
     @classmethod
     def of(cls, metadata: dict[str, Any]) -> ObservationReader:
         """For the policy that the metadata describe."""
         state = metadata["state"]
         cameras = tuple(metadata["cameras"])
-        return cls(cameras, state["key"], state["dim"]) if state else cls(cameras)
+        if not state:
+            return cls(cameras)
+        return cls(cameras, state["key"], state["dim"], state.get("optional", False))
 
     def read(self, message: Any) -> tuple[dict[str, Any] | None, bool]:
         """The observation, which is None in a message that only resets, and whether history restarts.
@@ -82,8 +89,9 @@ class ObservationReader:
         for index, camera in enumerate(self.cameras):
             key, value = self._find(message, camera, OPENPI_CAMERAS[index : index + 1])
             observation[camera] = check_image(key, value)
-        if self.state is not None:
-            key, value = self._find(message, self.state, ("observation/state",))
+        sent = not self.state_optional or not {self.state, OPENPI_STATE}.isdisjoint(message)
+        if self.state is not None and sent:
+            key, value = self._find(message, self.state, (OPENPI_STATE,))
             observation[self.state] = check_state(key, value, self.state_dim)
         key, value = self._find(message, "instruction", ("prompt",))
         observation["instruction"] = check_instruction(key, value)

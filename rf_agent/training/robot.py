@@ -196,6 +196,8 @@ def _state(config: PolicyConfig, readers: Readers, trained: bool) -> StateConfig
     key, dim = (state.key, state.dim) if wanted else (first.state, first.state_dim)
     for reader in readers:
         path, layout = reader.path, reader.layout
+        if layout.state is None and trained and config.head.state_optional:
+            continue
         if layout.state is None or (layout.state, layout.state_dim) != (key, dim):
             has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"
             reads = "one" if key is None else f"{key!r} of shape (T, {dim})"

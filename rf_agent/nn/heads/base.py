@@ -108,14 +108,16 @@ class Proprioception(nn.Module):
         nn.init.zeros_(self.join.bias)
 
     def forward(self, robot: Tensor) -> Tensor:
-        """State (N, S) in the robot's units -> (N, dim)."""
+        """State (N, S) in the robot's units -> (N, dim), zero in rows with NaN: their state is not known."""
+        known = robot.isfinite().all(dim=-1, keepdim=True)
+        robot = robot.nan_to_num()  # else the gradient of what is left out is NaN
         angles = robot[:, self.angles].float()
         numbers = torch.cat([robot[:, self.plain].float(), angles.sin(), angles.cos()], dim=-1)  # (N, numbers)
         numbers = (numbers - self.mean.float()) / self.std.float()
         parts = [self.arm(numbers.to(self.arm.weight.dtype)).relu()]
         if self.gripper is not None:
             parts.append(self.gripper((robot[:, self.binary] > 0).long()).relu())
-        return self.join(torch.cat(parts, dim=-1))
+        return self.join(torch.cat(parts, dim=-1)) * known
 
 
 class PolicyHead(nn.Module):
@@ -148,6 +150,7 @@ class PolicyHead(nn.Module):
         self.position: nn.Parameter | None = None
         self.reduce = POOLS[config.pooling]
         self.proprioception = Proprioception(self.feature_dim, state) if config.proprioception else None
+        self.state_optional = config.state_optional
         self.actions: nn.Module = MLP(config.hidden, config.mlp, self.regressed * config.chunk_size)
         self.gripper: nn.Module | None = None
         if action.gripper is not None:
@@ -163,13 +166,14 @@ class PolicyHead(nn.Module):
         Args:
             hidden: (N, L, d).
             mask: (N, L) true for tokens that count.
-            robot: (N, S) state of the robot; needed with proprioception, ignored without.
+            robot: (N, S) state of the robot, NaN where it is not known; needed with proprioception unless the head
+                has learned without, too (`head.state_dropout`), and ignored without.
 
         Returns:
             (N, f).
         """
         feature = self.pool(hidden, mask)
-        if self.proprioception is None:
+        if self.proprioception is None or (robot is None and self.state_optional):
             return feature
         if robot is None:
             raise ValueError("no state of the robot was given, but the head reads it (head.proprioception); add it.")
