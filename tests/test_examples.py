@@ -13,12 +13,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from demo_files import make_store
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from PIL import Image
 from safetensors.torch import load_file
 
 from rf_agent import RoboFlamingoPolicy
 from rf_agent.demos import read_demonstrations
+from rf_agent.demos.pack import pack
 from rf_agent.evaluation import evaluate_agent
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
 
@@ -49,6 +51,27 @@ def test_custom_env_from_demonstrations_to_a_score(tmp_path):
     small = ["--demos", "12", "--steps", "3", "--episodes", "2", "--output", tmp_path]
     said = run(tmp_path, example("custom_env"), *small)
     assert "the policy:" in said and (tmp_path / "run" / "policy" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_training_on_a_gpu_is_rehearsed_without_a_simulator(tmp_path):
+    """On a packed file, from the bundled policy, on the CPU; a second start goes on."""
+    demos = pack([make_store(tmp_path / "demos.hdf5", demos=3)], tmp_path / "packed.hdf5")
+    script = (
+        "import runpy, sys\n"
+        "for name in ('gymnasium', 'pybullet', 'tyro', 'rf_envs'): sys.modules[name] = None\n"
+        f"runpy.run_path({str(example('train_on_gpu'))!r}, run_name='__main__')\n"
+    )
+    words = ["-c", script, demos, tmp_path / "run", "--batch-size", "1", "--device", "cpu", "--workers", "0"]
+    said = run(tmp_path, *words, "--steps", "2")
+    assert "training on the CPU" in said and "going on" not in said
+    before = load_file(tmp_path / "run" / "policy" / "model.safetensors")
+    said = run(tmp_path, *words, "--steps", "3")
+    assert "going on with the run" in said and said.splitlines()[-1] == f"Policy: {tmp_path / 'run' / 'policy'}"
+    assert torch.load(tmp_path / "run" / "checkpoint.pt")["step"] == 3
+    after = load_file(tmp_path / "run" / "policy" / "model.safetensors")
+    moved = {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])}
+    assert "vision_encoder" in moved and len(moved) > 2
 
 
 @simulated

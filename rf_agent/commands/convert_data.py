@@ -1,4 +1,4 @@
-"""`rf-agent convert` for data sets: those of other formats into our HDF5 file, and ours into LeRobot's."""
+"""`rf-agent convert` for data sets: those of other formats to our HDF5 file, ours to LeRobot's, any to a small file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from rf_agent.demos.clips import QUALITY
 from rf_agent.demos.convert import check_output, convert
+from rf_agent.demos.pack import pack
 from rf_agent.demos.readers import DemoReader, open_demos
 from rf_agent.demos.readers.resized import ResizedReader
 from rf_agent.demos.writers.lerobot import write_lerobot
@@ -95,6 +97,20 @@ class Minari(_WithoutInstructions):
 
 
 @dataclass(kw_only=True)
+class Pack(_DataSet):
+    """Demonstrations into one small HDF5 file, with images as H.264 clips and everything else as it is.
+
+    Any files and folders that `rf-agent train` takes, of one robot and recorded alike. The file is trained on and
+    inspected like any other.
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """The files and folders."""
+    quality: int = QUALITY
+    """Of the images, 0 to 51: lower is better and larger."""
+
+
+@dataclass(kw_only=True)
 class ToLeRobot:
     """Demonstrations to a LeRobot data set (v3.0), with videos in H.264.
 
@@ -115,12 +131,13 @@ class ToLeRobot:
 
 
 Source = LeRobot | Calvin | Robomimic | Minari
-DataSet = Source | ToLeRobot
+DataSet = Source | Pack | ToLeRobot
 Args = (
     Annotated[Calvin, tyro.conf.subcommand("calvin")]
     | Annotated[LeRobot, tyro.conf.subcommand("lerobot")]
     | Annotated[Minari, tyro.conf.subcommand("minari")]
     | Annotated[Robomimic, tyro.conf.subcommand("robomimic")]
+    | Annotated[Pack, tyro.conf.subcommand("pack")]
     | Annotated[ToLeRobot, tyro.conf.subcommand("to-lerobot")]
 )
 READER_OPTIONS = {
@@ -132,9 +149,12 @@ READER_OPTIONS = {
 
 def run(args: DataSet) -> None:
     """Convert and say what was written."""
-    if isinstance(args, ToLeRobot):
-        if not 0 <= args.quality <= 51:
-            raise UserError(f"--quality is {args.quality}: give 0 (best) to 51")
+    if isinstance(args, Pack | ToLeRobot) and not 0 <= args.quality <= 51:
+        raise UserError(f"--quality is {args.quality}: give 0 (best) to 51")
+    if isinstance(args, Pack):
+        with RichReporter("pack") as reporter:
+            pack(args.sources, args.output, args.image_size, args.quality, args.overwrite, reporter)
+    elif isinstance(args, ToLeRobot):
         with RichReporter("convert") as reporter:
             write_lerobot(args.source, args.output, args.fps, args.failures, args.quality, reporter)
     else:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,25 +49,53 @@ def convert(
     output, reporter = Path(output), reporter or Silent()
     check_output(output, overwrite)
     layout = _with_gripper(reader, gripper)
-    for problem in reader.problems():
-        raise DemoError(f"{reader.path}: {problem}")
-    for reason, count in reader.skipped.items():
-        reporter.log(f"left out: {count} ({reason})")
+    write_file([reader], output, layout, {"converted_from": reader.path.name}, reporter)
+    return output
+
+
+def write_file(
+    readers: Sequence[DemoReader],
+    output: Path,
+    layout: Layout,
+    origin: dict[str, Any],
+    reporter: Reporter,
+    quality: int | None = None,
+) -> None:
+    """Write all demonstrations of some readers to an HDF5 file, which appears, or is replaced, when it is whole.
+
+    Args:
+        readers: of demonstrations with this layout.
+        output: the file.
+        layout: of the demonstrations.
+        origin: where they come from, as stored in `env_args`.
+        reporter: of the progress.
+        quality: see `append_demos`.
+
+    Raises:
+        DemoError: a demonstration cannot be used; source and demonstration are named, and nothing is written.
+        DiskFullError: the disk is full; nothing is left.
+    """
+    for reader in readers:
+        for problem in reader.problems():
+            raise DemoError(f"{reader.path}: {problem}")
+        for reason, count in reader.skipped.items():
+            reporter.log(f"left out: {count} ({reason})")
+    records = [(reader, record) for reader in readers for record in reader.records]
     draft = output.with_name(f".{output.name}.{os.getpid()}-{secrets.token_hex(3)}")
     try:
-        create_store(draft, layout, {"converted_from": reader.path.name})
+        create_store(draft, layout, origin)
         batch: list[Demonstration] = []  # an append takes its time, however small it is
-        for done, record in enumerate(reader.records):
-            reporter.update(done / len(reader.records), f"{done}/{len(reader.records)} demonstrations")
+        for done, (reader, record) in enumerate(records):
+            reporter.update(done / len(records), f"{done}/{len(records)} demonstrations")
             demo = reader.demonstration(record)
             if found := demo.problems(layout):
                 raise DemoError(f"{reader.path}: {record.name}: {found[0]}")
             batch.append(demo)
             if len(batch) == BATCH:
-                append_demos(draft, batch, layout)
+                append_demos(draft, batch, layout, quality)
                 batch = []
         if batch:
-            append_demos(draft, batch, layout)
+            append_demos(draft, batch, layout, quality)
         replace_file(draft, output)
     except DiskFullError as error:
         raise DiskFullError(
@@ -74,8 +103,7 @@ def convert(
         ) from error
     finally:
         draft.unlink(missing_ok=True)
-    reporter.update(1.0, f"{len(reader.records)}/{len(reader.records)} demonstrations")
-    return output
+    reporter.update(1.0, f"{len(records)}/{len(records)} demonstrations")
 
 
 def check_output(output: Path, overwrite: bool) -> None:

@@ -5,7 +5,8 @@
     data/demo_N/actions           (num_samples, D) float32: what the demonstrator wanted (the labels)
     data/demo_N/actions_executed  (num_samples, D) float32: what was carried out, where that differs
     data/demo_N/obs/<state>       (num_samples, S) float32, if there is a state
-    data/demo_N/obs/<camera>      (num_frames, H, W, 3) uint8, one chunk per frame
+    data/demo_N/obs/<camera>      (num_frames, H, W, 3) uint8, one chunk per frame; or, packed, (bytes,) uint8: an H.264
+                                  clip, with the attributes codec, shape and crc32 (`rf_agent.demos.clips`)
     data/demo_N/start/<option>    float64: what the environment's reset takes to begin in the same state, if known
 
 With `frame_stride` k, frame i belongs to sample i * k; k = 1 is plain robomimic. Observations precede their
@@ -26,6 +27,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_agent.demos.clips import encode_clip, image_shape, read_all, write_clip
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
 from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading
 from rf_agent.demos.rollback import replace_file
@@ -121,15 +123,26 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
             del data[name]
 
 
-def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> list[str]:
+def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout, quality: int | None = None) -> list[str]:
     """Write some demonstrations, all or none of them, under the next free names, which are returned.
 
     Whenever the process is killed, they are all in the file or the file is as it was (`rf_agent.demos.atomic_file`).
 
+    Args:
+        path: a store.
+        demos: the demonstrations.
+        layout: theirs and the store's.
+        quality: of the clips that their images are packed into, 0 (best) to 51; None stores images as they are.
+
     Raises:
         DiskFullError: the disk has no room for them; the file is as it was.
+        MissingPackageError: PyAV, which packs images, is not installed.
     """
-    needed = sum(images.nbytes for demo in demos for images in demo.images.values())
+    clips: list[dict[str, NDArray[np.uint8]]] = [{} for _ in demos]  # by camera, (bytes,)
+    if quality is not None:
+        clips = [{camera: encode_clip(images, quality) for camera, images in demo.images.items()} for demo in demos]
+    stored = [demo.images if quality is None else own for demo, own in zip(demos, clips, strict=True)]
+    needed = sum(images.nbytes for own in stored for images in own.values())
     if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
         raise DiskFullError(
             f"the disk of {path} has no room for {len(demos)} more demonstrations ({free / 2**20:.0f} MiB are free): "
@@ -139,20 +152,23 @@ def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout) -> 
         data = file["data"]
         first = 1 + max((int(other.split("_")[1]) for other in data), default=-1)
         names = [f"demo_{first + index}" for index in range(len(demos))]
-        for name, demo in zip(names, demos, strict=True):
-            _write(data.create_group(name), demo, layout)
+        for name, demo, own in zip(names, demos, clips, strict=True):
+            _write(data.create_group(name), demo, layout, own)
         samples = sum(len(demo.actions) for demo in demos)
         data.attrs["total"] = int(data.attrs.get("total", 0)) + samples  # robomimic's count of samples
     return names
 
 
-def _write(group: h5py.Group, demo: Demonstration, layout: Layout) -> None:
+def _write(group: h5py.Group, demo: Demonstration, layout: Layout, clips: dict[str, NDArray[np.uint8]]) -> None:
     group.create_dataset("actions", data=demo.actions, dtype=np.float32)
     if demo.actions_executed is not None:
         group.create_dataset("actions_executed", data=demo.actions_executed, dtype=np.float32)
     if layout.state is not None:
         group.create_dataset(f"obs/{layout.state}", data=demo.state, dtype=np.float32)
     for camera, images in demo.images.items():
+        if camera in clips:
+            write_clip(group, f"obs/{camera}", clips[camera], images.shape)
+            continue
         chunks = (1, *images.shape[1:])
         group.create_dataset(f"obs/{camera}", data=images, chunks=chunks, compression="gzip", compression_opts=1)
     for option, numbers in demo.start.items():
@@ -205,7 +221,7 @@ def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
     """The layout that a demonstration shows, as far as the file does not say it."""
     with reading(file.filename, name):
         group = file["data"][name]
-        shapes = {key: (value.shape, value.dtype) for key, value in group.get("obs", {}).items()}
+        shapes = {key: image_shape(value) for key, value in group.get("obs", {}).items()}
         actions = group["actions"].shape if "actions" in group else None
     if actions is None or len(actions) != 2:
         what = "is missing" if actions is None else f"has shape {actions}, expected (T, D)"
@@ -271,7 +287,7 @@ def iterate_demos(path: Path) -> Iterator[tuple[str, Demonstration]]:
 def _read(group: h5py.Group, layout: Layout) -> Demonstration:
     attributes = dict(group.attrs)
     return Demonstration(
-        images={camera: group[f"obs/{camera}"][:] for camera in layout.cameras},
+        images={camera: read_all(group[f"obs/{camera}"]) for camera in layout.cameras},
         actions=group["actions"][:],
         instruction=str(attributes.get("instruction", "")),
         task=str(attributes.get("task", "")),

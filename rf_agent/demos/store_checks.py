@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
+from rf_agent.demos.clips import image_shape
 from rf_agent.demos.demonstration import Layout
 
 NUMBERS = "fiu"
@@ -41,9 +42,9 @@ def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
         if group[key].shape != shape:
             found.append(f"{key} has shape {group[key].shape}, expected {shape}")
     for camera in layout.cameras:
-        images = group[f"obs/{camera}"]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != frames or images.shape[3] != 3:
-            found.append(f"obs/{camera} is {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)")
+        size, dtype = image_shape(group[f"obs/{camera}"])
+        if dtype != np.uint8 or len(size) != 4 or (size[0], size[3]) != (frames, 3):
+            found.append(f"obs/{camera} is {dtype} {size}, expected uint8 ({frames}, H, W, 3)")
     for key in expected:
         kind = group[key].dtype
         if kind.kind not in NUMBERS:

@@ -219,7 +219,8 @@ def _tolerance(reader: DemoReader) -> float:
     """The difference up to which its images and those of an environment are the same."""
     from rf_agent.demos.readers.lerobot import LeRobotReader
 
-    return VIDEO_TOLERANCE if isinstance(reader, LeRobotReader) else TOLERANCE
+    packed = "image_codec" in _origin(reader)
+    return VIDEO_TOLERANCE if packed or isinstance(reader, LeRobotReader) else TOLERANCE
 
 
 def _origin(reader: DemoReader) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_agent.demos.clips import read_images
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError, open_hdf5, reading
 from rf_agent.demos.readers.base import DemoReader, Record
@@ -112,14 +113,9 @@ class HDF5Reader(DemoReader):
             record = self.records[owner]
             (places,) = np.nonzero(owners == owner)
             wanted = rows[places] - record.first_frame
-            first, last = int(wanted.min()), int(wanted.max()) + 1
             with reading(self.path, record.name):
                 dataset = self._group(self._file, record.name)[f"{self.OBSERVATIONS}/{camera}"]
-                if last - first <= 2 * len(wanted):  # neighbours: one read
-                    block = dataset[first:last]
-                    taken = [self._image(camera, block[index - first]) for index in wanted]
-                else:
-                    taken = [self._image(camera, dataset[int(index)]) for index in wanted]
+                taken = [self._image(camera, stored) for stored in read_images(dataset, wanted)]
             for place, image in zip(places, taken, strict=True):
                 found[place] = image
         return found

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from rf_agent.demos.clips import image_shape
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError, reading
 from rf_agent.demos.readers.base import DemoReader, Record, record_problems
@@ -59,7 +60,7 @@ class RobomimicReader(HDF5Reader):
         names = self._names(file)
         with reading(self.path, names[0]):
             group = file["data"][names[0]]
-            shapes = {key: (value.shape, value.dtype) for key, value in group["obs"].items() if _is_dataset(value)}
+            shapes = {key: image_shape(value) for key, value in group["obs"].items() if _is_dataset(value)}
             actions = group["actions"].shape
         if len(actions) != 2:
             raise DemoError(f"{self.path}: {names[0]}: actions has shape {actions}, expected (T, D)")
@@ -113,7 +114,7 @@ class RobomimicReader(HDF5Reader):
         """What stands in the way of training, each beginning with the name of its demonstration."""
         for record in self.records:
             found = ((camera, self._file["data"][record.name].get(f"obs/{camera}")) for camera in self.layout.cameras)
-            shapes = {camera: (images.shape, images.dtype) for camera, images in found if images is not None}
+            shapes = {camera: image_shape(images) for camera, images in found if images is not None}
             yield from record_problems(record, self.layout, shapes)
 
     def demonstration(self, record: Record) -> Demonstration:

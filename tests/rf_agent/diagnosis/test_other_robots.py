@@ -10,6 +10,7 @@ import pytest
 from pointer_env import demonstrate
 
 from rf_agent.demos import write_demonstrations
+from rf_agent.demos.pack import pack
 from rf_agent.diagnosis.report import show
 from rf_agent.diagnosis.run import diagnose
 from rf_agent.errors import UserError
@@ -38,6 +39,12 @@ def test_a_robot_without_gripper_is_replayed(file):
     found = diagnose("random", file, "pointer/Plain-v0")
     assert found.causes == [] and found.facts.replay.successes == 4 and found.facts.replay.reproduced
     assert "no network" in found.left_out["actions"][0]
+
+
+def test_packed_images_differ_as_those_of_videos_do(file, tmp_path):
+    path = pack([file], tmp_path / "packed.hdf5", quality=36)
+    found = diagnose("random", path, "pointer/Plain-v0")
+    assert found.causes == [] and found.facts.replay.reproduced
 
 
 @pytest.mark.parametrize(
