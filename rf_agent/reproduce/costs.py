@@ -16,7 +16,7 @@ IMAGE = 0.02
 PRETRAIN_STEP = 0.9
 TRAIN_STEP = 1.1
 """Seconds of a step with vision tokens kept."""
-SLOWER = {"fc_hist": 3.0, "--train-vision": 16.0, "--vl-images": 2.5, "wide": 2.5}
+SLOWER = {"fc_hist": 3.0, "--train-vision": 2.3, "--vl-images": 2.5, "wide": 2.5}
 """How many times as long a step takes with these."""
 CHAIN, EPISODE = 8.0, 2.5
 """Seconds to play a chain, or an episode of one task, with two workers."""

@@ -28,8 +28,6 @@ class Recipe:
     """Steps of its pre-training, of 32 images each."""
     steps: int = 600
     """Steps of an imitation run, of 16 sequences of 16 observation steps each."""
-    short_steps: int = 60
-    """The same in Table 8, where the vision tower learns too, which makes a step many times as long."""
     evaluation_chains: int = 40
     """Chains of the benchmark that a policy plays, from the first."""
     curve_chains: int = 15
