@@ -3,7 +3,7 @@
     rf-agent convert pack runs/*.hdf5 --image-size 112 --output packed.hdf5     # where the demonstrations are
     python examples/train_on_gpu.py packed.hdf5 runs/gpu --minutes 30           # on the machine with the GPU
 
-The recipe is that of trial 9 in docs/trials.md in one go, as a GPU can afford it: the vision tower learns too, on
+The recipe combines those of trials 8 and 9 in docs/trials.md, as a GPU can afford it: the vision tower learns too, on
 images that are shifted at random, in larger batches and in bfloat16. A second start goes on where the first one was
 stopped. The result is OUTPUT/policy: copy it back to evaluate it.
 
@@ -47,7 +47,7 @@ def main() -> None:
             steps=args.steps,
             init=args.init,
             train_vision=True,
-            random_shift=(3, 3),
+            random_shift=(3,),  # of every view
             vlm_lr_scale=0.6,
             batch_size=args.batch_size,
             evaluations=4,

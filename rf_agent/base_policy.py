@@ -114,8 +114,8 @@ class BasePolicy(PolicyModel):
 
         Args:
             observation: the cameras of `config.views` uint8 (n, H, W, 3), `rgb_static` and `rgb_gripper` for CALVIN,
-                and `instruction` (see `rf_agent.instructions`); with proprioception the robot's state, too. Or a
-                single observation without the first axis.
+                and `instruction` (see `rf_agent.instructions`); with proprioception the robot's state, too, which
+                may be missing with `head.state_dropout`. Or a single observation without the first axis.
             state: what the last call returned for these environments; None at the start.
             episode_start: (n,) true where an episode begins, so that its history restarts.
             deterministic: accepted for the protocol; this policy always is.

@@ -26,7 +26,7 @@ class TextInputs(NamedTuple):
     mask: Tensor
     """(N, L) true for real tokens."""
     robot_state: Tensor | None = None
-    """(N, S) measured state of the robot, for heads with proprioception."""
+    """(N, S) measured state of the robot, for heads with proprioception; NaN where it is optional and not known."""
     pool_padding: bool = False
     """Whether to pool over padding too."""
 

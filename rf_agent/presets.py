@@ -27,7 +27,7 @@ from rf_agent.tiny_models import TINY_LANGUAGE, TINY_TOWER
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 BUNDLED = Path(__file__).parent / "bundled"
-"""Folder of the checkpoint directories that come with the package, one per preset that is trained."""
+"""Folder of the checkpoint directories that come with the package."""
 
 
 def tiny() -> RoboFlamingoConfig:

@@ -164,7 +164,9 @@ def test_the_bundled_policy_acts_outside_the_source_tree(installed, tmp_path):
     assert output(installed / "rf-agent", "--version", cwd=tmp_path).split()[-1] == __version__
     output(installed / "rf-agent", "doctor", cwd=tmp_path)
     rolled = output(
-        installed / "rf-agent", "rollout", "--episodes", "2", "--output", str(tmp_path / "demo.gif"), cwd=tmp_path
+        *(installed / "rf-agent", "rollout", "--tasks", "open_drawer", "turn_on_led", "--episodes", "2"),
+        *("--output", str(tmp_path / "demo.gif")),
+        cwd=tmp_path,
     )
     assert (tmp_path / "demo.gif").stat().st_size > 10_000, rolled
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,28 @@ from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.runner import EnvFacts, env_facts, make_env, one_thread
 from rf_agent.evaluation.video import Recorder, Screen, Video, Window, can_open_window
 
+CHAINS, SHOWN = "rf/PlayTableChainD-v0", 4
+"""What is shown if nothing is asked for: drawer, lifting, placing, light and turning, in one chain."""
+TASKS, EPISODES = "rf/PlayTableD-v0", 6
+
 
 @dataclass(kw_only=True)
 class Args:
     """Run episodes and film them."""
 
-    env: str = "rf/PlayTableD-v0"
-    """Environment: of single tasks or of chains."""
+    env: str | None = None
+    """Environment: of single tasks or of chains. If none is given, rf/PlayTableChainD-v0; or rf/PlayTableD-v0 with
+    --tasks, --instruction, or a policy that was not trained on all tasks."""
     env_options: tuple[str, ...] = ()
     """Arguments of the environment as NAME=VALUE, lists and numbers as in JSON: instructions=enriched,
     'image_size=[128,64]', and of the real CALVIN renderer=tiny, calvin_root=DIR, ..."""
     policy: str = "roboflamingo-tiny"
     """A checkpoint directory, the name of a bundled policy, `expert`, `random`, or `package.module:factory`."""
-    episodes: int = 6
-    """How many."""
+    episodes: int | None = None
+    """How many: by default one chain, or six episodes of single tasks."""
+    chain: int | None = None
+    """Chains: the number of the first one, 0 to 999. By default 0, or 4 if no environment is given: its tasks are of
+    five families."""
     output: Path | None = None
     """The video, .mp4 or .gif (rollout.mp4 if not given, unless a window is open)."""
     render: bool = False
@@ -48,21 +56,34 @@ class Args:
 
 def run(args: Args) -> list[Episode]:
     """Play the episodes, print each outcome, show them in a window or a video, and return them."""
-    if args.episodes < 1:
+    if args.episodes is not None and args.episodes < 1:
         raise UserError(f"--episodes is {args.episodes}: give 1 or more")
     console = Console(soft_wrap=True, highlight=False, markup=False)
     device = pick_device(args.policy, args.device)
     agent = load_agent(args.policy, device)
     env_options = parse_options(args.env_options)
-    facts = env_facts(args.env, args.tasks, env_options)
+    args, env_id = _chosen(args, env_options)
+    facts = env_facts(env_id, args.tasks, env_options)
     with Environments() as environments:
-        env = make_env(environments, args.env, render=True, env_options=env_options)
+        env = make_env(environments, env_id, render=True, env_options=env_options)
         items = _items(args, facts, env)
         if not items[0].scored:
             console.print(
                 f"{args.instruction!r} is no known instruction, so it is not scored: give --tasks to score it."
             )
         return _play(args, env, agent, items, device, console)
+
+
+def _chosen(args: Args, env_options: dict[str, Any]) -> tuple[Args, str]:
+    """The environment: if none is given, a chain that shows many skills, unless single tasks are asked for."""
+    if args.env is not None:
+        return args, args.env
+    single = bool(args.tasks) or args.instruction is not None
+    if not single and args.chain is None and (known := trained_tasks(args.policy)):
+        single = not set(env_facts(CHAINS, (), env_options).tasks) <= set(known)
+    env_id = TASKS if single else CHAINS
+    chain = SHOWN if env_id == CHAINS and args.chain is None else args.chain
+    return replace(args, env=env_id, chain=chain), env_id
 
 
 def _play(args: Args, env: Any, agent: Agent, items: list[Item], device: str, console: Console) -> list[Episode]:
@@ -97,25 +118,28 @@ def _play(args: Args, env: Any, agent: Agent, items: list[Item], device: str, co
 
 def _items(args: Args, facts: EnvFacts, env: Any) -> list[Item]:
     options: list[dict[str, Any]]
+    episodes = args.episodes or (1 if facts.chained else EPISODES)
+    if args.chain is not None and not facts.chained:
+        raise UserError(f"{args.env} has no chains: leave --chain out")
     extra = {} if args.instruction is None else {"instruction": args.instruction}
-    scored = True
+    scored, first = True, args.chain or 0
     if facts.chained:
         if args.tasks or args.instruction is not None:
             raise UserError(f"{args.env} plays chains of its own: leave --tasks and --instruction out")
-        options = [{"chain": index} for index in range(args.episodes)]
+        options = [{"chain": index} for index in range(first, first + episodes)]
     elif args.instruction is not None and not args.tasks:
         find = getattr(env.unwrapped, "task_of", None)
         task = find(args.instruction) if find else None
         scored = task is not None
-        options = [{} if task is None else {"task": task}] * args.episodes
+        options = [{} if task is None else {"task": task}] * episodes
     elif not facts.named:
-        options = [{}] * args.episodes
+        options = [{}] * episodes
     else:
         tasks = args.tasks or _variety(trained_tasks(args.policy) or facts.tasks)
-        options = [{"task": tasks[index % len(tasks)]} for index in range(args.episodes)]
+        options = [{"task": tasks[index % len(tasks)]} for index in range(episodes)]
     return [
         Item(f"rollout/{index}", item_seed(args.seed, f"rollout/{index}"), {**option, **extra}, scored=scored)
-        for index, option in enumerate(options)
+        for index, option in enumerate(options, first)  # a chain begins alike, whichever was asked for first
     ]
 
 

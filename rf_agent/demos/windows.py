@@ -257,8 +257,13 @@ class ChunkSampler:
         batch = self.demos.chunks(sequences, self.length, texts)
         if self.demos.state_dropout:
             unknown = torch.from_numpy(rng.random(count) < self.demos.state_dropout)
-            batch.state[unknown.repeat_interleave(batch.valid.sum(dim=1))] = torch.nan
+            forget_states(batch, unknown)
         return batch
+
+
+def forget_states(batch: ChunkBatch, sequences: Tensor) -> None:
+    """Leave out the robot's state of some sequences: those that are true in (B,)."""
+    batch.state[sequences.repeat_interleave(batch.valid.sum(dim=1))] = torch.nan
 
 
 def whole_sequences(demos: DemoSet, indices: Sequence[int], length: int) -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.acting.state import PolicyState
-from rf_agent.config import ActionConfig
+from rf_agent.config import ActionConfig, RoboFlamingoConfig
 from rf_agent.diagnosis.episodes import Episode
 from rf_agent.policy import RoboFlamingoPolicy
 
@@ -76,10 +76,14 @@ def why_not(policy: RoboFlamingoPolicy, episodes: Sequence[Episode]) -> str:
         return (
             f"the policy observes every {config.head.replan_every} steps, but the data hold an image at every {stride}"
         )
-    states = [episode.state for episode in episodes if not (config.head.state_optional and episode.state is None)]
-    if config.head.proprioception and any(state is None or state.shape[1] != config.state.dim for state in states):
+    if config.head.proprioception and not config.head.state_optional and not _hold_state(episodes, config):
         return f"the policy reads the robot's state ({config.state.dim} entries), which the data do not hold"
     return ""
+
+
+def _hold_state(episodes: Sequence[Episode], config: RoboFlamingoConfig) -> bool:
+    """Whether all episodes hold a state of the size that the policy reads."""
+    return all(episode.state is not None and episode.state.shape[1] == config.state.dim for episode in episodes)
 
 
 def predict(
@@ -111,7 +115,7 @@ def predict(
             view: np.stack([shown[row][view][step // stride] for row in range(count)]) for view in policy.config.views
         }
         observation["instruction"] = texts[:count]
-        if policy.config.head.proprioception and episodes[0].state is not None:
+        if policy.config.head.proprioception and _hold_state(episodes, policy.config):
             robot = [np.asarray(episodes[order[row]].state)[step] for row in range(count)]
             observation[policy.config.state.key] = np.stack(robot)
         if state is not None:

@@ -102,6 +102,7 @@ def diagnose(
             left_out["replay"] = left_out["observations"] = ["left out by --no-replay"]
         _describe(facts, reader, env, env_id)
         asked = _asked(env, chosen, facts.replay)
+        unseen = _unseen_state(env, loaded)
     if loaded is None:
         scripted = f"--policy {policy} has no network to compare with"
         reason = "the policy could not be loaded" if facts.checkpoint else scripted
@@ -111,6 +112,11 @@ def diagnose(
         from rf_agent.diagnosis.ask import ask
 
         left_out |= ask(loaded, chosen, reader, asked, facts, reporter)
+        if unseen:
+            left_out["actions"].append(
+                f"{env_id} gives no {unseen!r}, so that there the policy acts without the robot's state, which it "
+                "reads in the data"
+            )
     reporter.update(1.0, "done")
     causes = rank(evidence(facts))
     return Diagnosis(policy, str(demos), env_id, layout, chosen, facts, causes, left_out)
@@ -144,6 +150,14 @@ def _environment(environments: Environments, env_id: str, options: dict[str, Any
     """The environment; ours draw only the images that are compared."""
     extra = {"render_every": render_every} if is_ours(env_id) else {}
     return environments.get(env_id, **extra, **options)
+
+
+def _unseen_state(env: Any, policy: RoboFlamingoPolicy | None) -> str:
+    """The key of the state that a policy may do without, and that the environment does not give; else empty."""
+    if policy is None or not policy.config.head.state_optional:
+        return ""
+    key = policy.config.state.key
+    return "" if key in getattr(env.observation_space, "spaces", {}) else key
 
 
 def _layout(layout: Layout, env: Any, policy: RoboFlamingoPolicy | None) -> Layout:

@@ -27,15 +27,15 @@ def server_metadata(config: Any, name: str) -> dict[str, Any]:
         config: the policy's `RoboFlamingoConfig`.
         name: what the policy is called.
     """
-    head = config.head
+    head, state = config.head, None
+    if head.proprioception:
+        state = {"key": config.state.key, "dim": config.state.dim} | ({"optional": True} if head.state_optional else {})
     return {
         "protocol": PROTOCOL,
         "policy": name,
         # any size is taken; the policy makes it this one
         "cameras": {view: [config.image.size, config.image.size, 3] for view in config.views},
-        "state": {"key": config.state.key, "dim": config.state.dim, "optional": head.state_optional}
-        if head.proprioception
-        else None,
+        "state": state,
         "instruction": "instruction",
         "action_dim": config.action.dim,
         # in environment steps: a policy that repeats its actions sends each as often

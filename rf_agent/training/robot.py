@@ -84,6 +84,12 @@ def fitted(
     action = _action(config.action, readers, trained, normalization)
     if fps is None and (trained or (views, action) == (config.views, config.action)):
         fps = config.fps  # the same robot, whose files do not say it
+    stateless = all(reader.layout.state is None for reader in readers)
+    if config.trained and not trained and config.head.state_optional and stateless:
+        # a new head on a policy that has also learned without the state: there is none to learn to read
+        config = dataclasses.replace(
+            config, head=dataclasses.replace(config.head, proprioception=False, state_dropout=0.0)
+        )
     state = _state(config, readers, trained)
     return dataclasses.replace(config, views=views, action=action, state=state, fps=fps)
 
@@ -133,7 +139,7 @@ def _action(config: ActionConfig, readers: Readers, trained: bool, normalization
                 "start from a policy of this robot, or give --no-init-head"
             )
         for reader in readers:
-            if not reader.layout.gripper_known and not _is_gripper(reader.records, config.gripper):
+            if not reader.layout.gripper_known and not _is_gripper_of(config, reader.records):
                 raise DemoError(
                     f"entry {config.gripper} of the actions of {reader.path} has more than two values, but the policy "
                     "has its gripper there: start from a policy of this robot, or give --no-init-head"
@@ -168,6 +174,18 @@ def _is_gripper(records: Sequence[Record], entry: int | None) -> bool:
     return len(np.unique(np.concatenate([record.actions[:, entry] for record in records]))) <= 2
 
 
+def _is_gripper_of(config: ActionConfig, records: Sequence[Record]) -> bool:
+    """Whether an entry of the actions may be the gripper of a policy: it has two values, or just the range that the
+    policy has learned, as when it goes on with demonstrations whose gripper stops anywhere."""
+    if _is_gripper(records, config.gripper) or config.gripper is None:
+        return True
+    if not config.low:
+        return False
+    values = np.concatenate([record.actions[:, config.gripper] for record in records])
+    low, high = config.low[config.gripper], config.high[config.gripper]
+    return bool(np.allclose((values.min(), values.max()), (low, high), rtol=1e-5))
+
+
 def _check_unit_actions(path: Path, every: Any, gripper: int | None) -> None:
     """Refuse actions that cannot be used without normalization."""
     remedy = "give --action-normalization min_max or quantiles"
@@ -191,13 +209,15 @@ def _state(config: PolicyConfig, readers: Readers, trained: bool) -> StateConfig
         same = (layout.state, layout.state_dim) == (state.key, state.dim)
         return state if trained or same or layout.state is None else StateConfig(layout.state, layout.state_dim)
     layouts = [reader.layout for reader in readers]
+    if config.head.state_optional:
+        layouts = [layout for layout in layouts if layout.state is not None] or layouts
     wanted = trained or all((layout.state, layout.state_dim) == (state.key, state.dim) for layout in layouts)
     first = layouts[0]
     key, dim = (state.key, state.dim) if wanted else (first.state, first.state_dim)
     for reader in readers:
         path, layout = reader.path, reader.layout
-        if layout.state is None and trained and config.head.state_optional:
-            continue
+        if layout.state is None and config.head.state_optional and key is not None:
+            continue  # it learns from these without
         if layout.state is None or (layout.state, layout.state_dim) != (key, dim):
             has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"
             reads = "one" if key is None else f"{key!r} of shape (T, {dim})"

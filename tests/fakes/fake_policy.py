@@ -11,7 +11,12 @@ import numpy as np
 def fake_config(chunk_size: int = 2, n_action_steps: int = 1, views: tuple[str, ...] = ("front", "wrist")):
     """What a server reads of a configuration."""
     head = SimpleNamespace(
-        chunk_size=chunk_size, repeat=1, n_action_steps=n_action_steps, replan_every=n_action_steps, proprioception=True
+        chunk_size=chunk_size,
+        repeat=1,
+        n_action_steps=n_action_steps,
+        replan_every=n_action_steps,
+        proprioception=True,
+        state_optional=False,
     )
     return SimpleNamespace(
         head=head,

@@ -5,10 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from rf_agent import cli
+from rf_agent.commands import rollout
+from rf_agent.evaluation.agents import trained_tasks
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
 TASKS, CHAINS = (["evaluate", "--env", env, "--output", "x"] for env in (TASK, CHAIN))
@@ -59,6 +62,7 @@ def test_help_needs_no_torch():
         (["rollout", "--env", TASK, "--policy", "random", "--episodes", "0"], 1, "--episodes is 0"),
         ([*TASKS, "--policy", "."], 1, "no complete policy checkpoint: config.json is missing"),
         (["rollout", "--env", CHAIN, "--policy", "random", "--instruction", "go"], 1, "--instruction out"),
+        (["rollout", "--env", TASK, "--policy", "random", "--chain", "1"], 1, "has no chains: leave --chain out"),
         (["collect", "--env", TASK, "--output", "x.hdf5", "--workers", "0"], 1, "workers is 0"),
         (["pretrain", "--env", TASK, "--output", "x"], 1, "cannot randomize"),
         (["pretrain", "--env", TASK, "--output", "x", "--resume"], 1, "to resume"),
@@ -126,6 +130,42 @@ def test_rollout_films_and_reports(capfd, tmp_path):
     code, out, _ = run(capfd, "rollout", *words)
     assert code == 0 and video.stat().st_size > 1000
     assert "1/2  go_left: success" in out and str(video) in out
+
+
+def test_rollout_shows_the_chains_that_are_asked_for(capfd, tmp_path):
+    words = ["--env", CHAIN, "--policy", "expert", "--output", tmp_path / "film.mp4"]
+    shown = {}
+    for more in ([], ["--episodes", 2], ["--chain", 1]):
+        code, out, _ = run(capfd, "rollout", *words, *more)
+        assert code == 0
+        shown[len(more) and more[0]] = [line.split("  ", 1)[1] for line in out.splitlines() if "in a row" in line]
+    first, second = shown["--episodes"]
+    assert first != second and shown[0] == [first] and shown["--chain"] == [second]
+
+
+@pytest.mark.parametrize(
+    ("given", "env", "chain"),
+    [
+        ({}, "rf/PlayTableChainD-v0", 4),
+        ({"chain": 7}, "rf/PlayTableChainD-v0", 7),
+        ({"tasks": ("open_drawer",)}, "rf/PlayTableD-v0", None),
+        ({"instruction": "open the drawer"}, "rf/PlayTableD-v0", None),
+        ({"policy": "roboflamingo-tiny-17"}, "rf/PlayTableD-v0", None),
+        ({"policy": "roboflamingo-tiny-17", "chain": 7}, "rf/PlayTableChainD-v0", 7),
+        ({"policy": "expert"}, "rf/PlayTableChainD-v0", 4),
+        ({"env": CHAIN}, CHAIN, None),
+    ],
+)
+def test_rollout_shows_a_chain_unless_something_else_is_asked_for(given, env, chain, monkeypatch):
+    asked, every = {}, trained_tasks("roboflamingo-tiny")
+    monkeypatch.setattr(rollout, "pick_device", lambda policy, device: "cpu")
+    monkeypatch.setattr(rollout, "load_agent", lambda *given: None)
+    monkeypatch.setattr(rollout, "env_facts", lambda *given: SimpleNamespace(tasks=every))
+    monkeypatch.setattr(rollout, "make_env", lambda *given, **options: None)
+    monkeypatch.setattr(rollout, "_items", lambda args, facts, env: asked.update(env=args.env, chain=args.chain))
+    with pytest.raises(TypeError):  # there is no item to play
+        rollout.run(rollout.Args(**given))
+    assert asked == {"env": env, "chain": chain}
 
 
 def test_rollout_without_a_display_writes_a_video(capfd, tmp_path, monkeypatch):

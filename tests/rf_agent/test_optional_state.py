@@ -12,7 +12,7 @@ from policy_cases import make_observation, make_policy
 
 from rf_agent import RoboFlamingoPolicy
 from rf_agent.config import ConfigError
-from rf_agent.demos import Demonstration, read_demonstrations, write_demonstrations
+from rf_agent.demos import read_demonstrations, write_demonstrations
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.windows import ChunkSampler, DemoSet
 from rf_agent.nn.plan_config import MCILHeadConfig
@@ -70,6 +70,15 @@ def test_a_window_without_the_state_is_one_of_unknown_states():
     assert any(gradient.abs().sum() > 0 for gradient in gradients)
 
 
+def test_a_state_that_is_needed_is_never_taken_for_unknown():
+    policy = make_policy(0, OPTIONAL[0]).eval()
+    pixels, (tokens, mask) = torch.randn(1, 3, 2, 3, 32, 32), policy.tokenize(["open the drawer"])
+    with torch.no_grad():
+        assert policy.window(pixels, tokens, mask, torch.full((1, 3, 15), torch.nan)).pose.isnan().all()
+        optional = make_policy(0, *OPTIONAL).eval()
+        assert optional.window(pixels, tokens, mask, torch.full((1, 3, 15), torch.inf)).pose.isfinite().all()
+
+
 def test_training_leaves_out_the_states_of_whole_sequences(tmp_path):
     readers = open_all([make_store(tmp_path / "d.hdf5")])
     for dropout in (0.0, 0.4):
@@ -84,7 +93,6 @@ def test_training_leaves_out_the_states_of_whole_sequences(tmp_path):
 def test_it_goes_on_with_demonstrations_that_hold_no_state(tmp_path):
     store = make_store(tmp_path / "d.hdf5")
     demos = [dataclasses.replace(demo, state=None) for demo in read_demonstrations(store)]
-    assert isinstance(demos[0], Demonstration)
     stateless = write_demonstrations(tmp_path / "stateless.hdf5", demos, 30, 6)
     common = {"steps": 3, "batch_size": 3, "sequence_length": 6, "device": "cpu", "threads": 1}
     common |= {"validation_fraction": 0.3, "action_normalization": "none"}
@@ -97,6 +105,14 @@ def test_it_goes_on_with_demonstrations_that_hold_no_state(tmp_path):
         assert np.isfinite(report.scalars["pose_loss"])
         policy = RoboFlamingoPolicy.from_pretrained(report.output, "cpu")
         assert policy.config.head.state_optional and policy.config.state.key == "robot_obs"
+    # a new head has nothing to learn to read; a new policy learns from what has a state, and from what has none
+    fresh = train(TrainConfig(demos=(stateless,), output=tmp_path / "new", init=str(start), init_head=False, **common))
+    assert not RoboFlamingoPolicy.from_pretrained(fresh.output, "cpu").config.head.proprioception
+    new = {"preset": "roboflamingo-test", "override": OPTIONAL, **common}
+    mixed = train(TrainConfig(demos=(stateless, store), output=tmp_path / "mixed", **new))
+    assert RoboFlamingoPolicy.from_pretrained(mixed.output, "cpu").config.head.state_optional
+    with pytest.raises(DemoError, match=r"stateless.hdf5 has no state, but the policy reads one"):
+        train(TrainConfig(demos=(stateless,), output=tmp_path / "refused", **new))
     with pytest.raises(DemoError, match=r"stateless.hdf5 has no state, but the policy reads"):
         strict = TrainConfig(
             demos=(stateless,), output=tmp_path / "strict", preset="roboflamingo-test", override=OPTIONAL[:1], **common

@@ -58,9 +58,9 @@ def test_the_mean_reward_is_the_success_rate():
 def test_the_mean_reward_is_the_runners_average_length(tmp_path):
     """On the same chains, for one environment and for several."""
     chain, items = "rf/PlayTableChainD-v0", chain_items(6, seed=0)[3:]
-    policy = RoboFlamingoPolicy.from_pretrained("roboflamingo-tiny")
+    policy = RoboFlamingoPolicy.from_pretrained("roboflamingo-tiny-17")
     options = {"max_steps": 90, "render_every": policy.config.head.replan_every}
-    episodes, _ = evaluate(chain, "roboflamingo-tiny", items, tmp_path, env_options=options)
+    episodes, _ = evaluate(chain, "roboflamingo-tiny-17", items, tmp_path, env_options=options)
     expected = {episode.key: episode.completed for episode in episodes}
     assert len(set(expected.values())) > 1
     for n_envs in (1, 3):

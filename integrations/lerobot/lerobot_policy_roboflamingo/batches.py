@@ -22,7 +22,7 @@ def observation(batch: Mapping[str, Any], config: AgentConfig) -> dict[str, Any]
 
     Args:
         batch: the cameras (n, 3, H, W), `task` (n texts, or one for all) and, for heads with proprioception,
-            `observation.state` (n, S).
+            `observation.state` (n, S), which may be missing with `head.state_dropout`.
         config: of the agent.
 
     Returns:
@@ -34,7 +34,7 @@ def observation(batch: Mapping[str, Any], config: AgentConfig) -> dict[str, Any]
     found: dict[str, Any] = {"instruction": _task(batch)}
     for view, images in _images(batch, config).items():
         found[view] = at_size(images, config.image.size, config.image.resample).movedim(-3, -1).cpu().numpy()
-    if config.head.proprioception:
+    if config.head.proprioception and not (config.head.state_optional and batch.get(OBS_STATE) is None):
         found[config.state.key] = _given(batch, OBS_STATE, "the head reads it (head.proprioception)").cpu().numpy()
     return found
 
@@ -81,7 +81,9 @@ def sequences(batch: Mapping[str, Any], config: AgentConfig, ends: Tensor | None
     image, size = config.image, config.image.size
     chosen = [at_size(frames[valid.to(frames.device)], size, image.resample) for frames in images.values()]
     state = torch.zeros(int(valid.sum()), 0)
-    if config.head.proprioception:
+    if config.head.state_optional and batch.get(OBS_STATE) is None:
+        state = torch.full((int(valid.sum()), config.state.dim), torch.nan)
+    elif config.head.proprioception:
         state = _given(batch, OBS_STATE, "the head reads it (head.proprioception)").cpu().float()[valid]
     tasks = _task(batch)
     chunks = ChunkBatch(

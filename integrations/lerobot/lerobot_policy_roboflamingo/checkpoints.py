@@ -78,7 +78,9 @@ def read_agent_config(folder: Path) -> AgentConfig:
     values = read_json(path)
     kind = values.get("type")
     if kind != POLICY_TYPE or not values.get("agent"):
-        what = "no configuration of LeRobot" if kind is None else f"of LeRobot's policy type {kind!r}"
+        # our own configurations have a type, too
+        own = kind is None or (kind == POLICY_TYPE and "agent" not in values)
+        what = "no configuration of LeRobot" if own else f"of LeRobot's policy type {kind!r}"
         raise CheckpointError(
             f"{path} is {what}, but one of type {POLICY_TYPE!r} is expected: give the folder pretrained_model of such "
             "a policy."

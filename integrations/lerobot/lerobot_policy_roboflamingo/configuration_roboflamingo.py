@@ -245,7 +245,8 @@ class RoboFlamingoConfig(PreTrainedConfig):
                 f"{tuple(action.shape)}: use a policy of this robot."
             )
         state, reads = self.robot_state_feature, agent.state.dim
-        if agent.head.proprioception and (state is None or tuple(state.shape) != (reads,)):
+        other = not agent.head.state_optional if state is None else tuple(state.shape) != (reads,)
+        if agent.head.proprioception and other:
             has = "is not there" if state is None else f"has shape {tuple(state.shape)}"
             raise ConfigError(f"the policy reads {OBS_STATE} of shape ({reads},) (head.proprioception), but it {has}.")
 

@@ -23,9 +23,10 @@ from lerobot_policy_roboflamingo.checkpoints import (
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig
 from lerobot_policy_roboflamingo.processor_roboflamingo import make_roboflamingo_pre_post_processors
 from rf_agent import checkpoint
+from rf_agent.base_policy import DEFAULT_CARD
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.cli import sentence
-from rf_agent.policy import DEFAULT_CARD
+from rf_agent.config import RoboFlamingoConfig as AgentConfig
 from rf_agent.presets import find_checkpoint
 
 
@@ -62,9 +63,11 @@ def to_lerobot(source: str | Path, output: str | Path) -> Path:
         CheckpointError: there is no such checkpoint, or `output` holds something else.
     """
     directory = find_checkpoint(source)
-    if "type" in read_json(directory / checkpoint.CONFIG):
+    if "agent" in read_json(directory / checkpoint.CONFIG):  # where LeRobot's has our configuration
         raise CheckpointError(f"{source} is a checkpoint of LeRobot already: it is for --policy.path as it is.")
     agent, weights = checkpoint.read_config(directory), checkpoint.read_weights(directory)
+    if not isinstance(agent, AgentConfig):
+        raise CheckpointError(f"{source} is of type {agent.type!r}, but LeRobot gets RoboFlamingo alone: give another.")
     config = RoboFlamingoConfig.of_agent(agent)
     pipelines = make_roboflamingo_pre_post_processors(config)
     config.device = None  # that of the machine on which it will run

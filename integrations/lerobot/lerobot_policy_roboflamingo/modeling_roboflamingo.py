@@ -15,6 +15,7 @@ from lerobot_policy_roboflamingo.checkpoints import PREFIX, local_folder, read_a
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig, agent_features
 from lerobot_policy_roboflamingo.datasets import lerobots_options, robot_of
 from rf_agent import checkpoint
+from rf_agent.demos.windows import forget_states
 from rf_agent.policy import RoboFlamingoPolicy as Agent
 from rf_agent.preprocess import normalise
 from rf_agent.training.building import build_policy
@@ -106,6 +107,8 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
         chunks, images = sequences(batch, self.agent.config, self._ends)
         if self.training and torch.is_grad_enabled():
             self.agent.config.trained = True  # its robot is fixed from now on
+            if self.agent.config.head.state_optional:
+                forget_states(chunks, torch.rand(len(chunks.valid)) < self.agent.config.head.state_dropout)
         pixels = normalise(images.to(self.agent.device), self.agent.config.image)
         with torch.set_grad_enabled(self._vision_learns and torch.is_grad_enabled()):
             vision_tokens = self.agent.encode_vision(pixels)

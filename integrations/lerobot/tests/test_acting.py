@@ -132,6 +132,23 @@ def test_the_state_is_read_where_the_head_reads_it(tmp_path):
         policy.select_action(batch)
 
 
+def test_a_state_that_may_be_missing_is_read_where_it_is_given(tmp_path):
+    from lerobot_policy_roboflamingo.convert import to_lerobot
+
+    changes = ["head.proprioception=true", "head.state_dropout=0.1"]
+    agent = Agent.from_preset("roboflamingo-test", ["go to the left"], 1, changes).eval()
+    policy = RoboFlamingoPolicy.from_pretrained(to_lerobot(agent.save_pretrained(tmp_path / "a"), tmp_path / "b"))
+    episode = Episode((0, 1))
+    batch, given = episode.for_lerobot(), episode.for_agent()
+    with_state = agent.act(given)
+    assert np.array_equal(policy.select_action(batch).numpy(), with_state)
+    for one in (agent, policy):
+        one.reset()
+    del batch["observation.state"], given["robot_obs"]
+    without = agent.act(given)
+    assert np.array_equal(policy.select_action(batch).numpy(), without) and not np.array_equal(without, with_state)
+
+
 @pytest.mark.parametrize(
     ("key", "text"),
     [

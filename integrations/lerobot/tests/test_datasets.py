@@ -199,7 +199,10 @@ def reads_a_state(tmp_path_factory):
 
 
 def test_a_data_set_without_the_state_that_the_head_reads(reads_a_state, tmp_path):
-    data = write_v3(tmp_path / "data", make_episodes(dim=7))  # the actions and their rate fit
+    episodes = make_episodes(dim=7)
+    for episode in episodes:
+        episode.actions[:, 6] = np.sign(episode.actions[:, 6])  # the actions and their rate fit
+    data = write_v3(tmp_path / "data", episodes)
     info = json.loads((data / "meta" / "info.json").read_text())
     del info["features"]["observation.state"]
     edit_info(data, features=info["features"])

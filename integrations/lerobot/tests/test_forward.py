@@ -11,6 +11,7 @@ from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.policies import make_policy, make_pre_post_processors
 from torch.utils.data import default_collate
 
+from lerobot_policy_roboflamingo import modeling_roboflamingo
 from lerobot_policy_roboflamingo.batches import sequences
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig
 from lerobot_policy_roboflamingo.modeling_roboflamingo import RoboFlamingoPolicy
@@ -177,6 +178,27 @@ def test_the_state_comes_with_its_step(data_folder):
     assert len(images) == int(chunks.valid.sum())
     steps = np.array([2, 4, 6, 8, lengths[1] - 1]) / 100  # the state of the small data set is its step over 100
     assert np.allclose(chunks.state[:, 0].numpy(), steps, atol=1e-6)
+    assert torch.isfinite(policy(batch)[0])
+
+
+def test_a_state_that_may_be_missing_is_left_out_in_training_alone(data_folder, monkeypatch):
+    changes = ["head.proprioception=true", "head.state_dropout=0.5"]
+    config = RoboFlamingoConfig(preset="roboflamingo-test", override=changes, device="cpu")
+    policy = RoboFlamingoPolicy(config, dataset_meta=LeRobotDatasetMetadata("local/demos", root=data_folder))
+    seen = []
+    monkeypatch.setattr(
+        modeling_roboflamingo,
+        "chunk_loss",
+        lambda agent, tokens, chunks: seen.append(chunks.state) or chunk_loss(agent, tokens, chunks),
+    )
+    batch = load(config, data_folder, *range(12))
+    for learns in (True, False):
+        policy.train(learns)
+        assert torch.isfinite(policy(batch)[0])
+    assert seen[0].isnan().any() and not seen[0].isnan().all() and not seen[1].isnan().any()
+    del batch["observation.state"]
+    chunks, _ = sequences(batch, policy.agent.config)
+    assert chunks.state.shape[1] == policy.agent.config.state.dim and chunks.state.isnan().all()
     assert torch.isfinite(policy(batch)[0])
 
 

@@ -81,15 +81,22 @@ class MLP(nn.Module):
 
 
 class Proprioception(nn.Module):
-    """The robot's state as something to add to a feature of width `dim` (the reference's `use_state`)."""
+    """The robot's state as something to add to a feature of width `dim` (the reference's `use_state`).
+
+    Args:
+        dim: width.
+        state: which entries are read.
+        optional: whether a state may be unknown: a row that is not finite, for which nothing is added.
+    """
 
     plain: Tensor
     angles: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dim: int, state: StateConfig) -> None:
+    def __init__(self, dim: int, state: StateConfig, optional: bool = False) -> None:
         super().__init__()
+        self.optional = optional
         self.arm = nn.Linear(state.numbers, dim)
         # The last entry is counted from the end: the reference implementation cuts what neither of the two reads.
         self.binary = -1 if state.binary == state.dim - 1 else state.binary
@@ -108,16 +115,18 @@ class Proprioception(nn.Module):
         nn.init.zeros_(self.join.bias)
 
     def forward(self, robot: Tensor) -> Tensor:
-        """State (N, S) in the robot's units -> (N, dim), zero in rows with NaN: their state is not known."""
-        known = robot.isfinite().all(dim=-1, keepdim=True)
-        robot = robot.nan_to_num()  # else the gradient of what is left out is NaN
+        """State (N, S) in the robot's units -> (N, dim)."""
+        known = robot.isfinite().all(dim=-1, keepdim=True) if self.optional else None
+        if known is not None:
+            robot = robot.where(known, 0.0)  # else the gradient of what is left out is NaN
         angles = robot[:, self.angles].float()
         numbers = torch.cat([robot[:, self.plain].float(), angles.sin(), angles.cos()], dim=-1)  # (N, numbers)
         numbers = (numbers - self.mean.float()) / self.std.float()
         parts = [self.arm(numbers.to(self.arm.weight.dtype)).relu()]
         if self.gripper is not None:
             parts.append(self.gripper((robot[:, self.binary] > 0).long()).relu())
-        return self.join(torch.cat(parts, dim=-1)) * known
+        joined: Tensor = self.join(torch.cat(parts, dim=-1))
+        return joined if known is None else joined * known
 
 
 class PolicyHead(nn.Module):
@@ -149,8 +158,10 @@ class PolicyHead(nn.Module):
         self.window_size, self.frames, self.chunk_size = config.window, 1, config.chunk_size
         self.position: nn.Parameter | None = None
         self.reduce = POOLS[config.pooling]
-        self.proprioception = Proprioception(self.feature_dim, state) if config.proprioception else None
         self.state_optional = config.state_optional
+        self.proprioception: Proprioception | None = None
+        if config.proprioception:
+            self.proprioception = Proprioception(self.feature_dim, state, self.state_optional)
         self.actions: nn.Module = MLP(config.hidden, config.mlp, self.regressed * config.chunk_size)
         self.gripper: nn.Module | None = None
         if action.gripper is not None:

@@ -113,8 +113,8 @@ def frame_mask(frames: int, places: int, device: torch.device | None = None) -> 
 class TokenProprioception(Proprioception):
     """The robot's state, added to every token of a frame."""
 
-    def __init__(self, token_dim: int, tokens: int, state: StateConfig) -> None:
-        super().__init__(token_dim, state)
+    def __init__(self, token_dim: int, tokens: int, state: StateConfig, optional: bool) -> None:
+        super().__init__(token_dim, state, optional)
         self.tokens = tokens
 
     def forward(self, robot: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class RT1Head(PolicyHead):
         self.tokens, self.bins, self.entries, self.opens = tokens, config.bins, action.dim, action.gripper
         token_dim = dim // tokens
         if self.proprioception is not None:
-            self.proprioception = TokenProprioception(token_dim, tokens, state)
+            self.proprioception = TokenProprioception(token_dim, tokens, state, config.state_optional)
         self.decoder = Decoder(
             token_dim, tokens, config.hidden, config.layers, config.heads, config.window, config.dropout
         )

@@ -13,7 +13,8 @@ from rf_agent.diagnosis.run import Diagnosis, diagnose
 from rf_agent.presets import BUNDLED
 
 pytestmark = pytest.mark.slow
-POLICY = "roboflamingo-tiny"
+POLICY, ROBUST = "roboflamingo-tiny-17", "roboflamingo-tiny"
+"""One that only sees, and one that also reads the robot's pose, so that less depends on what it sees."""
 
 
 def look(demos: Path, env: str = "rf/PlayTableD-v0", policy: str | Path = POLICY, replay: bool = True) -> Diagnosis:
@@ -55,6 +56,28 @@ def test_nothing_is_found_where_nothing_is_wrong(demos):
 def test_faults_of_the_environment(demos, env, kind):
     cause = named(look(demos, f"planted/{env}-v0"), kind, most=1)
     assert cause.where == "environment"
+
+
+@pytest.mark.parametrize(
+    ("env", "kind"),
+    [
+        ("Swapped", "cameras_swapped"),
+        ("Mirrored", "view_mirrored"),
+        ("BGR", "channels_reversed"),
+        ("Dark", "images_scaled"),
+        ("Metres", "action_scale"),
+        ("Gripper", "gripper_sign"),
+    ],
+)
+def test_faults_of_the_environment_of_a_policy_that_reads_the_pose(demos, env, kind):
+    assert look(demos, policy=ROBUST, replay=False).causes == []
+    assert named(look(demos, f"planted/{env}-v0", ROBUST), kind, most=1).where == "environment"
+
+
+@pytest.mark.parametrize("fault", ["swapped", "mirrored", "gripper_of_labels"])
+def test_faults_that_need_no_simulator_of_a_policy_that_reads_the_pose(demos, tmp_path, fault):
+    kind = {"swapped": "cameras_swapped", "mirrored": "view_mirrored", "gripper_of_labels": "gripper_sign"}[fault]
+    named(look(plant_in_data(demos, tmp_path / "demos.hdf5", fault), policy=ROBUST, replay=False), kind)
 
 
 @pytest.mark.parametrize(

@@ -171,4 +171,9 @@ def test_estimates_know_what_takes_long():
     plan = Plan(RECIPE)
     usual, full = plan.policy("x"), plan.policy("y", "--train-vision")
     assert estimate(full, RECIPE) == pytest.approx(2.3 * estimate(usual, RECIPE)) and estimate(usual, RECIPE) > 0
+    (table8,) = (table for table in EVERY if table.name == "table8")
+    steps = {
+        stage.words[stage.words.index("--steps") + 1] for stage in in_order(table8.stages) if stage.words[0] == "train"
+    }
+    assert steps == {str(RECIPE.steps)}
     assert all(estimate(stage, RECIPE) > 0 for table in EVERY for stage in in_order(table.stages))

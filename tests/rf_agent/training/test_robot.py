@@ -1,5 +1,6 @@
 """Training on other robots: cameras, actions and states come from the data, and what does not fit is refused."""
 
+import dataclasses
 import json
 
 import h5py
@@ -8,6 +9,7 @@ import pytest
 import torch
 from demo_files import make_store
 
+from rf_agent.config import ActionConfig
 from rf_agent.demos import Demonstration, write_demonstrations
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.windows import ChunkSampler, DemoSet
@@ -251,6 +253,10 @@ def test_a_seventh_joint_is_no_gripper(tmp_path, wide):
     assert fitted(start, gripper, trained=False).action.gripper == 6
     policy = fitted(start, gripper, trained=False)
     assert fitted(policy, gripper, trained=True).action == policy.action
+    # a gripper that stops anywhere, as the first demonstrations said
+    anywhere = dataclasses.replace(policy, action=ActionConfig(7, 6, "min_max", (-wide,) * 7, (wide,) * 6 + (0.5,)))
+    half = robot(lambda rng, steps: np.linspace(-wide, 0.5, steps))
+    assert fitted(anywhere, half, trained=True).action == anywhere.action
     joint = robot(lambda rng, steps: rng.uniform(-1, 1, steps))
     with pytest.raises(DemoError, match="entry 6 of the actions of .*d.hdf5 has more than two values"):
         fitted(policy, joint, trained=True)
