@@ -34,6 +34,7 @@ AFTERMATHS = {
     "the held block hangs askew": ("D", 16),
     "the fingers still touch the pushed block": ("A", 9),
     "the block is beside the drawer": ("C", 31),
+    "the drawer is half open": ("D", 20),
     "the door hides the block, in another scene": ("B", 36),
 }
 

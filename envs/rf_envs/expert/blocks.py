@@ -37,6 +37,11 @@ DRAWER_REACH = 0.14
 """How far (m) beside the drawer's middle a block still falls into it."""
 OPEN_ENOUGH = 0.11
 """From this joint position (m) on, a block fits into the drawer."""
+AIM_BELOW = 0.01
+"""How far (m) below its place a held block is aimed at; it is let go before."""
+SPOT_GRID = 0.004
+"""Distance (m) of the spots among which the free one nearest to a block is looked for. Finer than anyone sees: what
+learns from the expert would take a coarse grid for places to aim at."""
 DOOR_ROOM = 0.05
 """Distance (m) of a block on the shelf from door and wall, so that the fingers beside it can open."""
 
@@ -46,6 +51,7 @@ def lift(view: View, color: str) -> Command:
     block = view.blocks[color]
     return (
         _uncover(view, block)
+        or fixtures.unhook(view)
         or grasp(view, block)
         or Command(view.tcp + way_out(view, block), view.euler[2], grasp_lean(view, block))
     )
@@ -79,6 +85,8 @@ def push_into_drawer(view: View) -> Command:
     """
     if view.drawer < OPEN_ENOUGH:
         return fixtures.open_drawer(view)
+    if (leave := fixtures.unhook(view)) is not None:
+        return leave
     table = [color for color, block in view.blocks.items() if is_on_table(block)] or list(view.blocks)
     aside = {color: view.blocks[color].position[0] - view.scene.drawer_x for color in table}
     inside = [color for color in table if abs(aside[color]) < DRAWER_REACH]
@@ -111,15 +119,14 @@ def stack(view: View) -> Command:
     others = [view.blocks[color] for color in COLORS if view.blocks[color] is not block]
     below = next((b for b in others if is_on_table(b)), others[0])
     spot = below.position + [0, 0, below.half_extent(UP) + block.half_extent(UP)]
-    return _put(view, block, spot, Release(CLEARANCE, above=0.016, within=0.016, radius=0.016), level_lean(view, block))
+    return _put(view, block, spot, Release(CLEARANCE, above=0.022, within=0.016, radius=0.016), level_lean(view, block))
 
 
 def place_in_drawer(view: View) -> Command:
     """Let the held block down into the open drawer, where no other block lies."""
     block = _carried(view)
     y = min((DRAWER_FRONT - view.drawer + DRAWER_BACK) / 2, -0.24)
-    spots = [np.array([view.scene.drawer_x + x, y, DRAWER_FLOOR]) for x in np.linspace(-0.1, 0.1, 9)]
-    spot = _free_spot(view, block, spots) + [0, 0, block.half_extent(UP)]
+    spot = _free_spot(view, block, np.array([view.scene.drawer_x - 0.1, y, DRAWER_FLOOR]), 0.2)
     return _put(view, block, spot, Release(TRAVEL - spot[2], above=0.07, within=0.045, radius=0.035))
 
 
@@ -128,9 +135,8 @@ def place_in_slider(view: View) -> Command:
     block = _carried(view)
     low, high = max(shelf_openings(view), key=lambda gap: gap[1] - gap[0])
     slack = max((high - low) / 2 - DOOR_ROOM, 0.0)
-    spots = [np.array([x, 0.075, TABLE_TOP]) for x in (low + high) / 2 + slack * np.linspace(-1, 1, 9)]
-    spot = _free_spot(view, block, spots) + [0, 0, block.half_extent(UP)]
-    release = Release(SHELF_CLEARANCE, above=0.02, within=0.025, radius=0.012)
+    spot = _free_spot(view, block, np.array([(low + high) / 2 - slack, 0.075, TABLE_TOP]), 2 * slack)
+    release = Release(SHELF_CLEARANCE, above=0.035, within=0.025, radius=0.016)
     return _put(view, block, spot, release, np.array([0.0, SHELF_LEAN]), DOWN[2])
 
 
@@ -166,7 +172,8 @@ def _put(
     picking = grasp(view, block)
     if picking is not None:
         return picking
-    goal = spot + [0, 0, release.above / 2] + view.tcp - block.position
+    # aim below where the hand opens: towards a goal that is reached actions fade, and a policy comes to a halt there
+    goal = spot - AIM_BELOW * UP + view.tcp - block.position
     way_in = release.clearance * back_out(lean, DOWN[2])
     return Command(approach(view.tcp, goal, way_in, release.radius), view.euler[2] if yaw is None else yaw, lean)
 
@@ -190,15 +197,21 @@ def _carried(view: View) -> Block:
     return min(view.blocks.values(), key=lambda block: float(np.linalg.norm(block.position - view.tcp)))
 
 
-def _free_spot(view: View, block: Block, spots: list[Vector]) -> Vector:
-    """The spot nearest to the block among those with room around them (or with the most room)."""
-    others = [b.position[:2] for b in view.blocks.values() if b is not block]
+def _free_spot(view: View, block: Block, start: Vector, length: float) -> Vector:
+    """Where the block's centre comes to rest on a line: as near to it as possible, with room to the other blocks.
 
-    def cost(spot: Vector) -> tuple[float, float]:
-        room = min((float(np.linalg.norm(spot[:2] - other)) for other in others), default=1.0)
-        return max(0.0, 0.1 - room), float(np.linalg.norm(spot[:2] - block.position[:2]))
-
-    return min(spots, key=cost)
+    Args:
+        view: the state.
+        block: what is put down.
+        start: left end of the line (3,), on the surface.
+        length: of the line along x (m).
+    """
+    x = start[0] + np.linspace(0.0, length, 1 + round(length / SPOT_GRID))
+    others = [b.position for b in view.blocks.values() if b is not block]
+    room = np.min([np.hypot(x - other[0], start[1] - other[1]) for other in others], axis=0, initial=1.0)
+    crowded = np.maximum(0.0, 0.1 - room)
+    best = np.lexsort((np.abs(x - block.position[0]), crowded))[0]
+    return np.array([x[best], start[1], start[2] + block.half_extent(UP)])
 
 
 def _room_behind(view: View, block: Block, direction: Vector) -> float:

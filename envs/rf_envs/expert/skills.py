@@ -15,17 +15,23 @@ from rf_envs.expert.view import View
 Skill = Callable[[View], Command]
 
 
-def _with_free_hand(skill: Skill, held: str | None = None, pushed: str | None = None) -> Skill:
+def _with_free_hand(skill: Skill, held: str | None = None, pushed: str | None = None, hooked: bool = False) -> Skill:
     """The skill, after letting go of what an earlier task left in or before the hand.
 
     Args:
         skill: what to do then.
         held: the block that may stay between the fingers.
         pushed: the block that may stay before them.
+        hooked: whether the hand may stay behind the drawer's bar, because the skill pulls at it or leaves it itself.
     """
 
     def free_handed(view: View) -> Command:
-        return grasping.let_go(view, held) or grasping.step_back(view, pushed) or fixtures.unhook(view) or skill(view)
+        return (
+            grasping.let_go(view, held)
+            or grasping.step_back(view, pushed)
+            or (None if hooked else fixtures.unhook(view))
+            or skill(view)
+        )
 
     return free_handed
 
@@ -33,6 +39,7 @@ def _with_free_hand(skill: Skill, held: str | None = None, pushed: str | None = 
 SIDES = {"left": np.array([-1.0, 0.0, 0.0]), "right": np.array([1.0, 0.0, 0.0])}
 
 _FREE_HANDED: dict[str, Skill] = {
+    "open_drawer": fixtures.open_drawer,
     "close_drawer": fixtures.close_drawer,
     **{f"move_slider_{side}": partial(fixtures.move_slider, direction=SIDES[side]) for side in SIDES},
     "turn_on_led": partial(fixtures.press_button, goal=True),
@@ -61,11 +68,11 @@ SKILLS: dict[str, Skill] = {
             skill,
             held=task.split("_")[1] if task.startswith(("lift", "rotate")) else None,
             pushed=task.split("_")[1] if task.startswith("push") else None,
+            hooked=task.startswith(("open", "lift")),
         )
         for task, skill in _FREE_HANDED.items()
     },
-    "open_drawer": lambda view: grasping.let_go(view) or grasping.step_back(view) or fixtures.open_drawer(view),
-    "push_into_drawer": lambda view: grasping.let_go(view) or fixtures.unhook(view) or blocks.push_into_drawer(view),
+    "push_into_drawer": lambda view: grasping.let_go(view) or blocks.push_into_drawer(view),
     "place_in_drawer": blocks.place_in_drawer,
     "place_in_slider": blocks.place_in_slider,
     "stack_block": blocks.stack,
