@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
+from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, scene_file
 from rf_agent.errors import UserError
 from rf_agent.presets import preset
 from rf_agent.progress import RichReporter
@@ -62,8 +62,3 @@ def _scenes(args: Args) -> list[SceneImageConfig]:
         )
         for env in envs
     ]
-
-
-def scene_file(env: str) -> str:
-    """Name of the file of one of several environments, without its ending."""
-    return f"scene_images_{env.rpartition('/')[2]}"

@@ -43,6 +43,11 @@ class SceneImageConfig:
     """Seed of the scenes; other seeds give other images."""
 
 
+def scene_file(env: str) -> str:
+    """Name of the file with the images of one of several environments, without its ending."""
+    return f"scene_images_{env.rpartition('/')[2]}"
+
+
 def collect_scene_images(config: SceneImageConfig, reporter: Reporter | None = None) -> Path:
     """Render `config.count` random scenes with their descriptions, in parallel; returns the file.
 

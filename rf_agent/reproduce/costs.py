@@ -36,7 +36,8 @@ def estimate(stage: Stage, recipe: Recipe) -> float:
         if any(word in given for given in (*stage.words, stage.folder)):
             slower *= factor
     if stage.kind == "pretrain":
-        return IMAGE * recipe.images + slower * PRETRAIN_STEP * recipe.pretrain_steps
+        rendering = IMAGE * recipe.images if "--env" in stage.words else 0.0
+        return rendering + slower * PRETRAIN_STEP * recipe.pretrain_steps
     if stage.kind == "train":
         return slower * TRAIN_STEP * int(_value(stage, "--steps"))
     if stage.kind == "evaluate":

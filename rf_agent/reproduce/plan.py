@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rf_agent.demos.scene_images import scene_file
 from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.stages import Stage
 
@@ -16,6 +17,8 @@ FAMILIES = {
     "L-wide": "roboflamingo-tiny-wide",
 }
 """Presets by the letter that the paper's Table 2 gives to a family of language models: LLaMA, MPT, GPT-NeoX."""
+FIRST_VLM = f"L-IFT_{SCENES}"
+"""The vision-language model whose images all others learn from, too, or from those of their scenes."""
 RATES = {
     "roboflamingo": "1e-3",
     "mcil": "1e-3",
@@ -64,14 +67,19 @@ class Plan:
     # --- models ---
 
     def vlm(self, family: str = "L", instructions: bool = True, scenes: str = SCENES) -> Stage:
-        """A vision-language model pre-trained on images of some scenes."""
+        """A vision-language model pre-trained on images of some scenes; all learn from those that the first renders."""
+        folder, first = (f"vlms/{name}" for name in (f"{family}{'-IFT' if instructions else ''}_{scenes}", FIRST_VLM))
         envs = [f"rf/PlayTable{scene}-v0" for scene in scenes]
-        count = ("--image-count", str(self.recipe.images), "--batch-size", "32", "--learning-rate", "1.5e-3")
-        words = ["pretrain", "--preset", FAMILIES[family], "--env", *envs, *count]
+        words = ["pretrain", "--preset", FAMILIES[family]]
+        if folder == first:
+            words += ["--env", *envs, "--image-count", str(self.recipe.images)]
+        else:
+            words += ["--images", *(f"{first}/{scene_file(env)}.hdf5" for env in envs)]
+        words += ["--batch-size", "32", "--learning-rate", "1.5e-3"]
         words += ["--steps", str(self.recipe.pretrain_steps), *self._precision]
         if not instructions:
             words.append("--no-instructions")
-        return Stage(f"vlms/{family}{'-IFT' if instructions else ''}_{scenes}", tuple(words))
+        return Stage(folder, tuple(words), () if folder == first else (self.vlm(),))
 
     def policy(
         self,

@@ -22,13 +22,13 @@ class Recipe:
     """Demonstrations of each task, from resets, in each of the four scenes."""
     chains_per_scene: int = 40
     """Training chains that are demonstrated in each scene."""
-    images: int = 12_000
-    """Images that a vision-language model is pre-trained on."""
-    pretrain_steps: int = 1000
+    images: int = 16_000
+    """Images of the four scenes that vision-language models are pre-trained on."""
+    pretrain_steps: int = 3000
     """Steps of its pre-training, of 32 images each."""
-    steps: int = 600
+    steps: int = 1000
     """Steps of an imitation run, of 16 sequences of 16 observation steps each."""
-    evaluation_chains: int = 40
+    evaluation_chains: int = 100
     """Chains of the benchmark that a policy plays, from the first."""
     curve_chains: int = 15
     """The same for policies that a run kept on its way (Figures 5, 6, 8 and 9)."""

@@ -104,7 +104,7 @@ def test_a_killed_reproduction_goes_on(tmp_path):
 
 def test_results_of_another_recipe_are_refused_with_the_difference(tmp_path):
     make(tmp_path).run([EVALUATE])
-    with pytest.raises(UserError, match=r"another recipe, with --steps 600 \(now 700\): give the same"):
+    with pytest.raises(UserError, match=r"another recipe, with --steps 1000 \(now 700\): give the same"):
         make(tmp_path, recipe=Recipe(steps=700))
     other = Stage("policies/a", ("train", "--steps", "7"))
     with pytest.raises(

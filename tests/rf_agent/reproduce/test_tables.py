@@ -100,9 +100,15 @@ def test_without_scene_d_nothing_has_seen_it():
     plan = Plan(RECIPE)
     policy = plan.policy("x", scenes="ABC", captions=True)
     assert ("--scenes", "A", "B", "C") == policy.words[policy.words.index("--scenes") :][:4]
-    for stage in policy.all():
-        if stage.kind in ("pretrain", "collect-vl"):
-            assert not any("TableD" in word for word in stage.words), stage.command
+    made = {stage.folder: stage for stage in policy.all()}
+    vlm = made[policy.words[policy.words.index("--init") + 1].removesuffix("/vlm")]
+    for stage in (policy, vlm, made["captions/train"]):
+        assert not any("TableD" in word for word in stage.words), stage.command
+    # the images that it learns from are those of three scenes, and it renders no others
+    (first,) = vlm.needs
+    scenes = [f"{first.folder}/scene_images_PlayTable{scene}-v0.hdf5" for scene in "ABC"]
+    assert ("--images", *scenes) == vlm.words[vlm.words.index("--images") :][:4] and "--env" not in vlm.words
+    assert vlm.words[vlm.words.index("--images") + 4].startswith("--")
 
 
 def test_seeds_train_anew_on_the_same_data():
@@ -161,7 +167,7 @@ def test_a_page_has_every_table_with_its_claims_and_commands(full):
     text = page(EVERY, full)
     for table in EVERY:
         assert f"## {table.title}\n" in text
-    assert "600 steps" in text and "# 1 min\nrf-agent train" in text
+    assert f"{RECIPE.steps:,} steps" in text and "# 1 min\nrf-agent train" in text
     assert text.count("**holds**") + text.count("**does not hold**") + text.count("not decided") > 5
     empty = page(EVERY, Results(RECIPE))
     assert "0 of 12 rows are measured" in empty and "not measured yet" in empty and "rf-agent train" not in empty
