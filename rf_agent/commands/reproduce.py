@@ -37,7 +37,10 @@ class Args(Recipe):
     seeds: tuple[int, ...] = (0,)
     """Seeds of training; each policy is trained once with each."""
     workers: int | None = None
-    """Simulator processes; all cores if not given."""
+    """Simulator processes of a command; its share of the cores if not given."""
+    jobs: int = 1
+    """Commands that run at once and share the cores; what they print goes to output.txt in their folders. On two cores
+    two train 1.45 times as much in an hour as one does."""
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda, cuda:1, ..."""
     page: Path | None = None
@@ -64,7 +67,7 @@ def run(args: Args) -> None:
     if not names and args.page is None:
         raise UserError(f"name a table ({', '.join(TABLES)}) or all; --list says what each costs")
     with RichReporter("reproduce") as reporter:
-        reproduction = Reproduction(args.output, recipe, args.workers, args.device, reporter=reporter)
+        reproduction = Reproduction(args.output, recipe, args.workers, args.device, args.jobs, reporter=reporter)
         for table in make_tables(names, recipe, args.seeds):
             reproduction.run(table.stages)
             _show(console, table, reproduction.results)

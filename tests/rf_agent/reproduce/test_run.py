@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -69,6 +70,58 @@ def test_a_command_that_fails_is_named_and_runs_again(tmp_path):
     assert not reproduction.is_done(TRAIN)
     reproduction.run([EVALUATE])
     assert runs(tmp_path, TRAIN) == 1 and reproduction.is_done(EVALUATE)
+
+
+MEET = (
+    "import pathlib, sys, time; folder = pathlib.Path(sys.argv[1]); here = folder.parent; "
+    "(here / (folder.name + '.here')).touch(); end = time.monotonic() + 60\n"
+    "while len(list(here.glob('*.here'))) < 2 and time.monotonic() < end: time.sleep(0.02)\n"
+    "print('met' if len(list(here.glob('*.here'))) > 1 else 'alone'); "
+)
+
+
+def test_jobs_run_at_once_and_each_after_what_it_needs(tmp_path):
+    class Meeting(Quick):
+        def _arguments(self, stage):
+            return [sys.executable, "-c", (MEET if stage.kind == "train" else "") + WRITE, stage.output]
+
+    others = [Stage(f"policies/{name}", ("train",)) for name in "bc"]
+    last = Stage("evaluations/b", ("evaluate",), (others[0],))
+    reproduction = make(tmp_path, Meeting, jobs=2)
+    reproduction.run([last, others[1]])
+    assert [(tmp_path / stage.folder / "output.txt").read_text() for stage in others] == ["met\n", "met\n"]
+    assert reproduction.is_done(last) and Results.load(tmp_path / "results.json").facts(last) is not None
+    with pytest.raises(UserError, match="--jobs is 0: give 1 or more"):
+        make(tmp_path, jobs=0)
+
+
+def test_what_runs_when_another_job_fails_goes_on_and_nothing_else_begins(tmp_path):
+    class Mixed(Quick):
+        def _arguments(self, stage):
+            if stage.folder == "policies/bad":
+                return [sys.executable, "-c", "print('why'); raise SystemExit(1)"]
+            return [sys.executable, "-c", "import time; time.sleep(1); " + WRITE, stage.output]
+
+    bad, good, third = (Stage(f"policies/{name}", ("train",)) for name in ("bad", "good", "third"))
+    with pytest.raises(UserError, match=r"policies/bad failed, see the end of .*policies/bad/output.txt; .*\nrf-agent"):
+        make(tmp_path, Mixed, jobs=2).run([bad, good, third])
+    reproduction = make(tmp_path)
+    assert [reproduction.is_done(stage) for stage in (bad, good, third)] == [False, True, False]
+    assert (tmp_path / "policies/bad/output.txt").read_text() == "why\n"
+
+
+def test_an_interruption_ends_what_runs(tmp_path, monkeypatch):
+    class Slow(Quick):
+        code = "import time; time.sleep(600)"
+
+    monkeypatch.setattr(run_module, "GRACE", 0.2)
+    reproduction = make(tmp_path, Slow, jobs=2)
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        reproduction.run([Stage(f"policies/{name}", ("train",)) for name in "ab"])
+    assert time.monotonic() - started < 60 and not reproduction._processes
 
 
 def test_training_goes_on_from_its_checkpoint(tmp_path):
