@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
+
+from rf_agent.modules import import_module
 
 
 class Environments:
@@ -24,7 +25,8 @@ class Environments:
         """The environment of that id and these keyword arguments.
 
         Args:
-            env_id: a Gymnasium id. `rf/...` finds rf_envs by itself, others may name their module as `module:id`.
+            env_id: a Gymnasium id. `rf/...` finds rf_envs by itself, others may name their module as `module:id`, which
+                may lie in the present folder.
 
         Raises:
             ImportError: where Gymnasium, the package of the environments or their simulator is not installed.
@@ -95,7 +97,7 @@ def _make(env_id: str, kwargs: dict[str, Any]) -> Any:
         import gymnasium
 
         try:
-            return gymnasium.make(_with_module(env_id), disable_env_checker=True, **kwargs)
+            return gymnasium.make(_import_registering_module(env_id), disable_env_checker=True, **kwargs)
         except TypeError as error:
             reason = str(error).partition(" was raised from ")[0]
             given = ", ".join(kwargs)
@@ -110,7 +112,7 @@ def _import_registering_module(env_id: str) -> str:
     """Import the module that an id names, and return the id without it."""
     module, _, name = _with_module(env_id).rpartition(":")
     if module:
-        importlib.import_module(module)
+        import_module(module)
     return name
 
 
@@ -122,9 +124,13 @@ def _explained(env_id: str) -> Iterator[None]:
 
         yield
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"the environment {env_id!r} needs a package that is not installed ({error}): "
+        way_out = (
             "install this project with its environments, `pip install -e .`"
+            if is_ours(env_id)
+            else "install it, or run this in the folder of that module"
+        )
+        raise ImportError(
+            f"the environment {env_id!r} needs a package that is not installed ({error}): {way_out}"
         ) from error
     except gymnasium.error.Error as error:
         known = ", ".join(name for name in gymnasium.registry if name.startswith("rf/")) or "rf/PlayTableD-v0"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rf_agent.errors import UserError
+from rf_agent.modules import import_module
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -95,7 +93,7 @@ def fingerprint(name: str) -> str:
         UserError: there is no such module or factory.
     """
     _find(name)
-    file = getattr(_import(name.partition(":")[0]), "__file__", None)
+    file = getattr(import_module(name.partition(":")[0]), "__file__", None)
     source = Path(file).read_bytes() if file else b""
     return hashlib.sha256(name.encode() + source).hexdigest()[:16]
 
@@ -103,7 +101,7 @@ def fingerprint(name: str) -> str:
 def _find(name: str) -> Any:
     module_name, _, path = name.partition(":")
     try:
-        found: Any = _import(module_name)
+        found: Any = import_module(module_name)
         for part in path.split("."):
             found = getattr(found, part)
     except ModuleNotFoundError as error:
@@ -115,10 +113,3 @@ def _find(name: str) -> Any:
     except AttributeError as error:
         raise UserError(f"--policy is {name!r}, but {error}: give module:factory") from error
     return found
-
-
-def _import(module: str) -> Any:
-    """A module, which may lie in the present folder: that of a console script is not on the path by itself."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    return importlib.import_module(module)

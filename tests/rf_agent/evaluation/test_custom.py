@@ -1,5 +1,8 @@
 """Agents and environments of others."""
 
+import os
+import sys
+
 import fake_agents
 import fake_env  # noqa: F401 (registers the environments)
 import pytest
@@ -47,6 +50,18 @@ def test_a_module_of_the_present_folder_is_found(tmp_path, monkeypatch, capfd):
     words = ["--env", TASK, "--policy", "my_agents_here:make", "--tasks", "go_right", "--episodes-per-task", "2"]
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", *words, "--workers", "1", "--timeout", "0", "--output", str(tmp_path / "run")])
+    out, err = capfd.readouterr()
+    assert stop.value.code == 0 and "2/2" in out, err
+
+
+def test_an_environment_of_the_present_folder_is_found(tmp_path, monkeypatch, capfd):
+    code = "import gymnasium\nfrom fake_env import FakeEnv\ngymnasium.register('Here-v0', FakeEnv)\n"
+    (tmp_path / "my_envs_here.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", os.getcwd())])
+    words = ["--env", "my_envs_here:Here-v0", "--policy", "fake_agents:Walker", "--episodes-per-task", "2"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", *words, "--workers", "2", "--tasks", "go_right", "--output", str(tmp_path / "run")])
     out, err = capfd.readouterr()
     assert stop.value.code == 0 and "2/2" in out, err
 
