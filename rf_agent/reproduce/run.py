@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rf_agent.errors import UserError
 from rf_agent.files import write_json
 from rf_agent.progress import Reporter, duration
+from rf_agent.reproduce.jobs import Commands
 from rf_agent.reproduce.recipe import Recipe, claim
 from rf_agent.reproduce.results import Results, facts_of
 from rf_agent.reproduce.stages import Stage, in_order
@@ -24,8 +24,6 @@ from rf_agent.training.settings import CHECKPOINT
 MARK = "stage.json"
 OUTPUT = "output.txt"
 """What a command printed that ran beside others."""
-GRACE = 10.0
-"""Seconds that commands have to end by themselves after an interruption."""
 RENDERS = ("collect", "collect-vl", "pretrain", "evaluate")
 """Commands that take `--workers` for simulators."""
 COMPUTES = ("pretrain", "train", "evaluate", "evaluate-vl")
@@ -42,8 +40,7 @@ class Reproduction:
         recipe: the budget.
         workers: simulator processes of a command; as many as it chooses itself if None.
         device: where networks compute.
-        jobs: commands that run at once and share the cores. Small networks use one core better than several: two
-            runs at once on two cores took 1.15 times as long as one alone.
+        jobs: commands that run at once and share the cores.
         reporter: hears what begins and ends.
 
     Raises:
@@ -68,7 +65,7 @@ class Reproduction:
             self.workers = _share_of_cores(jobs)
         claim(folder, recipe)
         self.results = Results.of(folder, recipe)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands = Commands()
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Run what is not done yet of some stages and of what they need.
@@ -81,6 +78,7 @@ class Reproduction:
             self._check(stage)
         left = [stage for stage in ordered if not self.is_done(stage)]
         self._check_outdated(ordered, left)
+        self._forget(left)
         self._run_all(left)
         for stage in ordered:
             if stage.folder not in self.results.stages:
@@ -91,10 +89,13 @@ class Reproduction:
         return bool(self._mark(stage).get("finished"))
 
     def _run_all(self, left: Sequence[Stage]) -> None:
-        """Run stages, as many at once as there are jobs, each after what it needs. What runs when one fails goes on."""
+        """Run stages, as many at once as there are jobs, each after what it needs.
+
+        When one fails nothing else begins, but what runs goes on to its end.
+        """
         waiting = list(enumerate(left, 1))
         running: dict[Future[float], tuple[str, Stage]] = {}
-        failures: list[BaseException] = []
+        failures: list[Exception] = []
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 while running or (waiting and not failures):
@@ -104,79 +105,76 @@ class Reproduction:
                             name = f"[{number}/{len(left)}]"
                             self.reporter.log(f"{name} {stage.command}")
                             running[pool.submit(self._run, stage)] = name, stage
+                    if not running:
+                        raise UserError(_gone(waiting[0][1], self.is_done))
                     for ended in wait(running, return_when=FIRST_COMPLETED).done:
                         name, stage = running.pop(ended)
-                        if (failure := ended.exception()) is not None:
-                            failures.append(failure)
-                            continue
-                        self._keep(stage)
-                        self.reporter.log(f"{name} {stage.folder}: {duration(ended.result())}")
+                        try:
+                            seconds = ended.result()
+                            self._keep(stage)
+                            self.reporter.log(f"{name} {stage.folder}: {duration(seconds)}")
+                        except Exception as error:
+                            failures.append(error)
+                            self.reporter.log(f"{name} {error}" + ("; what else runs goes on" if running else ""))
+                    if self.jobs > 1:  # otherwise the command shows its own
+                        ended_count = len(left) - len(waiting) - len(running)
+                        self.reporter.update(ended_count / len(left), f"{ended_count} of {len(left)} commands")
             except BaseException:
-                self._end_all()
+                self._commands.end()
                 raise
         if failures:
-            raise failures[0]
+            raise failures[0] if len(failures) == 1 else UserError("\n".join(map(str, failures)))
 
     def _run(self, stage: Stage) -> float:
         """Run one command to its end; returns the seconds that it took, those of interrupted ones, too."""
         mark = self._mark(stage) or {"command": stage.command, "seconds": 0.0, "finished": False}
         path = self.folder / stage.folder / MARK
         write_json(path, mark)
+        output = None if self.jobs == 1 else self.folder / stage.folder / OUTPUT
         started = time.monotonic()
         try:
-            code, said = self._execute(stage)
+            code = self._commands.run(self._arguments(stage), self.folder, self._environment(), output)
         finally:
             mark["seconds"] = round(mark["seconds"] + time.monotonic() - started, 1)
             write_json(path, mark)
         if code:
+            why = "see above" if output is None else f"see the end of {output}"
             raise UserError(
-                f"{stage.folder} failed, {said}; in {self.folder} it runs as\n{shlex.join(self._words(stage))}"
+                f"{stage.folder} failed, {why}; in {self.folder} it runs as\n{shlex.join(self._words(stage))}"
             )
         mark["finished"] = True
         write_json(path, mark)
         return mark["seconds"]
 
-    def _execute(self, stage: Stage) -> tuple[int, str]:
-        """Exit status of a command, and where one reads what it said."""
-        if self.jobs == 1:
-            return self._wait(stage, _environment(), None), "see above"
-        environment = {"OMP_NUM_THREADS": str(_share_of_cores(self.jobs))} | _environment()
-        path = self.folder / stage.folder / OUTPUT
-        with path.open("ab") as output:
-            return self._wait(stage, environment, output), f"see the end of {path}"
-
-    def _wait(self, stage: Stage, environment: dict[str, str], output: IO[bytes] | None) -> int:
-        process = subprocess.Popen(
-            self._arguments(stage), cwd=self.folder, env=environment, stdout=output, stderr=output
-        )
-        self._processes[stage.folder] = process
-        try:
-            return process.wait()
-        finally:
-            del self._processes[stage.folder]
-
-    def _end_all(self) -> None:
-        """End what runs. A terminal has told the commands, too, and they may be writing their checkpoints."""
-        deadline = time.monotonic() + GRACE
-        for process in list(self._processes.values()):
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.terminate()
-
     def _keep(self, stage: Stage) -> None:
         self.results.add(stage, self._mark(stage)["seconds"], facts_of(stage, self.folder / stage.folder))
         self.results.save(self.folder)
+
+    def _forget(self, left: Sequence[Stage]) -> None:
+        """What was measured of stages before they are made again."""
+        known = [stage.folder for stage in left if stage.folder in self.results.stages]
+        for folder in known:
+            del self.results.stages[folder]
+        if known:
+            self.results.save(self.folder)
 
     def _words(self, stage: Stage) -> list[str]:
         words = ["rf-agent", *stage.words, "--output", stage.output]
         if stage.kind in RENDERS and self.workers is not None:
             words += ["--workers", str(self.workers)]
+        if stage.kind == "train" and self.jobs > 1:  # processes that read ahead, beside the one that trains
+            words += ["--workers", str(max(0, _share_of_cores(self.jobs) // 2 - 1))]
         if stage.kind in COMPUTES and self.device != "auto":
             words += ["--device", self.device]
         if stage.kind in RESULTS and (self.folder / stage.folder / CHECKPOINT).exists():
             words.append("--resume")
         return words
+
+    def _environment(self) -> dict[str, str]:
+        """That of a command, which finds the same packages from another folder; a user's own variables count more."""
+        share = {} if self.jobs == 1 else {"OMP_NUM_THREADS": str(_share_of_cores(self.jobs))}
+        packages = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
+        return share | os.environ | {"PYTHONPATH": packages}
 
     def _arguments(self, stage: Stage) -> list[str]:
         return [sys.executable, "-m", "rf_agent.cli", *self._words(stage)[1:]]
@@ -222,6 +220,7 @@ def _share_of_cores(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def _environment() -> dict[str, str]:
-    """That of a command which finds the same packages from another folder."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)}
+def _gone(stage: Stage, is_done: Callable[[Stage], bool]) -> str:
+    """Why a stage cannot run though nothing is left to wait for."""
+    missing = ", ".join(needed.folder for needed in stage.needs if not is_done(needed))
+    return f"{stage.folder} needs {missing}, which was deleted meanwhile: run the same command again"

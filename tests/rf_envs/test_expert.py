@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 import rf_envs
-from rf_envs.expert import SKILLS, Expert
+from rf_envs.expert import SKILLS, Expert, blocks
 from rf_envs.expert.grasping import is_on_table
 from rf_envs.expert.motions import GAIN, LEAD, SPEED, Command, approach, servo, shove
-from rf_envs.expert.view import View
+from rf_envs.expert.view import Block, View
 
 FIXTURES = (
     "open_drawer", "close_drawer", "move_slider_left", "move_slider_right",
@@ -109,6 +110,41 @@ def test_takes_up_a_new_task_from_wherever_it_is(env):
     action = servo(view, SKILLS["turn_on_led"](view))
     assert action[2] > 0.5
     assert np.abs(action[:2]).max() < 0.1
+
+
+def test_leaves_the_drawers_bar_before_it_uncovers_a_block_on_the_shelf(env):
+    demonstrate(env, "open_drawer", 0)
+    view = View.of(env.unwrapped)
+    behind = view.scene.slide_x - view.slide
+    red = replace(view.blocks["red"], position=np.array([behind, 0.09, 0.461]))
+    action = servo(view, SKILLS["lift_red_block_slider"](replace(view, blocks=view.blocks | {"red": red})))
+    assert action[2] > 0.5
+    assert np.abs(action[:2]).max() < 0.1
+
+
+def put_down(held: float, *others: float, length: float = 0.2) -> float:
+    """x where a block at x = `held` comes to rest on a line from -0.1, with others on that line."""
+    size = np.full(3, 0.05)
+    red, *rest = (Block(np.array([x, -0.3, 0.4]), np.eye(3), size) for x in (held, *others))
+    view = replace(view_at((held, -0.3, 0.5)), blocks={"red": red} | dict(zip(("blue", "pink"), rest, strict=False)))
+    x, y, z = blocks._free_spot(view, red, np.array([-0.1, -0.3, 0.34]), length)
+    assert (y, z) == (-0.3, pytest.approx(0.365))
+    return float(x)
+
+
+def test_a_block_is_put_down_where_it_is_if_there_is_room():
+    assert put_down(0.0123) == pytest.approx(0.0123, abs=blocks.SPOT_GRID / 2)
+    assert put_down(0.5) == pytest.approx(0.1) and put_down(-0.5) == pytest.approx(-0.1)
+    assert put_down(0.05, length=0.0) == pytest.approx(-0.1)  # only one spot
+
+
+def test_the_choice_of_a_spot_does_not_flip_as_the_hand_moves():
+    # the other block leaves more room on the right: that is where it goes, from whichever side the hand comes
+    for held in (-0.1, -0.02, 0.0, 0.02):
+        assert put_down(held, -0.04) == pytest.approx(0.06, abs=blocks.SPOT_GRID)
+    assert put_down(0.09, -0.04) == pytest.approx(0.09, abs=blocks.SPOT_GRID)
+    # nowhere is room enough: as far from both as can be
+    assert put_down(0.0, -0.06, 0.06) == pytest.approx(0.0, abs=blocks.SPOT_GRID)
 
 
 def test_unknown_task_is_named():

@@ -42,6 +42,8 @@ AIM_BELOW = 0.01
 SPOT_GRID = 0.004
 """Distance (m) of the spots among which the free one nearest to a block is looked for. Finer than anyone sees: what
 learns from the expert would take a coarse grid for places to aim at."""
+SPOT_ROOM = 0.1
+"""Distance (m) from other blocks at which a block is put down, where there is room."""
 DOOR_ROOM = 0.05
 """Distance (m) of a block on the shelf from door and wall, so that the fingers beside it can open."""
 
@@ -174,7 +176,7 @@ def _put(
         return picking
     # aim below where the hand opens: towards a goal that is reached actions fade, and a policy comes to a halt there
     goal = spot - AIM_BELOW * UP + view.tcp - block.position
-    way_in = release.clearance * back_out(lean, DOWN[2])
+    way_in = (release.clearance + AIM_BELOW) * back_out(lean, DOWN[2])
     return Command(approach(view.tcp, goal, way_in, release.radius), view.euler[2] if yaw is None else yaw, lean)
 
 
@@ -188,7 +190,7 @@ def _uncover(view: View, block: Block) -> Command | None:
     side = np.sign(x - door)
     room = view.slide if side < 0 else view.scene.slide_max - view.slide
     if y > SHELF_FRONT and abs(x - door) < DOOR_HALF_WIDTH + HAND_HALF_WIDTH and room > 0.005:
-        return fixtures.move_slider(view, np.array([-side, 0.0, 0.0]))
+        return fixtures.unhook(view) or fixtures.move_slider(view, np.array([-side, 0.0, 0.0]))
     return None
 
 
@@ -200,6 +202,8 @@ def _carried(view: View) -> Block:
 def _free_spot(view: View, block: Block, start: Vector, length: float) -> Vector:
     """Where the block's centre comes to rest on a line: as near to it as possible, with room to the other blocks.
 
+    Where others divide the line it is the longer part, whichever is nearer: the choice must not flip as the hand moves.
+
     Args:
         view: the state.
         block: what is put down.
@@ -207,10 +211,16 @@ def _free_spot(view: View, block: Block, start: Vector, length: float) -> Vector
         length: of the line along x (m).
     """
     x = start[0] + np.linspace(0.0, length, 1 + round(length / SPOT_GRID))
-    others = [b.position for b in view.blocks.values() if b is not block]
-    room = np.min([np.hypot(x - other[0], start[1] - other[1]) for other in others], axis=0, initial=1.0)
-    crowded = np.maximum(0.0, 0.1 - room)
-    best = np.lexsort((np.abs(x - block.position[0]), crowded))[0]
+    crowded = np.zeros_like(x)
+    for other in view.blocks.values():
+        if other is not block:
+            room = np.hypot(x - other.position[0], start[1] - other.position[1])
+            crowded = np.maximum(crowded, SPOT_ROOM - room)
+    free = np.flatnonzero(crowded <= 0)
+    if not len(free):
+        free = np.array([np.argmin(crowded)])
+    part = max(np.split(free, np.flatnonzero(np.diff(free) > 1) + 1), key=len)
+    best = part[np.argmin(np.abs(x[part] - block.position[0]))]
     return np.array([x[best], start[1], start[2] + block.half_extent(UP)])
 
 

@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
 from rf_agent.errors import UserError
 from rf_agent.progress import Silent
+from rf_agent.reproduce import jobs as jobs_module
 from rf_agent.reproduce import run as run_module
 from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.results import Results
@@ -80,19 +80,38 @@ MEET = (
 )
 
 
-def test_jobs_run_at_once_and_each_after_what_it_needs(tmp_path):
+def test_jobs_run_at_once_and_each_after_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(run_module.os, "cpu_count", lambda: 6)
+    threads = "import os; print(os.environ['OMP_NUM_THREADS']); "
+    after = "import pathlib; assert pathlib.Path('policies/b/ran').exists(); "
+
     class Meeting(Quick):
         def _arguments(self, stage):
-            return [sys.executable, "-c", (MEET if stage.kind == "train" else "") + WRITE, stage.output]
+            begin = MEET + threads if stage.kind == "train" else after
+            return [sys.executable, "-c", begin + WRITE, stage.output]
 
     others = [Stage(f"policies/{name}", ("train",)) for name in "bc"]
     last = Stage("evaluations/b", ("evaluate",), (others[0],))
     reproduction = make(tmp_path, Meeting, jobs=2)
     reproduction.run([last, others[1]])
-    assert [(tmp_path / stage.folder / "output.txt").read_text() for stage in others] == ["met\n", "met\n"]
+    assert [(tmp_path / stage.folder / "output.txt").read_text() for stage in others] == ["met\n3\n", "met\n3\n"]
     assert reproduction.is_done(last) and Results.load(tmp_path / "results.json").facts(last) is not None
+    assert reproduction._words(last)[-2:] == ["--workers", "3"] == make(tmp_path, jobs=2, workers=3)._words(last)[-2:]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert reproduction._environment()["OMP_NUM_THREADS"] == "1"
     with pytest.raises(UserError, match="--jobs is 0: give 1 or more"):
         make(tmp_path, jobs=0)
+
+
+class Heard(Silent):
+    """Keeps what is reported."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, text):
+        self.lines.append(text)
 
 
 def test_what_runs_when_another_job_fails_goes_on_and_nothing_else_begins(tmp_path):
@@ -100,28 +119,83 @@ def test_what_runs_when_another_job_fails_goes_on_and_nothing_else_begins(tmp_pa
         def _arguments(self, stage):
             if stage.folder == "policies/bad":
                 return [sys.executable, "-c", "print('why'); raise SystemExit(1)"]
-            return [sys.executable, "-c", "import time; time.sleep(1); " + WRITE, stage.output]
+            code = "import pathlib, time\nwhile not pathlib.Path('told').exists(): time.sleep(0.02)\n"
+            return [sys.executable, "-c", code + WRITE, stage.output]
+
+    class Tells(Heard):
+        def log(self, text):
+            super().log(text)
+            if "goes on" in text:  # only when the failure was said may the other command end
+                (tmp_path / "told").touch()
 
     bad, good, third = (Stage(f"policies/{name}", ("train",)) for name in ("bad", "good", "third"))
+    heard = Tells()
     with pytest.raises(UserError, match=r"policies/bad failed, see the end of .*policies/bad/output.txt; .*\nrf-agent"):
-        make(tmp_path, Mixed, jobs=2).run([bad, good, third])
+        Mixed(tmp_path, RECIPE, jobs=2, reporter=heard).run([bad, good, third])
+    assert any("policies/bad failed" in line and "goes on" in line for line in heard.lines)
     reproduction = make(tmp_path)
     assert [reproduction.is_done(stage) for stage in (bad, good, third)] == [False, True, False]
     assert (tmp_path / "policies/bad/output.txt").read_text() == "why\n"
 
 
-def test_an_interruption_ends_what_runs(tmp_path, monkeypatch):
-    class Slow(Quick):
-        code = "import time; time.sleep(600)"
+def test_a_result_that_cannot_be_read_ends_no_other_job(tmp_path):
+    class Mixed(Quick):
+        def _arguments(self, stage):
+            code = "pass" if stage.kind == "evaluate" else "import time; time.sleep(1); " + WRITE
+            return [sys.executable, "-c", code, stage.output]
 
-    monkeypatch.setattr(run_module, "GRACE", 0.2)
-    reproduction = make(tmp_path, Slow, jobs=2)
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    empty, good = Stage("evaluations/empty", ("evaluate",)), TRAIN
+    with pytest.raises(FileNotFoundError, match=r"evaluations/empty/results\.json"):
+        make(tmp_path, Mixed, jobs=2).run([empty, good])
+    assert make(tmp_path).is_done(good)
+
+
+def test_what_is_deleted_meanwhile_is_named(tmp_path):
+    class Deleting(Quick):
+        def _arguments(self, stage):
+            if stage.folder == "policies/c":
+                shutil.rmtree(tmp_path / "policies/a", ignore_errors=True)
+            return super()._arguments(stage)
+
+    between = Stage("policies/c", ("train",), (TRAIN,))
+    last = Stage("evaluations/a", ("evaluate",), (TRAIN, between))
+    with pytest.raises(UserError, match="evaluations/a needs policies/a, which was deleted meanwhile: run the same"):
+        make(tmp_path, Deleting).run([last])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interruption_ends_what_runs_and_what_is_about_to(tmp_path, monkeypatch, jobs):
+    class Late(Quick):
+        def _arguments(self, stage):
+            if stage.folder == "policies/b":  # no process is there yet
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.5)
+            return [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    monkeypatch.setattr(jobs_module, "GRACE", 0.2)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in tests that run in the background
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        reproduction.run([Stage(f"policies/{name}", ("train",)) for name in "ab"])
-    assert time.monotonic() - started < 60 and not reproduction._processes
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stages = [Stage(f"policies/{name}", ("train",)) for name in ("ab" if jobs > 1 else "b")]
+            make(tmp_path, Late, jobs=jobs).run(stages)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - started < 60
+    marks = [json.loads((tmp_path / stage.folder / "stage.json").read_text()) for stage in stages]
+    assert not any(mark["finished"] for mark in marks)
+
+
+def test_what_was_measured_before_is_forgotten_when_it_is_made_again(tmp_path):
+    make(tmp_path).run([EVALUATE])
+    shutil.rmtree(tmp_path / "evaluations")
+
+    class Failing(Quick):
+        code = "raise SystemExit(1)"
+
+    with pytest.raises(UserError, match="failed"):
+        make(tmp_path, Failing).run([EVALUATE])
+    assert Results.load(tmp_path / "results.json").facts(EVALUATE) is None
 
 
 def test_training_goes_on_from_its_checkpoint(tmp_path):

@@ -1,0 +1,71 @@
+"""Commands that run side by side, and that end together when the one who waits for them is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+GRACE = 10.0
+"""Seconds that commands have to end by themselves, each time they are told to."""
+
+
+class Commands:
+    """Processes of one reproduction. Its methods may be called from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ending = False
+
+    def run(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: Path | None) -> int:
+        """Run a command to its end.
+
+        Args:
+            arguments: the command.
+            folder: in which it runs.
+            environment: its environment variables.
+            output: file to which everything that it prints is appended; where it goes anyway if None.
+
+        Returns:
+            Its exit status; that of a command which got SIGINT if `end` was called before it could begin.
+        """
+        if output is None:
+            return self._wait(lambda: subprocess.Popen(arguments, cwd=folder, env=environment))
+        with output.open("ab") as file:
+            return self._wait(
+                lambda: subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=file)
+            )
+
+    def end(self) -> None:
+        """End what runs, and begin nothing more.
+
+        In a terminal Ctrl-C has told the commands, too, and training saves its checkpoint then. Those that nobody
+        told are told after a while, and those that do not listen are ended.
+        """
+        with self._lock:
+            self._ending = True
+            running = list(self._running)
+        for tell in (None, signal.SIGINT, signal.SIGTERM):
+            running = [process for process in running if process.poll() is None]
+            if tell is not None:
+                for process in running:
+                    process.send_signal(tell)
+            deadline = time.monotonic() + GRACE
+            while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def _wait(self, start: Callable[[], subprocess.Popen[bytes]]) -> int:
+        with self._lock:  # what `end` does not see here must not begin
+            if self._ending:
+                return -signal.SIGINT
+            process = start()
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._running.discard(process)
