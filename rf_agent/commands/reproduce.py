@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.results import FILE, Results
 from rf_agent.reproduce.run import Reproduction
 from rf_agent.reproduce.stages import Stage, in_order
-from rf_agent.reproduce.tables import TABLES, make_tables
+from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Args(Recipe):
     """Write what has been measured, of all tables, as a page of Markdown."""
     results: Path | None = None
     """Make that page of this file instead of OUTPUT/results.json."""
+    thoughts: Path | None = None
+    """What you think of the paper's claims, for that page: JSON with a sentence for the text of each claim."""
 
 
 def run(args: Args) -> None:
@@ -57,9 +61,7 @@ def run(args: Args) -> None:
     if args.results is not None:
         if args.page is None or names:
             raise UserError("--results is for a page: give --page FILE with it, and no tables")
-        results = Results.load(args.results)
-        write_text(args.page, page(make_tables(list(TABLES), results.recipe, args.seeds), results))
-        console.print(f"page: {args.page}", markup=False)
+        _write_page(args.page, Results.load(args.results), args.thoughts, console)
         return
     if args.list:
         console.print(_list(args, recipe))
@@ -72,9 +74,27 @@ def run(args: Args) -> None:
             reproduction.run(table.stages)
             _show(console, table, reproduction.results)
     if args.page is not None:
-        every = make_tables(list(TABLES), recipe, args.seeds)
-        write_text(args.page, page(every, reproduction.results))
-        console.print(f"page: {args.page}", markup=False)
+        _write_page(args.page, reproduction.results, args.thoughts, console)
+
+
+def _write_page(path: Path, results: Results, thoughts: Path | None, console: Console) -> None:
+    tables = measured_tables(results)
+    write_text(path, page(tables, results, _read_thoughts(thoughts, tables)))
+    console.print(f"page: {path}", markup=False)
+
+
+def _read_thoughts(path: Path | None, tables: Sequence[Table]) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        thoughts = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"--thoughts is {path}, which is no JSON with sentences by claim ({error})") from error
+    claims = {claim.text for table in tables for claim in table.claims}
+    for text in thoughts:
+        if text not in claims:
+            raise UserError(f"--thoughts {path} speaks of {text!r}, which no table claims")
+    return thoughts
 
 
 def _names(args: Args) -> list[str]:
@@ -98,7 +118,7 @@ def _list(args: Args, recipe: Recipe) -> RichTable:
     """A row per table; what several tables need is counted in each."""
     path = args.output / FILE
     results = Results.load(path) if path.exists() else Results(recipe)
-    shown = RichTable("table", "stands for", "what", "rows done", "commands left", "time left, 2 cores")
+    shown = RichTable("table", "stands for", "what", "rows done", "commands left", "time left, 2 cores, one job")
     for column in shown.columns[3:]:
         column.justify = "right"
     everything: dict[str, Stage] = {}

@@ -13,8 +13,19 @@ SOURCE = "Li et al. 2024, arXiv:2311.01378"
 
 
 @dataclass(frozen=True)
+class ChainScores:
+    """Shares of chains that got 1 to 5 sub-tasks far, and the average length."""
+
+    rates: tuple[float, float, float, float, float]
+    average_length: float
+
+    def __str__(self) -> str:
+        return f"{self.average_length:.2f} ({', '.join(f'{100 * rate:.0f}' for rate in self.rates)} %)"
+
+
+@dataclass(frozen=True)
 class ChainRow:
-    """A row of Table 1: shares of chains that got 1 to 5 sub-tasks far, and the average length."""
+    """A row of Table 1."""
 
     method: str
     training: str
@@ -22,6 +33,11 @@ class ChainRow:
     average_length: float
     enriched: bool = False
     """Instructions in the words of GPT-4 rather than CALVIN's own."""
+
+    @property
+    def scores(self) -> ChainScores:
+        """Its numbers."""
+        return ChainScores(self.rates, self.average_length)
 
     @property
     def name(self) -> str:
@@ -56,42 +72,53 @@ TABLE_2 = {
 """COCO's CIDEr and VQAv2's accuracy before fine-tuning, 4-shot; best average length of five epochs, mean of the last
 three."""
 
-TABLE_3 = {"M-3B": 0.05, "M-3B-IFT": 0.13, "G-4B": 0.48, "G-4B-IFT": 0.55, "M-9B": 0.83}
-"""Average length with 10 % of the data."""
+TABLE_3 = {
+    "M-3B": ChainScores((0.047, 0.003, 0.000, 0.000, 0.000), 0.05),
+    "M-3B-IFT": ChainScores((0.120, 0.007, 0.000, 0.000, 0.000), 0.13),
+    "G-4B": ChainScores((0.420, 0.054, 0.003, 0.000, 0.000), 0.48),
+    "G-4B-IFT": ChainScores((0.448, 0.084, 0.014, 0.003, 0.001), 0.55),
+    "M-9B": ChainScores((0.547, 0.190, 0.067, 0.020, 0.003), 0.83),
+}
+"""With 10 % of the data."""
 
 TABLE_5 = {
-    ("co-trained", "ABC → D"): 2.47,
-    ("fine-tuned", "ABC → D"): 2.48,
-    ("co-trained", "ABCD → D"): 3.76,
-    ("fine-tuned", "ABCD → D"): 4.09,
-    ("co-trained", "ABCD → D, enriched"): 1.73,
-    ("fine-tuned", "ABCD → D, enriched"): 1.85,
+    ("co-trained", "ABC → D"): ChainScores((0.829, 0.636, 0.453, 0.321, 0.234), 2.47),
+    ("fine-tuned", "ABC → D"): ChainScores((0.824, 0.619, 0.466, 0.331, 0.235), 2.48),
+    ("co-trained", "ABCD → D"): ChainScores((0.957, 0.858, 0.737, 0.645, 0.561), 3.76),
+    ("fine-tuned", "ABCD → D"): ChainScores((0.964, 0.896, 0.824, 0.740, 0.660), 4.09),
+    ("co-trained", "ABCD → D, enriched"): ChainScores((0.678, 0.452, 0.294, 0.189, 0.117), 1.73),
+    ("fine-tuned", "ABCD → D, enriched"): ChainScores((0.720, 0.480, 0.299, 0.211, 0.144), 1.85),
 }
-"""Average length with and without co-training on captions and questions."""
+"""With and without co-training on captions and questions."""
 
 TABLE_6 = {
-    ("fine-tuned", 0): (0.157, 0.008, 0.147, 0.005, 4.09),
-    ("fine-tuned", 4): (0.168, 0.008, 0.161, 0.005, 3.87),
-    ("pre-trained", 0): (0.580, 0.209, 0.464, 0.757, 40.92),
-    ("pre-trained", 4): (0.612, 0.234, 0.491, 0.822, 43.86),
-    ("co-trained", 0): (0.223, 0.071, 0.334, 0.346, 36.37),
-    ("co-trained", 4): (0.284, 0.098, 0.364, 0.426, 38.73),
+    ("fine-tuned", 0): (0.157, 0.052, 0.018, 0.008, 0.147, 0.005, 4.09),
+    ("fine-tuned", 4): (0.168, 0.057, 0.020, 0.008, 0.161, 0.005, 3.87),
+    ("pre-trained", 0): (0.580, 0.426, 0.301, 0.209, 0.464, 0.757, 40.92),
+    ("pre-trained", 4): (0.612, 0.461, 0.332, 0.234, 0.491, 0.822, 43.86),
+    ("co-trained", 0): (0.223, 0.157, 0.106, 0.071, 0.334, 0.346, 36.37),
+    ("co-trained", 4): (0.284, 0.204, 0.142, 0.098, 0.364, 0.426, 38.73),
 }
-"""By model and shots: BLEU-1, BLEU-4, ROUGE-L and CIDEr on COCO, accuracy in % on VQAv2."""
+"""By model and shots: BLEU-1 to BLEU-4, ROUGE-L and CIDEr on COCO, accuracy in % on VQAv2."""
+ORIGINAL_FLAMINGO = (1.381, 82.0)
+"""CIDEr and accuracy of the 80B model, fine-tuned, in the last row of Table 6."""
 
 TABLE_7 = {
-    ("Voltron (frozen)", "ABC"): 0.03,
-    ("Voltron (fine-tuned)", "ABC"): 1.00,
-    ("RoboFlamingo", "ABC"): 2.48,
-    ("R3M (frozen)", "ABCD"): 0.10,
-    ("Voltron (frozen)", "ABCD"): 0.11,
-    ("Voltron (fine-tuned)", "ABCD"): 2.08,
-    ("RoboFlamingo", "ABCD"): 4.09,
+    ("Voltron (frozen)", "ABC"): ChainScores((0.026, 0.001, 0.000, 0.000, 0.000), 0.03),
+    ("Voltron (fine-tuned)", "ABC"): ChainScores((0.569, 0.272, 0.105, 0.038, 0.014), 1.00),
+    ("RoboFlamingo", "ABC"): ChainScores((0.824, 0.619, 0.466, 0.331, 0.235), 2.48),
+    ("R3M (frozen)", "ABCD"): ChainScores((0.085, 0.005, 0.001, 0.000, 0.000), 0.10),
+    ("Voltron (frozen)", "ABCD"): ChainScores((0.101, 0.003, 0.001, 0.000, 0.000), 0.11),
+    ("Voltron (fine-tuned)", "ABCD"): ChainScores((0.837, 0.566, 0.352, 0.208, 0.115), 2.08),
+    ("RoboFlamingo", "ABCD"): ChainScores((0.964, 0.896, 0.824, 0.740, 0.662), 4.09),
 }
-"""Average length over representations made for robots, by training scenes."""
+"""Over representations made for robots, by training scenes."""
 
-TABLE_8 = {"everything learns": 0.50, "RoboFlamingo": 4.09}
-"""Average length where the whole model is fine-tuned, and where it is not."""
+TABLE_8 = {
+    "everything learns": ChainScores((0.415, 0.070, 0.009, 0.002, 0.001), 0.50),
+    "RoboFlamingo": ChainScores((0.964, 0.896, 0.824, 0.740, 0.660), 4.09),
+}
+"""Where the whole model is fine-tuned, and where it is not."""
 
 VARIANTS = ("M-3B", "M-3B-IFT", "G-4B", "G-4B-IFT", "L-9B", "M-9B")
 MAIN_VARIANT = "M-3B-IFT"

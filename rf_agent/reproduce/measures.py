@@ -144,6 +144,18 @@ class AllTasks:
 
 
 @dataclass(frozen=True)
+class Blank:
+    """Empty cells of a row of which the paper alone has numbers."""
+
+    count: int
+    stages: tuple[Stage, ...] = ()
+
+    def cells(self, results: Results) -> list[str]:
+        """Nothing."""
+        return [""] * self.count
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of a table."""
 
@@ -174,6 +186,11 @@ class Claim:
     at_least: bool = False
     """Whether it is only said to be no worse."""
 
+    @property
+    def stages(self) -> list[Stage]:
+        """All that it compares."""
+        return [*self.better, *self.worse]
+
     def verdict(self, results: Results) -> str:
         """Whether it holds here, in a sentence with the difference and its interval."""
         first, second = results.completed(self.better), results.completed(self.worse)
@@ -190,6 +207,28 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class FactClaim:
+    """Something that the paper says, as a larger number; of one measurement each, without an interval."""
+
+    text: str
+    better: Fact
+    worse: Fact
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All that it compares."""
+        return [*self.better.stages, *self.worse.stages]
+
+    def verdict(self, results: Results) -> str:
+        """Whether it holds here, in a sentence with both numbers."""
+        (first,), (second,) = self.better.cells(results), self.worse.cells(results)
+        if MISSING in (first, second):
+            return f"{self.text}: not measured yet."
+        holds = "holds" if float(first) > float(second) else "does not hold"
+        return f"{self.text}: **{holds}** ({first} against {second})."
+
+
+@dataclass(frozen=True)
 class Table:
     """A table or figure of the paper in miniature."""
 
@@ -200,12 +239,14 @@ class Table:
     """Which table or figure of the paper."""
     headers: tuple[str, ...]
     rows: tuple[Row, ...]
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Claim | FactClaim, ...] = ()
     notes: str = ""
     """What a reader must know, in sentences."""
+    seeds: tuple[int, ...] = (0,)
+    """Of the training of its policies."""
 
     @property
     def stages(self) -> list[Stage]:
         """All that its rows and claims need."""
-        claimed = [stage for claim in self.claims for stage in (*claim.better, *claim.worse)]
+        claimed = [stage for claim in self.claims for stage in claim.stages]
         return [*(stage for row in self.rows for stage in row.stages), *claimed]

@@ -25,12 +25,12 @@ from rf_agent.reproduce.stages import Stage
 
 
 def reported(method: str, scenes: str, enriched: bool = False) -> str:
-    """The paper's average lengths of Table 1, where there are two with what they were trained on."""
+    """The paper's numbers in Table 1; where there are two, each with what it was trained on."""
     rows = [row for row in paper.TABLE_1 if (row.method, row.enriched) == (method, enriched)]
     rows = [row for row in rows if row.training.startswith(f"{scenes} ")]
     if len(rows) == 1 and "Full" not in rows[0].training:
-        return f"{rows[0].average_length:.2f}"
-    return ", ".join(f"{row.average_length:.2f} {row.training.partition(' ')[2]}" for row in rows)
+        return str(rows[0].scores)
+    return ", ".join(f"{row.scores} {row.training.partition(' ')[2]}" for row in rows)
 
 
 def table_1(plans: Plans) -> Table:
@@ -184,9 +184,9 @@ def table_7(plans: Plans) -> Table:
             if (name, scenes) not in paper.TABLE_7:
                 continue
             stages = chains(plans, policy, name, scenes)
-            rows.append(Row((name, f"{scenes} → D"), (ChainRates(stages),), (f"{paper.TABLE_7[name, scenes]:.2f}",)))
+            rows.append(Row((name, f"{scenes} → D"), (ChainRates(stages),), (str(paper.TABLE_7[name, scenes]),)))
             claims.append(Claim(f"RoboFlamingo is ahead of {name}, {scenes} → D", best, stages))
-        cells = (f"{paper.TABLE_7['RoboFlamingo', scenes]:.2f}",)
+        cells = (str(paper.TABLE_7["RoboFlamingo", scenes]),)
         rows.append(Row(("RoboFlamingo", f"{scenes} → D"), (ChainRates(best),), cells))
     return Table(
         "table7",
@@ -206,8 +206,8 @@ def table_8(plans: Plans) -> Table:
     full = chains(plans, lambda plan: plan.policy("L-IFT-full", "--trainable", "full", "--train-vision"))
     usual = chains(plans, ours)
     rows = (
-        Row(("everything learns",), (ChainRates(full),), (f"{paper.TABLE_8['everything learns']:.2f}",)),
-        Row(("RoboFlamingo",), (ChainRates(usual),), (f"{paper.TABLE_8['RoboFlamingo']:.2f}",)),
+        Row(("everything learns",), (ChainRates(full),), (str(paper.TABLE_8["everything learns"]),)),
+        Row(("RoboFlamingo",), (ChainRates(usual),), (str(paper.TABLE_8["RoboFlamingo"]),)),
     )
     claims = (Claim("Training everything is worse", usual, full),)
     notes = "Both rows have the same steps; one in which the vision tower learns, too, takes about 2.3 times as long."

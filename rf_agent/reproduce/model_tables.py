@@ -7,10 +7,12 @@ from rf_agent.reproduce.measures import (
     AllTasks,
     AverageLength,
     BestAndMean,
+    Blank,
     ChainRates,
     Claim,
     Curve,
     Fact,
+    FactClaim,
     Row,
     Table,
     TaskRate,
@@ -60,6 +62,8 @@ def table_2(plans: Plans) -> Table:
         )
         for family in "MGL"
     )
+    small, large = (chains(plans, variant, name) for name in ("L-IFT", "L-wide-IFT"))
+    claims += (Claim("With all data the smaller model is as good as the larger", small, large, at_least=True),)
     headers = ("backbone", "instructions", "CIDEr", "VQA %", "best", "mean", "average length, last")
     theirs = ("paper's", "CIDEr", "VQA %", "best", "mean")
     return Table(
@@ -87,7 +91,7 @@ def table_3(plans: Plans) -> Table:
         Row(
             (name,),
             (ChainRates(stages[name]),),
-            (PAPERS[name], f"{paper.TABLE_3[PAPERS[name]]:.2f}") if PAPERS[name] in paper.TABLE_3 else ("", ""),
+            (PAPERS[name], str(paper.TABLE_3[PAPERS[name]])) if PAPERS[name] in paper.TABLE_3 else ("", ""),
         )
         for name in names
     )
@@ -110,7 +114,7 @@ def table_5(plans: Plans) -> Table:
             "fine-tuned": chains(plans, ours, scenes, enriched=enriched),
         }
         rows += [
-            Row((name, label), (ChainRates(stages),), (f"{paper.TABLE_5[name, label]:.2f}",))
+            Row((name, label), (ChainRates(stages),), (str(paper.TABLE_5[name, label]),))
             for name, stages in both.items()
         ]
         text = f"Fine-tuning alone is at least as good as co-training, {label}"
@@ -123,7 +127,7 @@ def table_6(plans: Plans) -> Table:
     """What is left of captions and questions."""
     plan = plans[0]
     models = {"fine-tuned": ours(plan), "pre-trained": plan.vlm(), "co-trained": cotrained(plan)}
-    names = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr")
+    names = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
     rows = []
     for name, model in models.items():
         for shots in (0, 4):
@@ -133,14 +137,30 @@ def table_6(plans: Plans) -> Table:
                 Fact(plan.language(model, "questions", shots), "accuracy", 1),
             )
             rows.append(Row((name, f"{shots}-shot"), measures, tuple(map(str, paper.TABLE_6[name, shots]))))
-    headers = ("model", "shots", "BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "VQA %")
+    cider, accuracy = paper.ORIGINAL_FLAMINGO
+    blank = Blank(len(names) + 1)
+    reported = (*("",) * (len(names) - 1), str(cider), str(accuracy))
+    rows.append(Row(("Flamingo of 80B, fine-tuned", ""), (blank,), reported))
+    claims = [
+        FactClaim(
+            f"Co-training keeps what fine-tuning forgets of {what}",
+            Fact(plan.language(models["co-trained"], kind, 4), score, digits),
+            Fact(plan.language(models["fine-tuned"], kind, 4), score, digits),
+        )
+        for what, kind, score, digits in (
+            ("captions", "captions", "CIDEr", 3),
+            ("questions", "questions", "accuracy", 1),
+        )
+    ]
+    scores = (*names, "VQA %")
     return Table(
         "table6",
         "What is left of the language",
         "Table 6",
-        (*headers, "paper: BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "VQA %"),
+        ("model", "shots", *scores, *(f"paper: {score}" for score in scores)),
         tuple(rows),
-        notes="Captions of and questions about rendered scenes here, COCO and VQAv2 in the paper. METEOR and SPICE are "
+        tuple(claims),
+        "Captions of and questions about rendered scenes here, COCO and VQAv2 in the paper. METEOR and SPICE are "
         "left out: they need Java.",
     )
 
@@ -164,11 +184,13 @@ def table_9(plans: Plans) -> Table:
     return Table("table9", "Success of each task", "Table 9", headers, tuple(rows), notes=notes)
 
 
-def curves(name: str, title: str, source: str, policies: dict[str, Stage], plan: Plan) -> Table:
+def curves(
+    name: str, title: str, source: str, policies: dict[str, Stage], plan: Plan, claims: tuple[Claim, ...] = ()
+) -> Table:
     """Average length along training."""
     rows = tuple(Row((label,), (Curve(plan.curve(policy)),)) for label, policy in policies.items())
     notes = "Fifths of a run take the place of the paper's epochs. The paper gives a figure, without numbers."
-    return Table(name, title, source, ("policy", *FIFTHS), rows, notes=notes)
+    return Table(name, title, source, ("policy", *FIFTHS), rows, claims, notes)
 
 
 def figures_5_6(plans: Plans) -> Table:
@@ -179,7 +201,14 @@ def figures_5_6(plans: Plans) -> Table:
         for scenes in (THREE, FOUR)
         for name, policy in (("co-trained", cotrained), ("fine-tuned", ours))
     }
-    return curves("fig5", "Co-training along training", "Figs. 5 and 6", policies, plan)
+    claims = []
+    for scenes in (THREE, FOUR):
+        both, alone = (plan.curve(policy(plan, scenes)) for policy in (cotrained, ours))
+        claims += [
+            Claim(f"Co-trained is ahead after a fifth of the steps, {scenes} → D", both[:1], alone[:1]),
+            Claim(f"Fine-tuned alone is ahead at the end, {scenes} → D", alone[-1:], both[-1:]),
+        ]
+    return curves("fig5", "Co-training along training", "Figs. 5 and 6", policies, plan, tuple(claims))
 
 
 def figure_8(plans: Plans) -> Table:

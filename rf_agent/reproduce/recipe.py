@@ -39,6 +39,14 @@ class Recipe:
     mixed_precision: str = "auto"
     """Number format of pre-training and training, see `rf-agent train`."""
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What a command is given for this budget, where it is not the usual one: --steps 600, ..."""
+        changed = (field for field in dataclasses.fields(Recipe) if getattr(self, field.name) != field.default)
+        return tuple(
+            word for field in changed for word in (f"--{field.name.replace('_', '-')}", str(getattr(self, field.name)))
+        )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(Recipe):  # not those of a subclass
             value = getattr(self, field.name)

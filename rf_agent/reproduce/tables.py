@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rf_agent.reproduce import method_tables as methods
 from rf_agent.reproduce import model_tables as models
 from rf_agent.reproduce.measures import Table
+from rf_agent.reproduce.page import finished
 from rf_agent.reproduce.plan import Plan
 from rf_agent.reproduce.policies import Plans
 from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.results import Results
 
 TABLES: dict[str, Callable[[Plans], Table]] = {
     "tuning": methods.tuning,
@@ -29,9 +33,24 @@ TABLES: dict[str, Callable[[Plans], Table]] = {
     "fig9": models.figure_9,
 }
 """Tables by the names that the command takes. Table 4 of the paper has no numbers, but examples of instructions."""
+SEEDED = re.compile(r"policies/.*_seed\d+")
+"""Folders of policies with another seed than 0."""
 
 
 def make_tables(names: Sequence[str], recipe: Recipe, seeds: Sequence[int]) -> list[Table]:
     """Tables of a recipe, in the order of `TABLES`."""
     plans = [Plan(recipe, seed) for seed in seeds]
-    return [make(plans) for name, make in TABLES.items() if name in names]
+    return [replace(make(plans), seeds=tuple(seeds)) for name, make in TABLES.items() if name in names]
+
+
+def measured_tables(results: Results) -> list[Table]:
+    """All tables, each with the first seed and all further ones with which as much of it was measured."""
+    found = {int(folder.rpartition("_seed")[2]) for folder in results.stages if SEEDED.fullmatch(folder)}
+    tables = []
+    for name in TABLES:
+        (first,) = make_tables([name], results.recipe, (0,))
+        done, _ = finished(first, results)
+        alone = {seed: make_tables([name], results.recipe, (seed,))[0] for seed in sorted(found)}
+        further = [seed for seed, table in alone.items() if done and finished(table, results)[0] >= done]
+        tables += make_tables([name], results.recipe, (0, *further)) if further else [first]
+    return tables

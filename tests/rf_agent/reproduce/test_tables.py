@@ -6,14 +6,14 @@ import pytest
 
 from rf_agent import cli
 from rf_agent.reporting import paper
-from rf_agent.reproduce.costs import estimate
-from rf_agent.reproduce.measures import MISSING, AverageLength, BestAndMean, Claim, Curve
+from rf_agent.reproduce.costs import IMAGE, estimate
+from rf_agent.reproduce.measures import MISSING, AverageLength, BestAndMean, Claim, Curve, Fact, FactClaim
 from rf_agent.reproduce.page import finished, page, table_lines
 from rf_agent.reproduce.plan import RATES, TRIED_RATES, Plan
 from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.results import Results
 from rf_agent.reproduce.stages import Stage, in_order
-from rf_agent.reproduce.tables import TABLES, make_tables
+from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables
 
 RECIPE = Recipe()
 EVERY = make_tables(list(TABLES), RECIPE, (0,))
@@ -35,7 +35,8 @@ def everything(seed: int = 0) -> Results:
                 tasks = {row.label[0]: {"success": 2, "total": 3} for row in EVERY[11].rows}
                 facts = {"completed": [draw.randrange(6) for _ in range(40)], "tasks": tasks}
             elif stage.kind == "evaluate-vl":
-                facts = {"BLEU-1": 0.5, "BLEU-4": 0.2, "ROUGE-L": 0.4, "CIDEr": 0.7, "accuracy": 40.0}
+                facts = {f"BLEU-{n}": 0.6 - 0.1 * n for n in range(1, 5)}
+                facts |= {"ROUGE-L": 0.4, "CIDEr": 0.7, "accuracy": 40.0}
             elif stage.kind == "train":
                 facts = {"loss": 0.01}
             results.add(stage, 60.0, facts)
@@ -74,7 +75,8 @@ def test_rows_are_as_wide_as_their_table(full):
             for row in table.rows:
                 assert len(row.cells(results)) == len(table.headers), (table.name, row.label)
         assert not any(MISSING in line for line in table_lines(table, full))
-        assert finished(table, full) == (len(table.rows), len(table.rows))
+        measured = [row for row in table.rows if row.label[0] != "Flamingo of 80B, fine-tuned"]  # in the paper alone
+        assert finished(table, full) == (len(measured), len(measured))
         assert finished(table, Results(RECIPE))[0] == 0
 
 
@@ -173,10 +175,65 @@ def test_a_page_has_every_table_with_its_claims_and_commands(full):
     assert "0 of 12 rows are measured" in empty and "not measured yet" in empty and "rf-agent train" not in empty
 
 
+def test_seeds_are_those_that_a_table_was_measured_with():
+    results, both = everything(), {}
+    names = ("fig3a", "fig3b")
+    for table in make_tables(["fig3a"], RECIPE, (2,)):
+        for stage in in_order(table.stages):
+            results.add(
+                stage, 60.0, {"completed": [3] * 40, "tasks": {}} if stage.kind == "evaluate" else {"loss": 1.0}
+            )
+    both = {table.name: table for table in measured_tables(results) if table.name in names}
+    assert [both[name].seeds for name in names] == [(0, 2), (0,)]
+    text = page(list(both.values()), results)
+    assert "`rf-agent reproduce fig3a --seeds 0 2`" in text and "`rf-agent reproduce fig3b`" in text
+    assert MISSING not in "".join(line for table in both.values() for line in table_lines(table, results))
+
+
+def test_the_page_says_how_its_budget_is_asked_for_and_what_we_think(full):
+    other = Results(Recipe(steps=600, mixed_precision="bf16"), full.stages, full.machine)
+    assert "`rf-agent reproduce table1 --steps 600 --mixed-precision bf16`" in page(measured_tables(other), other)
+    text = page(EVERY, full, {"VL pre-training matters": "A sentence of ours."})
+    (line,) = (line for line in text.splitlines() if line.startswith("- VL pre-training matters"))
+    assert line.endswith("A sentence of ours.")
+
+
+def test_thoughts_of_what_nobody_claims_are_refused(tmp_path, capfd):
+    full_results = everything()
+    full_results.save(tmp_path)
+    thoughts = tmp_path / "thoughts.json"
+    words = ["reproduce", "--results", str(tmp_path / "results.json"), "--page", str(tmp_path / "p.md")]
+    for content, said in (
+        ('{"Cats are better": "No."}', "speaks of 'Cats are better', which no table"),
+        ("[", "no JSON"),
+    ):
+        thoughts.write_text(content)
+        with pytest.raises(SystemExit):
+            cli.main([*words, "--thoughts", str(thoughts)])
+        assert said in capfd.readouterr().err
+    thoughts.write_text('{"VL pre-training matters": "A sentence of ours."}')
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*words, "--thoughts", str(thoughts)])
+    assert stop.value.code == 0 and "A sentence of ours." in (tmp_path / "p.md").read_text()
+
+
+def test_claims_without_intervals_say_both_numbers():
+    first, second = Stage("a", ("evaluate-vl",)), Stage("b", ("evaluate-vl",))
+    claim = FactClaim("It keeps more", Fact(first, "CIDEr"), Fact(second, "CIDEr"))
+    results = Results(RECIPE)
+    results.add(first, 1.0, {"CIDEr": 0.5})
+    assert claim.verdict(results) == "It keeps more: not measured yet."
+    results.add(second, 1.0, {"CIDEr": 0.25})
+    assert claim.verdict(results) == "It keeps more: **holds** (0.500 against 0.250)."
+    assert FactClaim("It", claim.worse, claim.better).verdict(results).startswith("It: **does not hold**")
+
+
 def test_estimates_know_what_takes_long():
     plan = Plan(RECIPE)
     usual, full = plan.policy("x"), plan.policy("y", "--train-vision")
     assert estimate(full, RECIPE) == pytest.approx(2.3 * estimate(usual, RECIPE)) and estimate(usual, RECIPE) > 0
+    vlms = plan.vlm(), plan.vlm(scenes="ABC")
+    assert estimate(vlms[0], RECIPE) - estimate(vlms[1], RECIPE) == pytest.approx(IMAGE * RECIPE.images)
     (table8,) = (table for table in EVERY if table.name == "table8")
     steps = {
         stage.words[stage.words.index("--steps") + 1] for stage in in_order(table8.stages) if stage.words[0] == "train"
