@@ -12,6 +12,8 @@ from rf_envs.scenes import BLOCK_WIDTH, BUTTON_MAX, DRAWER_MAX, FIXTURE_HALF_STR
 
 INSTRUCTION_BYTES = 256
 """Length of the instruction in an observation."""
+CAMERAS = ("rgb_static", "rgb_gripper")
+"""Names of the images in an observation: the view of the table, and that of the hand."""
 
 _JOINT_LOW = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
 _JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])

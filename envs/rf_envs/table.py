@@ -30,6 +30,7 @@ from rf_envs.simulators.base import (
     Simulator,
 )
 from rf_envs.spaces import (
+    CAMERAS,
     action_space,
     check_action,
     check_robot_obs,
@@ -72,6 +73,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         render_size: edge of the rendered view, in pixels.
         image_size: edges of the observed static and gripper images, in pixels.
         render_every: draw the observed images at the reset and every so many steps, and repeat them between.
+        black_cameras: cameras of the observation whose images are black, to see what a policy does without them.
         instructions: which instructions to ask in, "evaluation" (one per task), "training" or "enriched" (drawn
             from many).
         annotations: one of CALVIN's files to take the instructions from instead, see `rf_envs.language.annotations`.
@@ -112,6 +114,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         render_size: int = 200,
         image_size: tuple[int, int] = (200, 84),
         render_every: int = 1,
+        black_cameras: Iterable[str] = (),
         instructions: str = "evaluation",
         annotations: str | os.PathLike[str] | None = None,
         caption: bool = True,
@@ -128,6 +131,9 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         self._image_size = (_positive("image_size", image_size[0]), _positive("image_size", image_size[1]))
         self._render_size = _positive("render_size", render_size)
         self._render_every = _positive("render_every", render_every)
+        if isinstance(black_cameras, str) or not isinstance(black_cameras, Iterable):
+            raise ValueError(f"black_cameras is {black_cameras!r}; expected a list of names, such as ['rgb_static'].")
+        self._black = frozenset(check_choice("camera", camera, CAMERAS) for camera in black_cameras)
         self._max_steps = _positive("max_steps", max_steps)
         self._texts = texts.KINDS[check_choice("kind of instructions", instructions, texts.KINDS)]
         self._annotations = read_annotations(annotations, chains="chain" in self.reset_options)
@@ -266,9 +272,13 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
 
     def images(self) -> dict[str, np.ndarray]:
         """Fresh images of both cameras, as observations hold them, whatever `render_every` says."""
-        simulator, (static, gripper) = self._running(), self._image_size
-        begun = time.perf_counter()
-        images = {"rgb_static": simulator.render("static", static), "rgb_gripper": simulator.render("gripper", gripper)}
+        simulator, begun = self._running(), time.perf_counter()
+        images = {
+            camera: np.zeros((size, size, 3), np.uint8)
+            if camera in self._black
+            else simulator.render(camera.removeprefix("rgb_"), size)
+            for camera, size in zip(CAMERAS, self._image_size, strict=True)
+        }
         self.render_seconds += time.perf_counter() - begun
         return images
 

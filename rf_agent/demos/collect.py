@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ from rf_agent.demos.store import append_demos, create_store
 from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import fingerprint, load_agent, load_policy
+from rf_agent.evaluation.options import parse_options
 from rf_agent.progress import Reporter, Silent
 from rf_agent.workers import run_jobs
 
 FORMAT_VERSION = 2
+RESERVED = {
+    "render_every": "--frame-stride says it",
+    "chains": "demonstrations are of training chains, never of those that are evaluated",
+}
+"""Arguments of an environment that a collection sets itself, and why."""
 
 
 @dataclass(kw_only=True)
@@ -31,6 +38,9 @@ class CollectConfig:
     """HDF5 file to write; a file begun with the same settings is continued."""
     env: tuple[str, ...] = ("rf/PlayTableD-v0",)
     """Environments, of single tasks or of chains; with several, each gives as many demonstrations."""
+    env_options: tuple[str, ...] = ()
+    """Arguments of the environments as NAME=VALUE, lists and numbers as in JSON: instructions=enriched, and of the real
+    CALVIN renderer=tiny, calvin_root=DIR, ..."""
     episodes_per_task: int = 50
     """Environments of single tasks: successful demonstrations wanted of every task."""
     tasks: tuple[str, ...] = ()
@@ -84,6 +94,8 @@ class _Job:
     attempts: int
     settings: EpisodeSettings
     policy: str | None
+    options: Mapping[str, Any]
+    """Further arguments of the environment."""
 
 
 @dataclass
@@ -150,10 +162,13 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
     process."""
     jobs: list[_Job] = []
     layouts: dict[str, Layout] = {}
-    renderer = ""
+    renderer, options = "", parse_options(config.env_options)
+    for name, why in RESERVED.items():
+        if name in options:
+            raise UserError(f"--env-options got {name}={options[name]}: leave {name} out, {why}")
     for env_id in dict.fromkeys(config.env):
         with Environments() as environments:
-            env = _environment(environments, env_id, config.frame_stride)
+            env = _environment(environments, env_id, config.frame_stride, options)
             _, info = env.reset(seed=config.seed)  # the simulator is made at the first reset, and names its renderer
             lacking = [key for key in ("task", "instruction", "is_success") if key not in info]
             if lacking or not hasattr(env.unwrapped, "expert"):
@@ -161,7 +176,7 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
                 raise ValueError(f"{env_id} has no {what}: give an environment such as rf/PlayTableD-v0")
             if config.policy is not None:
                 _fit(config.policy, env, env_id, config.frame_stride)
-            jobs += _jobs(config, env_id, _tasks(config, env) if "chain" not in info else None)
+            jobs += _jobs(config, env_id, _tasks(config, env) if "chain" not in info else None, options)
             layouts[env_id] = env_layout(env, config.frame_stride)
             renderer = str(getattr(env.unwrapped, "renderer", "unknown"))
     first = next(iter(layouts))
@@ -177,7 +192,7 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
     origin = {
         "env_name": first,  # robomimic's names for it
         "type": 2,
-        "env_kwargs": {},
+        "env_kwargs": options,
         "env_ids": list(layouts),
         "renderer": renderer,
         "version": FORMAT_VERSION,
@@ -199,7 +214,7 @@ def _tasks(config: CollectConfig, env: Any) -> tuple[str, ...]:
     return config.tasks or offered
 
 
-def _jobs(config: CollectConfig, env_id: str, tasks: tuple[str, ...] | None) -> list[_Job]:
+def _jobs(config: CollectConfig, env_id: str, tasks: tuple[str, ...] | None, options: Mapping[str, Any]) -> list[_Job]:
     """The jobs of one environment; `tasks` is None for one of chains."""
     if tasks is None and config.tasks:
         raise ValueError(f"{env_id} plays chains: give --chains instead of --tasks")
@@ -210,7 +225,7 @@ def _jobs(config: CollectConfig, env_id: str, tasks: tuple[str, ...] | None) -> 
         for task in (None,) if tasks is None else tasks:
             draw = np.random.default_rng([config.seed, zlib.crc32(f"{env_id} {task}".encode()), number])
             policy = None if config.policy is None or draw.random() < config.beta else config.policy
-            jobs.append(_Job(env_id, task, number, config.seed, config.attempts, settings, policy))
+            jobs.append(_Job(env_id, task, number, config.seed, config.attempts, settings, policy, options))
     return jobs
 
 
@@ -258,12 +273,12 @@ def _counts(path: Path) -> dict[str, int]:
     return dict(sorted(counted.items()))
 
 
-def _environment(environments: Environments, env_id: str, frame_stride: int) -> Any:
+def _environment(environments: Environments, env_id: str, frame_stride: int, options: Mapping[str, Any]) -> Any:
     # Ours draw no more images than are kept, ask in the training instructions, and play no chain of the evaluation.
-    options: dict[str, Any] = {"render_every": frame_stride, "instructions": "training"} if is_ours(env_id) else {}
+    chosen: dict[str, Any] = {"render_every": frame_stride, "instructions": "training"} if is_ours(env_id) else {}
     if is_ours(env_id) and "Chain" in env_id:
-        options["chains"] = "training"
-    return environments.get(env_id, **options)
+        chosen["chains"] = "training"
+    return environments.get(env_id, **chosen | dict(options))
 
 
 def _demonstrate(environments: Environments, job: _Job) -> _Result:
@@ -272,7 +287,7 @@ def _demonstrate(environments: Environments, job: _Job) -> _Result:
     for attempt in range(1 if job.task is None else job.attempts):
         key = [job.seed, zlib.crc32(f"{job.env} {job.task}".encode()), job.number, attempt]
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-        env = _environment(environments, job.env, job.settings.frame_stride)
+        env = _environment(environments, job.env, job.settings.frame_stride, job.options)
         # Chains of other collection seeds are other chains, too.
         options = {"chain": seed % 2**31} if job.task is None else {"task": job.task}
         policy = None

@@ -34,13 +34,13 @@ class FakeTable(gym.Env):
     )
     action_space = gym.spaces.Box(-1, 1, (7,), np.float32)
 
-    def __init__(self):
-        self.task = TASKS[0]
+    def __init__(self, longest=20):
+        self.task, self.longest = TASKS[0], longest
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.task = (options or {}).get("task", TASKS[0])
-        self.steps, self.length = 0, int(self.np_random.integers(10, 20))
+        self.steps, self.length = 0, int(self.np_random.integers(10, self.longest))
         self.fails = self.np_random.random() < 0.25
         self.x = float(self.np_random.uniform(-0.2, 0.2))
         return self._observe(), self._info(False)

@@ -76,6 +76,8 @@ def test_the_renderer_is_in_info(env_id, arguments):
         ({"calvin_root": "nowhere"}, FileNotFoundError, "nowhere, named by calvin_root, is no folder"),
         ({"scene": "E"}, ValueError, "Unknown scene 'E'"),
         ({"image_size": 3}, ValueError, "image_size is 3"),
+        ({"black_cameras": "rgb_static"}, ValueError, "black_cameras is 'rgb_static'; expected a list"),
+        ({"black_cameras": ["front"]}, ValueError, "Unknown camera 'front'"),
     ],
 )
 def test_bad_arguments_are_refused_before_the_first_reset(arguments, wrong, error, message):

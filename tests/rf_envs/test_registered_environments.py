@@ -100,3 +100,11 @@ def test_the_expert_is_reached_through_the_environment():
     for expert in (env.unwrapped.expert(), rf_envs.Expert(env)):
         assert env.action_space.contains(expert.act())
     env.close()
+
+
+def test_cameras_can_be_black():
+    env = gym.make("rf_envs:rf/PlayTableD-v0", image_size=(32, 16), black_cameras=["rgb_gripper"])
+    for observation in (env.reset(seed=0)[0], env.step(env.action_space.sample())[0]):
+        assert not observation["rgb_gripper"].any() and observation["rgb_static"].any()
+        assert env.observation_space.contains(observation)
+    env.close()

@@ -1,5 +1,6 @@
 """Collection of demonstrations and images: reproducible, resumable, in parallel."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from fake_table import TASKS
@@ -100,6 +102,23 @@ def test_unknown_task_and_bad_environment(tmp_path):
     with pytest.raises(ValueError, match="cannot make the environment 'Nowhere-v0'"):
         collect(config(tmp_path / "d.hdf5", env=("Nowhere-v0",)))
     assert not (tmp_path / "d.hdf5").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_environments_take_options_and_the_file_says_which(tmp_path, workers):
+    given = config(tmp_path / "d.hdf5", env_options=("longest=12",), workers=workers)
+    collect(given)
+    assert all(len(demo.actions) < 12 for _, demo in iterate_demos(given.output))
+    assert not all(len(demo.actions) < 12 for _, demo in iterate_demos(collect(config(tmp_path / "e.hdf5")).output))
+    with h5py.File(given.output) as file:
+        assert json.loads(file["data"].attrs["env_args"])["env_kwargs"] == {"longest": 12}
+    with pytest.raises(ValueError, match="env_kwargs"):
+        collect(config(given.output))
+    for word, said in (("chains=evaluation", "training chains, never"), ("render_every=2", "--frame-stride says it")):
+        with pytest.raises(UserError, match=said):
+            collect(config(tmp_path / "f.hdf5", env_options=(word,)))
+    with pytest.raises(ValueError, match="cannot be made with wings"):
+        collect(config(tmp_path / "f.hdf5", env_options=("wings=2",)))
 
 
 def test_images_resume_and_do_not_depend_on_workers(tmp_path):
