@@ -64,8 +64,8 @@ def rt1() -> RT1Config:
     """RT-1 in the paper's size: EfficientNet-B3 at 300 px, 8 layers of width 512, six frames, one action a frame.
 
     The grid has 10 x 10 places, as `transformers` pads images, where RT-1 reports 9 x 9. The sentence encoder has the
-    size of the Universal Sentence Encoder's transformer (arXiv:1803.11175): 6 layers, embeddings of 512. RT-1 trains
-    its tower too, so train this with `--train-vision`.
+    size of the Universal Sentence Encoder's transformer (arXiv:1803.11175): 6 layers, embeddings of 512. RT-1 begins
+    with weights of ImageNet and of that encoder; here both are random, and all of it learns, sentence encoder included.
     """
     return RT1Config(
         image=ImageConfig(

@@ -1,4 +1,9 @@
-"""Visual representations under our policy head (the paper's Table 7): frozen, or fine-tuned with the policy."""
+"""Visual representations under our policy head (the paper's Table 7): frozen, or fine-tuned with the policy.
+
+R3M (Nair et al. 2022, arXiv:2203.12601) is the one that is registered here. Simplified against it: its language model
+and reward are left out, since they take no part in acting; a sentence encoder of its own reads the instruction; the
+whole image is resized to 224 pixels, where R3M cuts its middle out.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from rf_agent.progress import RichReporter, duration
 from rf_agent.reproduce.costs import estimate
 from rf_agent.reproduce.measures import Table
 from rf_agent.reproduce.page import finished, page, table_lines
-from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.recipe import Recipe, check
 from rf_agent.reproduce.results import FILE, Results
 from rf_agent.reproduce.run import Reproduction
 from rf_agent.reproduce.stages import Stage, in_order
@@ -64,6 +64,7 @@ def run(args: Args) -> None:
         _write_page(args.page, Results.load(args.results), args.thoughts, console)
         return
     if args.list:
+        check(args.output, recipe)
         console.print(_list(args, recipe))
         return
     if not names and args.page is None:

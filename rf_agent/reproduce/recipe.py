@@ -61,22 +61,31 @@ def claim(folder: Path, recipe: Recipe) -> None:
     Raises:
         UserError: it is of another one; the differences are named.
     """
+    check(folder, recipe)
+    if not (folder / FILE).exists():
+        write_json(folder / FILE, dataclasses.asdict(recipe))
+
+
+def check(folder: Path, recipe: Recipe) -> None:
+    """Make sure that what a folder holds, if anything, is of this recipe.
+
+    Raises:
+        UserError: it is of another one; the differences are named.
+    """
     path = folder / FILE
     values = dataclasses.asdict(recipe)
     if not path.exists():
-        write_json(path, values)
         return
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
         differences = [
-            f"--{name.replace('_', '-')} {there.get(name)} (now {values.get(name)})"
+            f"--{name.replace('_', '-')} {there.get(name)} (now {values.get(name, 'no option')})"
             for name in dict.fromkeys((*there, *values))
             if there.get(name) != values.get(name)
         ]
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): choose another --output, or delete the folder") from error
     if differences:
-        raise UserError(
-            f"{folder} holds results of another recipe, with {', '.join(differences)}: give the same, or choose "
-            "another --output"
-        )
+        gone = any(name not in values for name in there)
+        way_out = "choose another --output" if gone else "give the same, or choose another --output"
+        raise UserError(f"{folder} holds results of another recipe, with {', '.join(differences)}: {way_out}")

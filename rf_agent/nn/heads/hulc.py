@@ -1,9 +1,10 @@
 """HULC's head (Mees, Hermann and Burgard, arXiv:2204.06252): MCIL's with a discrete plan, a transformer that recognises
 it, a contrastive loss between windows and instructions, and motions in the gripper's frame.
 
-Simplified against the paper and its code: the decoder is a GRU, not an Elman RNN; mixtures are not sampled from, the
-likeliest mean acts; all windows have an instruction; chunks of K actions are predicted at an observation step and
-turned by the orientation at that step (the paper: K = 1); a plan is kept for a window (the paper: 30 steps).
+Simplified against the paper and its code: the decoder is a GRU, not an Elman RNN; when acting, neither plans nor
+actions are sampled: the likeliest class of each variable, and the mean of the likeliest logistic, are taken; all
+windows have an instruction; chunks of K actions are predicted at an observation step and turned by the orientation at
+that step (the paper: K = 1); a plan is kept for a window (the paper: 30 steps).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """MCIL's head (Lynch and Sermanet, arXiv:2005.07648): a Gaussian latent plan, and a mixture of logistics.
 
-Simplified against the paper: the RNNs are GRUs; the gripper is classified; all windows have an instruction, so that
-both contexts learn from the same windows, where the paper has far more windows without one; chunks of K actions are
-predicted at an observation step (the paper: K = 1).
+Simplified against the paper: the RNNs are GRUs; when acting, neither plans nor actions are sampled: the mean of the
+plan, and the mean of the likeliest logistic, are taken; the gripper is classified; all windows have an instruction, so
+that both contexts learn from the same windows, where the paper has far more windows without one; chunks of K actions
+are predicted at an observation step (the paper: K = 1).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from rf_agent.commands import reproduce
 from rf_agent.errors import UserError
 from rf_agent.progress import Silent
 from rf_agent.reproduce import jobs as jobs_module
@@ -233,6 +234,13 @@ def test_results_of_another_recipe_are_refused_with_the_difference(tmp_path):
     make(tmp_path).run([EVALUATE])
     with pytest.raises(UserError, match=r"another recipe, with --steps 1000 \(now 700\): give the same"):
         make(tmp_path, recipe=Recipe(steps=700))
+    with pytest.raises(UserError, match=r"with --steps 1000 \(now 700\)"):
+        reproduce.run(reproduce.Args(list=True, output=tmp_path, steps=700))
+    old = json.loads((tmp_path / "recipe.json").read_text()) | {"short_steps": 5}
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/recipe.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"with --short-steps 5 \(now no option\): choose another --output"):
+        make(tmp_path / "old")
     other = Stage("policies/a", ("train", "--steps", "7"))
     with pytest.raises(
         UserError, match=r"policies/a is of another recipe, made by `rf-agent train --output policies/a`"
