@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,12 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from PIL import Image
 from safetensors.torch import load_file
 
-from rf_agent import RoboFlamingoPolicy
+from rf_agent import RoboFlamingoPolicy, cli
 from rf_agent.demos import read_demonstrations
 from rf_agent.demos.pack import pack
 from rf_agent.evaluation import evaluate_agent
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
+from rf_agent.reproduce.stages import in_order
 
 ROOT = Path(__file__).parents[1]
 simulated = pytest.mark.skipif(importlib.util.find_spec("pybullet") is None, reason="PyBullet is not installed")
@@ -72,6 +74,18 @@ def test_training_on_a_gpu_is_rehearsed_without_a_simulator(tmp_path):
     after = load_file(tmp_path / "run" / "policy" / "model.safetensors")
     moved = {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])}
     assert "vision_encoder" in moved and len(moved) > 2
+
+
+@pytest.mark.parametrize("world", ["PlayTable", "Calvin"])
+def test_the_tiny_policys_recipe_is_made_of_commands_and_sees_its_scenes_alone(world):
+    recipe = runpy.run_path(str(example("train_tiny")))["Recipe"](["A", "B", "C"], world, 0.001)
+    stages = in_order(recipe.stages())
+    assert [stage.kind for stage in stages].count("train") == 3 and stages[-1].kind == "evaluate"
+    for stage in stages:
+        _, command, *words = stage.command.split()
+        assert str(cli.parse(cli.command_module(command).Args, command, words).output) == stage.output
+    assert f"rf/{world}ChainD-v0" in stages[-1].words
+    assert not any("D-v0" in word for stage in stages[:-1] for word in stage.words)
 
 
 @simulated

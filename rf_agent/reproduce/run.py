@@ -1,47 +1,24 @@
-"""Running stages: each as a command of its own, once, and what it measured kept in one file."""
+"""A reproduction: stages of one recipe, and what they measured kept in one file."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rf_agent.errors import UserError
-from rf_agent.files import write_json
-from rf_agent.progress import Reporter, duration
-from rf_agent.reproduce.jobs import Commands
+from rf_agent.progress import Reporter
+from rf_agent.reproduce.pipeline import Pipeline
 from rf_agent.reproduce.recipe import Recipe, claim
 from rf_agent.reproduce.results import Results, facts_of
 from rf_agent.reproduce.stages import Stage, in_order
-from rf_agent.training.settings import CHECKPOINT
-
-MARK = "stage.json"
-OUTPUT = "output.txt"
-"""What a command printed that ran beside others."""
-RENDERS = ("collect", "collect-vl", "pretrain", "evaluate")
-"""Commands that take `--workers` for simulators."""
-COMPUTES = ("pretrain", "train", "evaluate", "evaluate-vl")
-"""Commands that take `--device`."""
-RESULTS = {"pretrain": "vlm", "train": "policy"}
-"""Checkpoint directories that a stage leaves."""
 
 
-class Reproduction:
+class Reproduction(Pipeline):
     """A folder in which stages of one recipe are run.
 
     Args:
         folder: where everything lies; made if it is not there.
         recipe: the budget.
-        workers: simulator processes of a command; as many as it chooses itself if None.
-        device: where networks compute.
-        jobs: commands that run at once and share the cores.
-        reporter: hears what begins and ends.
+        workers, device, jobs, reporter: as of `Pipeline`.
 
     Raises:
         UserError: the folder holds results of another recipe, or `jobs` is below 1.
@@ -57,97 +34,21 @@ class Reproduction:
         *,
         reporter: Reporter,
     ) -> None:
-        if jobs < 1:
-            raise UserError(f"--jobs is {jobs}: give 1 or more")
-        self.folder, self.reporter = folder, reporter
-        self.workers, self.device, self.jobs = workers, device, jobs
-        if jobs > 1 and workers is None:
-            self.workers = _share_of_cores(jobs)
+        super().__init__(folder, workers, device, jobs, reporter=reporter)
         claim(folder, recipe)
         self.results = Results.of(folder, recipe)
-        self._commands = Commands()
 
     def run(self, stages: Sequence[Stage]) -> None:
-        """Run what is not done yet of some stages and of what they need.
-
-        Raises:
-            UserError: a command failed, a stage was made by another command, or its result is gone.
-        """
+        """As `Pipeline.run`; what was measured is in `results` and in the folder's results.json."""
         ordered = in_order(tuple(stages))
-        for stage in ordered:
-            self._check(stage)
-        left = [stage for stage in ordered if not self.is_done(stage)]
-        self._check_outdated(ordered, left)
-        self._forget(left)
-        self._run_all(left)
+        self._forget([stage for stage in ordered if not self.is_done(stage)])
+        super().run(ordered)
         for stage in ordered:
             if stage.folder not in self.results.stages:
-                self._keep(stage)
+                self._ended(stage)
 
-    def is_done(self, stage: Stage) -> bool:
-        """Whether a stage has finished."""
-        return bool(self._mark(stage).get("finished"))
-
-    def _run_all(self, left: Sequence[Stage]) -> None:
-        """Run stages, as many at once as there are jobs, each after what it needs.
-
-        When one fails nothing else begins, but what runs goes on to its end.
-        """
-        waiting = list(enumerate(left, 1))
-        running: dict[Future[float], tuple[str, Stage]] = {}
-        failures: list[Exception] = []
-        with ThreadPoolExecutor(self.jobs) as pool:
-            try:
-                while running or (waiting and not failures):
-                    for number, stage in [] if failures else list(waiting):
-                        if len(running) < self.jobs and all(self.is_done(needed) for needed in stage.needs):
-                            waiting.remove((number, stage))
-                            name = f"[{number}/{len(left)}]"
-                            self.reporter.log(f"{name} {stage.command}")
-                            running[pool.submit(self._run, stage)] = name, stage
-                    if not running:
-                        raise UserError(_gone(waiting[0][1], self.is_done))
-                    for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                        name, stage = running.pop(ended)
-                        try:
-                            seconds = ended.result()
-                            self._keep(stage)
-                            self.reporter.log(f"{name} {stage.folder}: {duration(seconds)}")
-                        except Exception as error:
-                            failures.append(error)
-                            self.reporter.log(f"{name} {error}" + ("; what else runs goes on" if running else ""))
-                    if self.jobs > 1:  # otherwise the command shows its own
-                        ended_count = len(left) - len(waiting) - len(running)
-                        self.reporter.update(ended_count / len(left), f"{ended_count} of {len(left)} commands")
-            except BaseException:
-                self._commands.end()
-                raise
-        if failures:
-            raise failures[0] if len(failures) == 1 else UserError("\n".join(map(str, failures)))
-
-    def _run(self, stage: Stage) -> float:
-        """Run one command to its end; returns the seconds that it took, those of interrupted ones, too."""
-        mark = self._mark(stage) or {"command": stage.command, "seconds": 0.0, "finished": False}
-        path = self.folder / stage.folder / MARK
-        write_json(path, mark)
-        output = None if self.jobs == 1 else self.folder / stage.folder / OUTPUT
-        started = time.monotonic()
-        try:
-            code = self._commands.run(self._arguments(stage), self.folder, self._environment(), output)
-        finally:
-            mark["seconds"] = round(mark["seconds"] + time.monotonic() - started, 1)
-            write_json(path, mark)
-        if code:
-            why = "see above" if output is None else f"see the end of {output}"
-            raise UserError(
-                f"{stage.folder} failed, {why}; in {self.folder} it runs as\n{shlex.join(self._words(stage))}"
-            )
-        mark["finished"] = True
-        write_json(path, mark)
-        return mark["seconds"]
-
-    def _keep(self, stage: Stage) -> None:
-        self.results.add(stage, self._mark(stage)["seconds"], facts_of(stage, self.folder / stage.folder))
+    def _ended(self, stage: Stage) -> None:
+        self.results.add(stage, self.seconds(stage), facts_of(stage, self.folder / stage.folder))
         self.results.save(self.folder)
 
     def _forget(self, left: Sequence[Stage]) -> None:
@@ -157,70 +58,3 @@ class Reproduction:
             del self.results.stages[folder]
         if known:
             self.results.save(self.folder)
-
-    def _words(self, stage: Stage) -> list[str]:
-        words = ["rf-agent", *stage.words, "--output", stage.output]
-        if stage.kind in RENDERS and self.workers is not None:
-            words += ["--workers", str(self.workers)]
-        if stage.kind == "train" and self.jobs > 1:  # processes that read ahead, beside the one that trains
-            words += ["--workers", str(max(0, _share_of_cores(self.jobs) // 2 - 1))]
-        if stage.kind in COMPUTES and self.device != "auto":
-            words += ["--device", self.device]
-        if stage.kind in RESULTS and (self.folder / stage.folder / CHECKPOINT).exists():
-            words.append("--resume")
-        return words
-
-    def _environment(self) -> dict[str, str]:
-        """That of a command, which finds the same packages from another folder; a user's own variables count more."""
-        share = {} if self.jobs == 1 else {"OMP_NUM_THREADS": str(_share_of_cores(self.jobs))}
-        packages = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
-        return share | os.environ | {"PYTHONPATH": packages}
-
-    def _arguments(self, stage: Stage) -> list[str]:
-        return [sys.executable, "-m", "rf_agent.cli", *self._words(stage)[1:]]
-
-    def _mark(self, stage: Stage) -> dict[str, Any]:
-        path = self.folder / stage.folder / MARK
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return {}
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}): delete {stage.folder} to make it again") from error
-
-    def _check(self, stage: Stage) -> None:
-        mark = self._mark(stage)
-        if not mark:
-            return
-        if mark["command"] != stage.command:
-            raise UserError(
-                f"{self.folder / stage.folder} is of another recipe, made by `{mark['command']}`, but now it is "
-                f"`{stage.command}`: choose another --output, or delete that folder to make it again"
-            )
-        if mark["finished"] and stage.kind in RESULTS:
-            checkpoint = self.folder / stage.folder / RESULTS[stage.kind]
-            if not checkpoint.is_dir():
-                raise UserError(
-                    f"the checkpoint {checkpoint} is missing, though its stage has finished: delete "
-                    f"{self.folder / stage.folder} to train it again, or put it back"
-                )
-
-    def _check_outdated(self, ordered: Sequence[Stage], left: Sequence[Stage]) -> None:
-        """What is to be made again must not leave behind what was made of it before."""
-        for stage in ordered:
-            again = [needed.folder for needed in stage.needs if needed in left]
-            if again and stage not in left:
-                raise UserError(
-                    f"{self.folder / stage.folder} was made of {', '.join(again)}, which is to be made again: delete "
-                    f"{self.folder / stage.folder}, too"
-                )
-
-
-def _share_of_cores(jobs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs)
-
-
-def _gone(stage: Stage, is_done: Callable[[Stage], bool]) -> str:
-    """Why a stage cannot run though nothing is left to wait for."""
-    missing = ", ".join(needed.folder for needed in stage.needs if not is_done(needed))
-    return f"{stage.folder} needs {missing}, which was deleted meanwhile: run the same command again"

@@ -14,7 +14,7 @@ from rf_agent.commands import reproduce
 from rf_agent.errors import UserError
 from rf_agent.progress import Silent
 from rf_agent.reproduce import jobs as jobs_module
-from rf_agent.reproduce import run as run_module
+from rf_agent.reproduce import pipeline as run_module
 from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.results import Results
 from rf_agent.reproduce.run import Reproduction
