@@ -7,18 +7,18 @@ from rf_agent.reproduce.stages import Stage
 
 TASKS = 34
 SCENES = 4
-DEMO = 0.7
+DEMO = 0.4
 """Seconds to collect a demonstration."""
 SUBTASKS = 4.7
 """Demonstrations that a training chain gives."""
-IMAGE = 0.02
+IMAGE = 0.03
 """Seconds to render an image of both views."""
-PRETRAIN_STEP = 0.9
-TRAIN_STEP = 1.1
+PRETRAIN_STEP = 0.35
+TRAIN_STEP = 0.6
 """Seconds of a step with vision tokens kept."""
-SLOWER = {"fc_hist": 3.0, "--train-vision": 2.3, "--vl-images": 2.5, "wide": 2.5}
+SLOWER = {"fc_hist": 3.0, "--train-vision": 2.3, "--vl-images": 2.5, "wide": 2.5, "rt1-tiny": 3.0}
 """How many times as long a step takes with these."""
-CHAIN, EPISODE = 8.0, 2.5
+CHAIN, EPISODE = 3.0, 1.0
 """Seconds to play a chain, or an episode of one task, with two workers."""
 VL = {"captions": 60.0, "questions": 240.0}
 """Seconds to answer about the held-out images."""

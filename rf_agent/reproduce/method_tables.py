@@ -220,7 +220,7 @@ def tuning(plans: Plans) -> Table:
     rows = []
     for kind in RATES:
         preset = None if kind == "roboflamingo" else f"{kind}-tiny"
-        steps = max(1, plan.recipe.steps // 4)
+        steps = max(1, plan.recipe.steps // 12)
         runs = [plan.policy(f"tuning-{kind}-{rate}", preset=preset, steps=steps, rate=rate) for rate in TRIED_RATES]
         rows.append(Row((kind,), tuple(Fact(run, "loss", 4) for run in runs), (RATES[kind],)))
     return Table(
@@ -229,6 +229,6 @@ def tuning(plans: Plans) -> Table:
         "not in the paper",
         ("method", *(f"loss at {rate}" for rate in TRIED_RATES), "chosen"),
         tuple(rows),
-        notes="Every method gets the same three trials, of a quarter of the steps. Losses are each method's own, on "
+        notes="Every method gets the same three trials, of a twelfth of the steps. Losses are each method's own, on "
         "held-out demonstrations, and compare only within a row.",
     )

@@ -22,12 +22,13 @@ FIRST_VLM = f"L-IFT_{SCENES}"
 RATES = {
     "roboflamingo": "1e-3",
     "mcil": "1e-3",
-    "hulc": "1e-3",
+    "hulc": "3e-4",
     "rt1": "1e-3",
     "r3m": "1e-3",
     "voltron": "1e-3",
 }
-"""Learning rates by type of policy, the best of `TRIED_RATES` by the table `tuning`."""
+"""Learning rates by type of policy, the best of `TRIED_RATES` by the table `tuning`; R3M's and Voltron's are not tuned
+yet."""
 TRIED_RATES = ("3e-4", "1e-3", "3e-3")
 
 

@@ -26,7 +26,7 @@ class Recipe:
     """Images of the four scenes that vision-language models are pre-trained on."""
     pretrain_steps: int = 3000
     """Steps of its pre-training, of 32 images each."""
-    steps: int = 1000
+    steps: int = 3000
     """Steps of an imitation run, of 16 sequences of 16 observation steps each."""
     evaluation_chains: int = 100
     """Chains of the benchmark that a policy plays, from the first."""

@@ -232,9 +232,9 @@ def test_a_killed_reproduction_goes_on(tmp_path):
 
 def test_results_of_another_recipe_are_refused_with_the_difference(tmp_path):
     make(tmp_path).run([EVALUATE])
-    with pytest.raises(UserError, match=r"another recipe, with --steps 1000 \(now 700\): give the same"):
+    with pytest.raises(UserError, match=r"another recipe, with --steps 3000 \(now 700\): give the same"):
         make(tmp_path, recipe=Recipe(steps=700))
-    with pytest.raises(UserError, match=r"with --steps 1000 \(now 700\)"):
+    with pytest.raises(UserError, match=r"with --steps 3000 \(now 700\)"):
         reproduce.run(reproduce.Args(list=True, output=tmp_path, steps=700))
     old = json.loads((tmp_path / "recipe.json").read_text()) | {"short_steps": 5}
     (tmp_path / "old").mkdir()
