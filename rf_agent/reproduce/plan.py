@@ -21,8 +21,8 @@ FIRST_VLM = f"L-IFT_{SCENES}"
 """The vision-language model whose images all others learn from, too, or from those of their scenes."""
 RATES = {
     "roboflamingo": "1e-3",
-    "mcil": "1e-3",
-    "hulc": "3e-4",
+    "mcil": "3e-3",
+    "hulc": "1e-3",
     "rt1": "1e-3",
     "r3m": "1e-3",
     "voltron": "1e-3",

@@ -8,6 +8,7 @@ full; then everything begins anew with the present step.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -22,6 +23,10 @@ from rf_agent.nn.losses import action_loss, masked_mean
 from rf_agent.nn.plan_config import PlanHeadConfig
 
 Own = TypeVar("Own", bound=PlanHeadConfig)
+INITIAL_SCALE = 0.135
+"""Scale of the logistic distributions before training, about as wide as actions in [-1, 1] are spread. Those of scale 1
+are wider than their range: with them the mixture first learns how all actions together are distributed, and hundreds of
+steps later still acts the same whatever it sees."""
 
 
 class FeatureLayout(NamedTuple):
@@ -94,6 +99,10 @@ class PlanHead(PolicyHead):
         self.proposal = MLP(layout.perceptual + config.goal, config.proposal, plans.parameters)
         self.decoder = nn.GRU(self.sees + config.goal + plans.dim, config.hidden, config.layers, batch_first=True)
         self.actions = MLP(config.hidden, config.mlp, self.chunk_size * self.regressed * 3 * config.mixtures)
+        last = self.actions.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.unflatten(0, (-1, 3, config.mixtures))[:, 2] += math.log(INITIAL_SCALE)
 
     # --- the parts of a window ---
 

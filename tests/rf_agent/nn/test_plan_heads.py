@@ -144,6 +144,27 @@ def test_both_contexts_teach(kind):
     assert loss(head, features, actions)[1]["pose_error"] == other["pose_error"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_soon_acts_by_what_it_sees(kind):
+    """Motions of the usual spread that follow from what is seen. A mixture that begins wider than their range is still
+    at how they are distributed by then: 1.18 and 1.20 of the error of not moving, in place of 0.41 and 0.43."""
+    world = dict(gripper_frame=False, proprioception=False) if kind == "hulc" else {}
+    head = make(kind, hidden=64, mixtures=10, **world)
+    torch.manual_seed(2)
+    towards = torch.randn(8, 18)
+    optimizer = torch.optim.Adam(head.parameters(), 1e-3)
+    for _ in range(60):
+        features = torch.randn(64, 4, 21)
+        features[:, :, 16:21] = 0.0
+        actions = torch.zeros(64, 4, 3, 7)
+        actions[..., :6] = 0.3 * torch.tanh(features[..., 8:16] @ towards / 3).unflatten(-1, (3, 6))
+        value, metrics = loss(head, features, actions)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert metrics["pose_error"] < 0.6 * actions[..., :6].abs().mean()
+
+
 def test_a_recognised_plan_helps_to_explain_a_window():
     """Two futures from the same start under the same instruction: the posterior tells them apart, the prior cannot."""
     head = make("mcil", chunk_size=1, beta=1e-4).train()
