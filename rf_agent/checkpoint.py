@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rf_agent.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS, CheckpointError, is_checkpoint
+from rf_agent.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS, CheckpointError, is_checkpoint, of_run
 from rf_agent.policy_config import PolicyConfig
 
 
@@ -86,7 +86,8 @@ def read_config(directory: str | Path) -> PolicyConfig:
     for name in (CONFIG, WEIGHTS, TOKENIZER):
         if not (directory / name).is_file():
             raise CheckpointError(
-                f"{directory} is no complete policy checkpoint: {name} is missing; save or copy it again."
+                f"{directory} is no complete policy checkpoint: {name} is missing; "
+                f"{of_run(directory) or 'save or copy it again.'}"
             )
     return PolicyConfig.load(directory / CONFIG)
 

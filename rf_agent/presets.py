@@ -10,7 +10,7 @@ from typing import Any
 
 from rf_agent.baselines.presets import BASELINES
 from rf_agent.calvin_robot import calvin
-from rf_agent.checkpoint_files import CheckpointError, is_checkpoint
+from rf_agent.checkpoint_files import RESULTS, CheckpointError, is_checkpoint, of_run
 from rf_agent.config import (
     ConfigError,
     HeadConfig,
@@ -249,6 +249,9 @@ def find_checkpoint(name: str | Path) -> Path:
             f"`rf-agent train --preset {name}`, or convert published weights with `rf-agent convert`, and give its "
             "directory."
         )
+    run = of_run(Path(name).parent) if Path(name).name in RESULTS else ""
+    if run:
+        raise CheckpointError(f"there is no policy {str(name)!r}; of {Path(name).parent}: {run}")
     raise CheckpointError(
         f"there is no policy {str(name)!r}: it is neither a directory nor a bundled name "
         f"({', '.join(bundled) or 'none is bundled'})."

@@ -12,6 +12,7 @@ from rich.console import Console
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, fingerprint, has_network, pick_device, trained_tasks
 from rf_agent.evaluation.episode import Item, chain_items, episode_items, task_items
+from rf_agent.evaluation.journal import NAME as EPISODES
 from rf_agent.evaluation.metrics import CHAIN_LENGTH
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.progress import Progress
@@ -86,6 +87,8 @@ def run(args: Args) -> None:
     shard = Shard.parse(args.shard) if args.shard is not None else None
     own = shard.part(items) if shard else items
     with RichReporter("evaluate") as reporter:
+        if args.video_episodes and (args.output / EPISODES).is_file():
+            reporter.log("videos are of episodes that are played now: those of an earlier run are not played again")
         episodes, seconds = evaluate(
             args.env,
             args.policy,

@@ -12,12 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from rf_agent.checkpoint_files import CHECKPOINT
 from rf_agent.errors import UserError
 from rf_agent.files import write_json
 from rf_agent.progress import Reporter, duration
 from rf_agent.reproduce.jobs import Commands
 from rf_agent.reproduce.stages import Stage, in_order
-from rf_agent.training.settings import CHECKPOINT
 
 MARK = "stage.json"
 OUTPUT = "output.txt"

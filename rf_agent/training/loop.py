@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rf_agent.checkpoint_files import CHECKPOINT
 from rf_agent.demos.atomic_file import DeferredInterrupts
 from rf_agent.errors import UserError
 from rf_agent.memory import return_freed_memory
@@ -25,7 +26,7 @@ from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import Curves
 from rf_agent.training.engine import autocast, divided, gathered
 from rf_agent.training.optim import EMA, parameter_groups, schedule, set_learning_rate
-from rf_agent.training.settings import CHECKPOINT, LoopConfig
+from rf_agent.training.settings import LoopConfig
 
 LOG_EVERY = 20  # steps
 SPIKE_WINDOW = 100  # steps

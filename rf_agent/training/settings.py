@@ -6,7 +6,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-CHECKPOINT = "checkpoint.pt"
+from rf_agent.checkpoint_files import CHECKPOINT
+
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 

@@ -190,6 +190,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         workers=config.workers,
         cotraining=cotraining,
     )
+    if config.validation_fraction and not len(imitation.validation):
+        reporter.log("no validation: there are too few demonstrations to hold any out")
     plan = None
     if config.evaluation_env and accelerator.is_main_process:
         workers = max(1, (os.cpu_count() or 1) // 2)

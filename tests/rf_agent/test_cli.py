@@ -103,6 +103,9 @@ def test_evaluate_tasks_writes_results(capfd, tmp_path):
     before = (tmp_path / "episodes.jsonl").read_text()
     assert run(capfd, "evaluate", *words)[0] == 0
     assert (tmp_path / "episodes.jsonl").read_text() == before  # nothing was left to play
+    code, out, err = run(capfd, "evaluate", *words, "--video-episodes", 1)
+    assert code == 0 and "those of an earlier run are not played again" in out + err
+    assert not (tmp_path / "videos").exists()
 
 
 def test_evaluate_chains_writes_results(capfd, tmp_path):

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 from demo_files import make_store
 from PIL import Image
 
+from rf_agent import load_policy
+from rf_agent.checkpoint import CheckpointError
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.progress import Silent
 from rf_agent.training.bad_batch import BAD_BATCH
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import read_log
@@ -30,6 +34,14 @@ def config(demos, output, **changes):
     settings = {"preset": "roboflamingo-test", "steps": 8, "batch_size": 3, "sequence_length": 6, "threads": 1}
     settings |= {"validation_fraction": 0.3, "device": "cpu", "evaluations": 4}
     return TrainConfig(demos=(demos,), output=output, **settings | changes)
+
+
+class Logged(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def log(self, text):
+        self.texts.append(text)
 
 
 class Recorder(Callback):
@@ -64,6 +76,26 @@ def test_what_a_run_leaves_behind(demos, tmp_path):
     assert start["settings"]["batch_size"] == 3 and start["versions"]["torch"] == importlib.metadata.version("torch")
     assert start["data"]["tasks"] == {"close_drawer": 2, "open_drawer": 2, "turn_on_led": 2}
     assert str(tmp_path) not in start["command"]
+
+
+def test_the_folder_of_a_run_is_told_from_its_result(demos, tmp_path):
+    run = tmp_path / "run"
+    train(config(demos, run, steps=1, evaluations=1))
+    with pytest.raises(CheckpointError, match=r"the folder of a run, whose result is .*run.policy: give that"):
+        load_policy(run, "cpu")
+    shutil.rmtree(run / "policy")  # as before its end
+    for asked in (run, run / "policy"):
+        with pytest.raises(CheckpointError, match="a run that has not finished: continue it with --resume"):
+            load_policy(asked, "cpu")
+    with pytest.raises(CheckpointError, match="neither a directory nor a bundled name"):
+        load_policy(tmp_path / "policy", "cpu")
+
+
+@pytest.mark.parametrize(("fraction", "said"), [(0.05, True), (0.0, False), (0.3, False)])
+def test_too_few_demonstrations_to_hold_any_out_are_said(demos, tmp_path, fraction, said):
+    reporter = Logged()
+    train(config(demos, tmp_path / "run", steps=1, evaluations=1, validation_fraction=fraction), reporter)
+    assert any("too few demonstrations to hold any out" in text for text in reporter.texts) == said
 
 
 def test_a_loss_that_is_no_number_stops_the_run(demos, tmp_path, monkeypatch):
