@@ -26,7 +26,16 @@ def test_the_limits_of_the_command_are_those_of_the_server():
     assert args.max_message_mb == 16  # two images of 1920 x 1080 are 12
 
 
+@pytest.fixture
+def interruptible():
+    """Started processes heed Ctrl-C, also where the tests run in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_ctrl_c(tmp_path, end):
     make_policy().save_pretrained(tmp_path / "mine")
