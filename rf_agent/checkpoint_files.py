@@ -7,8 +7,8 @@ from pathlib import Path
 from rf_agent.errors import UserError
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
-RESULTS = ("policy", "vlm")
-"""Folders of a run in which `rf-agent train` and `pretrain` leave a checkpoint."""
+RESULTS = {"train": "policy", "pretrain": "vlm"}
+"""Folders of a run in which these commands leave a checkpoint."""
 CHECKPOINT = "checkpoint.pt"
 """File of a run from which it is continued."""
 
@@ -20,7 +20,7 @@ class CheckpointError(UserError, ValueError):
 def of_run(directory: Path) -> str:
     """What to do instead where a run of `rf-agent train` or `pretrain` is given in place of its result; empty where
     `directory` is no run."""
-    results = [directory / name for name in RESULTS if is_checkpoint(directory / name)]
+    results = [directory / name for name in RESULTS.values() if is_checkpoint(directory / name)]
     if results:
         return f"it is the folder of a run, whose result is {results[0]}: give that."
     if (directory / CHECKPOINT).is_file():

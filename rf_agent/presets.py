@@ -249,9 +249,9 @@ def find_checkpoint(name: str | Path) -> Path:
             f"`rf-agent train --preset {name}`, or convert published weights with `rf-agent convert`, and give its "
             "directory."
         )
-    run = of_run(Path(name).parent) if Path(name).name in RESULTS else ""
+    run = of_run(Path(name).parent) if Path(name).name in RESULTS.values() else ""
     if run:
-        raise CheckpointError(f"there is no policy {str(name)!r}; of {Path(name).parent}: {run}")
+        raise CheckpointError(f"there is no policy {str(name)!r}. As for {Path(name).parent}, {run}")
     raise CheckpointError(
         f"there is no policy {str(name)!r}: it is neither a directory nor a bundled name "
         f"({', '.join(bundled) or 'none is bundled'})."

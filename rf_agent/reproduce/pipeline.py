@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from rf_agent.checkpoint_files import CHECKPOINT
+from rf_agent.checkpoint_files import CHECKPOINT, RESULTS
 from rf_agent.errors import UserError
 from rf_agent.files import write_json
 from rf_agent.progress import Reporter, duration
@@ -26,8 +26,6 @@ RENDERS = ("collect", "collect-vl", "pretrain", "evaluate")
 """Commands that take `--workers` for simulators."""
 COMPUTES = ("pretrain", "train", "evaluate", "evaluate-vl")
 """Commands that take `--device`."""
-RESULTS = {"pretrain": "vlm", "train": "policy"}
-"""Checkpoint directories that a stage leaves."""
 
 
 class Pipeline:
