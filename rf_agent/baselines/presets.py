@@ -56,8 +56,8 @@ def r3m_tiny() -> R3MConfig:
 
 def rt1_tiny() -> RT1Config:
     """RT-1 on the pre-trained tower of roboflamingo-tiny, with chunks of three actions as that has."""
-    head = HeadConfig(type="rt1", hidden=128, layers=4, heads=4, window=6, chunk_size=3, n_action_steps=3, dropout=0.0)
-    return RT1Config(encoder=RT1EncoderConfig(width=128, blocks=3, expansion=4), head=head, **tiny())
+    head = HeadConfig(type="rt1", hidden=160, layers=4, heads=4, window=6, chunk_size=3, n_action_steps=3, dropout=0.0)
+    return RT1Config(encoder=RT1EncoderConfig(width=128, blocks=1, expansion=4), head=head, **tiny())
 
 
 def rt1() -> RT1Config:

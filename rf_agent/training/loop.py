@@ -119,6 +119,9 @@ class Loop:
         """
         if self.config.resume:
             self.restore()
+            if self.progress >= 1.0:
+                more = "--steps" if self.steps and self.step >= self.steps else "--minutes"
+                self.reporter.log(f"the run was over at step {self.step}: to train on, give more {more}")
         elif self.accelerator.is_main_process:
             self.config.output.mkdir(parents=True, exist_ok=True)
         self.accelerator.wait_for_everyone()

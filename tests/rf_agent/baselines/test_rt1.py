@@ -190,9 +190,20 @@ def test_token_learner_gives_weighted_means():
     assert torch.cdist(tokens[0], tokens[0]).add(torch.eye(3)).min() > 1e-3  # each looks elsewhere
 
 
-def test_blocks_see_their_neighbourhood_and_no_other_image():
+def test_tokens_begin_as_single_places():
+    """With maps as flat as usual (a place of 49 has 3 % of the weight) every token is the mean of its view at first."""
+    torch.manual_seed(0)
+    learner, x = TokenLearner(128, 8, 64), torch.eye(49, 128)[None] * 8
+    weights = learner(x)[0, :, :49] / 8  # (8, 49), of each place in each token
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(8))
+    assert weights.amax(dim=1).mean() > 0.25
+
+
+def test_a_block_begins_as_the_identity_and_sees_its_neighbourhood_and_no_other_image():
     block, x = MBConv(4, 2), torch.randn(2, 4, 5, 5)
-    assert block(x).shape == x.shape
+    assert torch.equal(block(x), x)
+    torch.nn.init.normal_(block.project[1].weight)
+    assert block(x).shape == x.shape and not torch.allclose(block(x), x)
     torch.testing.assert_close(block(x)[:1], block(x[:1]))
     depthwise = block.depthwise[0]
     impulse = F.pad(torch.ones(1, 8, 1, 1), (2, 2, 2, 2))

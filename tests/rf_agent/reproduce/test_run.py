@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from fake_reporter import Heard
 
 from rf_agent.commands import reproduce
 from rf_agent.errors import UserError
@@ -103,16 +104,6 @@ def test_jobs_run_at_once_and_each_after_what_it_needs(tmp_path, monkeypatch):
     assert reproduction._environment()["OMP_NUM_THREADS"] == "1"
     with pytest.raises(UserError, match="--jobs is 0: give 1 or more"):
         make(tmp_path, jobs=0)
-
-
-class Heard(Silent):
-    """Keeps what is reported."""
-
-    def __init__(self):
-        self.lines = []
-
-    def log(self, text):
-        self.lines.append(text)
 
 
 def test_what_runs_when_another_job_fails_goes_on_and_nothing_else_begins(tmp_path):

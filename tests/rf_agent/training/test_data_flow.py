@@ -9,7 +9,6 @@ import types
 import numpy as np
 import pytest
 import torch
-from demo_files import make_store
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -28,11 +27,6 @@ from rf_agent.training.robot import open_all
 from rf_agent.training.settings import LoopConfig
 from rf_agent.training.trainer import TrainConfig, train
 from rf_agent.training.vision_cache import FOLDER
-
-
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("demos") / "demos.hdf5")
 
 
 def objective(demos, frozen=False, **options):

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from demo_files import make_store
 from training_processes import Ranks
 from vl_files import write_vl_files
 
@@ -56,11 +55,6 @@ def difference(first, second):
     a, b = (RoboFlamingoPolicy.from_pretrained(path, "cpu").state_dict() for path in (first, second))
     assert a.keys() == b.keys()
     return max(float((a[name].float() - b[name].float()).abs().max()) for name in a)
-
-
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("demos") / "demos.hdf5")
 
 
 @pytest.fixture(scope="module")

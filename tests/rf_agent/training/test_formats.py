@@ -6,6 +6,7 @@ import sys
 import pytest
 from calvin_files import make_calvin
 from demo_files import make_store
+from fake_reporter import Heard
 from lerobot_files import make_episodes, write_v3, write_v21
 
 from rf_agent.policy import RoboFlamingoPolicy
@@ -15,20 +16,9 @@ SETTINGS = {"preset": "roboflamingo-test", "steps": 2, "batch_size": 2, "sequenc
 SETTINGS |= {"device": "cpu", "evaluations": 1, "validation_fraction": 0.3}
 
 
-class Lines:
-    def __init__(self):
-        self.lines = []
-
-    def update(self, fraction, text):
-        pass
-
-    def log(self, text):
-        self.lines.append(text)
-
-
 def test_a_calvin_folder_trains_as_it_is(tmp_path):
     folder = make_calvin(tmp_path / "task_D_D")
-    reporter = Lines()
+    reporter = Heard()
     report = train(TrainConfig(demos=(folder,), output=tmp_path / "run", **SETTINGS), reporter)
     config = RoboFlamingoPolicy.from_pretrained(report.output, "cpu").config
     assert config.views == ("rgb_static", "rgb_gripper") and config.action.normalization == "none"

@@ -1,0 +1,156 @@
+"""What stops a run, and what is left of it then."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import run_settings
+
+from rf_agent.errors import UserError
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.bad_batch import BAD_BATCH
+from rf_agent.training.imitation import ImitationObjective
+from rf_agent.training.loop import CHECKPOINT
+from rf_agent.training.trainer import train
+
+
+def test_a_loss_that_is_no_number_stops_the_run(demos, tmp_path, monkeypatch):
+    forward = ImitationObjective.forward
+
+    def broken(self, batch, progress=0.0):
+        loss, metrics = forward(self, batch, progress)
+        return loss * float("nan"), metrics
+
+    monkeypatch.setattr(ImitationObjective, "forward", broken)
+    with pytest.raises(UserError, match="the loss is nan at step 0.*batch is kept") as stop:
+        train(run_settings(demos, tmp_path / "run"))
+    way, path = re.search(r"torch\.load\('(.*)'\)(.*) shows it", str(stop.value)).group(2, 1)
+    assert path == str(tmp_path / "run" / BAD_BATCH) and way == "['batches']"
+    kept = torch.load(path, weights_only=True)  # it names no code that would be run
+    ((batch, share),) = kept["batches"]
+    assert kept["step"] == 0 and share == pytest.approx(1.0)
+    sources = batch["chunks"]["sources"]
+    assert len(sources) == 3 and all(re.fullmatch(r"demos.hdf5: demo_\d, from step \d+", text) for text in sources)
+    assert batch["images"].dtype == torch.uint8 and len(batch["images"]) == batch["chunks"]["valid"].sum()
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(demos, tmp_path, monkeypatch):
+    forward = ImitationObjective.forward
+
+    def broken(self, batch, progress=0.0):
+        loss, metrics = forward(self, batch, progress)
+        return loss + torch.sqrt(0.0 * loss), metrics  # its slope is infinite
+
+    monkeypatch.setattr(ImitationObjective, "forward", broken)
+    with pytest.raises(UserError, match="the norm of the gradient is nan at step 0.*batch is kept"):
+        train(run_settings(demos, tmp_path / "run"))
+
+
+def test_a_jump_of_the_loss_stops_the_run_and_it_can_go_on(demos, tmp_path, monkeypatch):
+    jumps = 3
+
+    forward = ImitationObjective.forward
+
+    def jumping(self, batch, progress=0.0):
+        loss, metrics = forward(self, batch, progress)
+        return loss * (200 if self.training and progress == jumps / 8 else 1), metrics
+
+    monkeypatch.setattr(ImitationObjective, "forward", jumping)
+    monkeypatch.setattr("rf_agent.training.loop.SPIKE_WINDOW", jumps)
+    whole = train(run_settings(demos, tmp_path / "calm", spike=0.0))
+    with pytest.raises(UserError, match="the loss jumped from .* at step 3: .*--resume --spike 0"):
+        train(run_settings(demos, tmp_path / "run"))
+    assert torch.load(tmp_path / "run" / BAD_BATCH, weights_only=True)["step"] == jumps
+    parts = train(run_settings(demos, tmp_path / "run", resume=True, spike=0.0))
+    first, second = (RoboFlamingoPolicy.from_pretrained(run.output, "cpu").state_dict() for run in (whole, parts))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("largest", "said"),
+    [
+        (400_000, r"checkpoint.pt cannot be written .*make room on the disk .* --resume"),
+        (50_000, r"run cannot be written .*make room on the disk and go on with --resume"),
+    ],
+    ids=["checkpoint", "policy"],
+)
+def test_a_full_disk_leaves_the_last_checkpoint(demos, tmp_path, largest, said):
+    """A limit on the size of files breaks a write off in its midst, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    run = tmp_path / "run"
+    train(run_settings(demos, run, keep=1))
+    before = (run / "checkpoint.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        with pytest.raises(UserError, match=said):
+            train(run_settings(demos, run, steps=16, keep=1, resume=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (run / "checkpoint.pt").read_bytes() == before and not (run / "checkpoint.partial").exists()
+    assert [path.name for path in (run / "policies").iterdir()] == [f"step_{12 if largest > 100_000 else 8:07d}"]
+    RoboFlamingoPolicy.from_pretrained(run / "best", "cpu")
+    train(run_settings(demos, run, steps=16, keep=1, resume=True))
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 16
+
+
+class Harm:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __reduce__(self):
+        return Path.touch, (self.made,)
+
+
+def test_a_checkpoint_runs_no_code(demos, tmp_path):
+    run, made = tmp_path / "run", tmp_path / "made"
+    train(run_settings(demos, run, steps=1))
+    path = run / CHECKPOINT
+    sound = torch.load(path, weights_only=True)
+    for content in (Harm(made), {"step": 1, "model": {"x": Harm(made)}}, sound | {"step": Harm(made)}):
+        torch.save(content, path)
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match="checkpoint.pt is damaged .UnpicklingError.: start again in another"):
+            train(run_settings(demos, run, steps=2, resume=True))
+        assert not made.exists() and path.read_bytes() == before
+        torch.load(path, weights_only=False)
+        assert made.exists()  # it would have
+        made.unlink()
+
+
+def test_what_is_no_checkpoint_is_not_resumed(demos, tmp_path):
+    run = tmp_path / "run"
+    train(run_settings(demos, run, steps=1))
+    for content in (torch.zeros(2), {"model": {}}):
+        torch.save(content, run / CHECKPOINT)
+        with pytest.raises(ValueError, match="checkpoint.pt is not the checkpoint of a run"):
+            train(run_settings(demos, run, steps=2, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fsdp": True, "gradient_checkpointing": 4}, "do not go together"),
+        ({"fsdp": True, "keep": 2}, "only the last policy is kept"),
+        ({"fsdp": True, "evaluation_env": "rf/PlayTableD-v0"}, "only the last policy is kept"),
+    ],
+)
+def test_what_fsdp_cannot_do_is_refused(changes, said):
+    from rf_agent.training.trainer import _check_processes
+
+    with pytest.raises(UserError, match=said):
+        _check_processes(run_settings(Path("a"), Path("b"), **changes), 2)
+
+
+def test_half_precision_on_a_cpu_without_it_is_refused(demos, tmp_path, monkeypatch):
+    """oneDNN has no LSTM in bfloat16 for many CPUs, and its error says nothing."""
+    monkeypatch.setattr("rf_agent.training.engine.has_bfloat16", lambda: False)
+    for precision in ("bf16", "fp16"):
+        with pytest.raises(UserError, match=f"--mixed-precision {precision} is slower on this CPU, or fails"):
+            train(run_settings(demos, tmp_path / "run", mixed_precision=precision))
+    with pytest.raises(ValueError, match="mixed_precision is 'half': give auto, no, bf16, fp16"):
+        run_settings(demos, tmp_path / "other", mixed_precision="half")
+    assert not (tmp_path / "run").exists()
