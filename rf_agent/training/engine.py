@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rf_agent.devices import resolve_device
 from rf_agent.errors import UserError
 from rf_agent.memory import keep_freed_memory
-from rf_agent.training.cpu_bfloat16 import Float32Kernels, has_bfloat16
+from rf_agent.training.cpu_bfloat16 import BFloat16Kernels, has_bfloat16
 from rf_agent.training.settings import LoopConfig
 
 
@@ -77,7 +77,7 @@ def make_accelerator(config: LoopConfig) -> Any:
 def autocast(accelerator: Any) -> Iterator[None]:
     """Within it, modules compute in the number format of the run."""
     on_cpu = accelerator.device.type == "cpu" and accelerator.mixed_precision != "no"
-    with accelerator.autocast(), Float32Kernels() if on_cpu else contextlib.nullcontext():
+    with accelerator.autocast(), BFloat16Kernels() if on_cpu else contextlib.nullcontext():
         yield
 
 
