@@ -3,10 +3,11 @@
     python examples/train_tiny.py runs/tiny                          # scenes A to D, as the bundled policy
     python examples/train_tiny.py runs/abc --scenes A B C            # ABC to D: scene D is never seen
     python examples/train_tiny.py runs/calvin --world Calvin         # the real CALVIN, of the clone CALVIN_ENV_ROOT
-    python examples/train_tiny.py runs/rehearsal --scale 0.01        # all of it in some minutes, good for nothing
+    python examples/train_tiny.py runs/rehearsal --scale 0.004       # all of it in some minutes, good for nothing
 
-Each step is a command of `rf-agent`, which is printed. The same line goes on where it was stopped. On two CPU cores it
-takes about six hours; `--device cuda` shortens training, but not collection. In the end it plays chains in scene D.
+Each step is a command of `rf-agent`, which is printed. The same line goes on where it was stopped. By what its parts
+take, two CPU cores need about six hours; it has not been run in full yet. `--device cuda` shortens training, but not
+collection. In the end it plays chains in scene D.
 The policy is OUTPUT/frozen/policy, and what was measured is in OUTPUT/chains_D.
 """
 
@@ -67,7 +68,7 @@ class Recipe:
         """All of them; the last one measures the policy."""
         each = len(self.scenes)
         images = ("--image-count", self.count(20_000, 64), "--batch-size", "32", "--learning-rate", "1.5e-3")
-        vlm = Stage("vlm", ("pretrain", "--env", *self.envs(), *images, "--steps", self.count(4000)))
+        vlm = Stage("vlm", ("pretrain", "--env", *self.envs(), *self.options, *images, "--steps", self.count(4000)))
 
         resets = self.collect("resets", "", "--episodes-per-task", self.count(48 // each), "--seed", "11")
         weak = ("--tasks", *WEAK, "--episodes-per-task", self.count(160 // each), "--seed", "12")

@@ -53,3 +53,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else str(key)
+
+
+def first_difference(first: dict[str, Any], second: dict[str, Any], where: str = "") -> tuple[str, Any, Any]:
+    """The dotted key at which two different dictionaries first differ, and both values; None where one has no such key.
+
+    Raises:
+        StopIteration: they are equal.
+    """
+    keys = dict.fromkeys((*first, *second))
+    key = next(key for key in keys if first.get(key) != second.get(key))
+    values, path = (first.get(key), second.get(key)), _join(where, key)
+    if all(isinstance(value, dict) for value in values):
+        return first_difference(first[key], second[key], path)
+    return path, *values

@@ -13,7 +13,7 @@ from rf_agent.policy_config import PolicyConfig, register_config
 
 @dataclass
 class BaselineConfig(PolicyConfig):
-    """A policy that reads a frozen sentence embedding; `language.model` is what embeds the instruction."""
+    """A policy that reads a sentence embedding; `language.model` is what embeds the instruction."""
 
     def beginning_from(self, start: PolicyConfig) -> BaselineConfig:
         """With the image size, the vision tower and the language model of another policy."""

@@ -1,4 +1,7 @@
-"""The network of a baseline: a vision tower, a frozen sentence encoder, an encoder that joins them, and a head."""
+"""The network of a baseline: a vision tower, a sentence encoder, an encoder that joins them, and a head.
+
+Tower and sentence encoder are frozen if training begins with another policy's (`--init`), and learn otherwise.
+"""
 
 from __future__ import annotations
 

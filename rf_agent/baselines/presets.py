@@ -92,7 +92,7 @@ def rt1() -> RT1Config:
                 "n_layers": 6,
                 "n_heads": 8,
                 "max_position_embeddings": 128,
-                "dropout": 0.0,  # a frozen encoder gives a text the same embedding every time
+                "dropout": 0.0,  # so that a text has the same embedding every time
                 "attention_dropout": 0.0,
                 "pad_token_id": 3,
             }

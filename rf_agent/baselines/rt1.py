@@ -23,7 +23,7 @@ place of 49 has half of the weight."""
 class FiLM(nn.Module):
     """Feature-wise linear modulation (arXiv:1709.07871): scale and shift of each channel, chosen by the instruction.
 
-    It begins as the identity, so that features of a pre-trained tower arrive as they were (RT-1, Section 5.1).
+    It begins as the identity, so that it does not disturb pre-trained features (RT-1, Section 5.1).
     """
 
     def __init__(self, sentence_dim: int, dim: int) -> None:
@@ -55,8 +55,9 @@ class MBConv(nn.Module):
         self.excite = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(wide, narrow, 1), nn.SiLU(), nn.Conv2d(narrow, wide, 1), nn.Sigmoid()
         )
-        self.project = nn.Sequential(nn.Conv2d(wide, dim, 1, bias=False), nn.GroupNorm(1, dim))
-        nn.init.zeros_(self.project[1].weight)
+        norm = nn.GroupNorm(1, dim)
+        nn.init.zeros_(norm.weight)
+        self.project = nn.Sequential(nn.Conv2d(wide, dim, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, d, h, w) -> (N, d, h, w)."""
@@ -92,7 +93,7 @@ class RT1Encoder(Encoder):
     block. Every view is tokenised on its own by the same weights; RT-1 has one camera.
 
     Simplified: RT-1 also puts FiLM into every block of its EfficientNet and trains that, too. The tower is a part of
-    its own here, frozen by default and the same whatever the instruction is.
+    its own here, frozen if training begins with `--init`, and the same whatever the instruction is.
 
     Args:
         views: V. tokens: n, a square grid. dim: dv. sentence_dim: ds.
@@ -132,7 +133,7 @@ class RT1Encoder(Encoder):
 
 
 class RT1Model(BaselineModel):
-    """RT-1's network on a vision tower and a frozen sentence encoder."""
+    """RT-1's network on a vision tower and a sentence encoder."""
 
     config: RT1Config
     encoder: RT1Encoder

@@ -25,6 +25,8 @@ class Args:
     """The view that is written: the one that captions and questions are about."""
     env: str = "rf/PlayTableD-v0"
     """Environment that randomizes and describes the scenes."""
+    env_options: tuple[str, ...] = ()
+    """Arguments of the environment as NAME=VALUE, such as renderer=tiny of the real CALVIN."""
     count: int = 1000
     """Images to render."""
     image_size: int = 112
@@ -42,6 +44,7 @@ def run(args: Args) -> None:
         scenes = SceneImageConfig(
             output=args.output / f"scene_images_{args.subset}.hdf5",
             env=args.env,
+            env_options=args.env_options,
             count=args.count,
             image_size=args.image_size,
             workers=args.workers,

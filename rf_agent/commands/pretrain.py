@@ -28,6 +28,8 @@ class Args(PretrainConfig):
     """Side of the rendered images in pixels; the policy's image size if not given."""
     env: tuple[str, ...] = ("rf/PlayTableD-v0",)
     """Environments that randomize and describe the scenes; each gives as many images."""
+    env_options: tuple[str, ...] = ()
+    """Arguments of the environments as NAME=VALUE, such as renderer=tiny of the real CALVIN."""
     workers: int = os.cpu_count() or 1
     """Processes that render."""
 
@@ -55,6 +57,7 @@ def _scenes(args: Args) -> list[SceneImageConfig]:
         SceneImageConfig(
             output=args.output / (f"{scene_file(env)}.hdf5" if len(envs) > 1 else "scene_images.hdf5"),
             env=env,
+            env_options=args.env_options,
             count=args.image_count // len(envs),
             image_size=size,
             workers=args.workers,

@@ -49,8 +49,8 @@ class Args(Recipe):
     """Write what has been measured, of all tables, as a page of Markdown."""
     results: Path | None = None
     """Make that page of this file instead of OUTPUT/results.json."""
-    thoughts: Path | None = None
-    """What you think of the paper's claims, for that page: JSON with a sentence for the text of each claim."""
+    comments: Path | None = None
+    """What you think of the paper's claims, for that page: JSON with a sentence by the text of a claim."""
 
 
 def run(args: Args) -> None:
@@ -58,10 +58,12 @@ def run(args: Args) -> None:
     names = _names(args)
     recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
     console = Console(soft_wrap=True, highlight=False)
+    if args.comments is not None and args.page is None:
+        raise UserError("--comments is for a page: give --page FILE with it")
     if args.results is not None:
         if args.page is None or names:
             raise UserError("--results is for a page: give --page FILE with it, and no tables")
-        _write_page(args.page, Results.load(args.results), args.thoughts, console)
+        _write_page(args.page, Results.load(args.results), args.comments, console)
         return
     if args.list:
         check(args.output, recipe)
@@ -69,33 +71,35 @@ def run(args: Args) -> None:
         return
     if not names and args.page is None:
         raise UserError(f"name a table ({', '.join(TABLES)}) or all; --list says what each costs")
+    if not names and not (args.output / FILE).exists():
+        raise UserError(f"{args.output} holds no {FILE} to make a page of: name a table, or another --output")
     with RichReporter("reproduce") as reporter:
         reproduction = Reproduction(args.output, recipe, args.workers, args.device, args.jobs, reporter=reporter)
         for table in make_tables(names, recipe, args.seeds):
             reproduction.run(table.stages)
             _show(console, table, reproduction.results)
     if args.page is not None:
-        _write_page(args.page, reproduction.results, args.thoughts, console)
+        _write_page(args.page, reproduction.results, args.comments, console)
 
 
-def _write_page(path: Path, results: Results, thoughts: Path | None, console: Console) -> None:
+def _write_page(path: Path, results: Results, comments: Path | None, console: Console) -> None:
     tables = measured_tables(results)
-    write_text(path, page(tables, results, _read_thoughts(thoughts, tables)))
+    write_text(path, page(tables, results, _read_comments(comments, tables)))
     console.print(f"page: {path}", markup=False)
 
 
-def _read_thoughts(path: Path | None, tables: Sequence[Table]) -> dict[str, str]:
+def _read_comments(path: Path | None, tables: Sequence[Table]) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        thoughts = dict(json.loads(path.read_text(encoding="utf-8")))
+        comments = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"--thoughts is {path}, which is no JSON with sentences by claim ({error})") from error
+        raise UserError(f"--comments is {path}, which is no JSON with sentences by claim ({error})") from error
     claims = {claim.text for table in tables for claim in table.claims}
-    for text in thoughts:
+    for text in comments:
         if text not in claims:
-            raise UserError(f"--thoughts {path} speaks of {text!r}, which no table claims")
-    return thoughts
+            raise UserError(f"--comments {path} speaks of {text!r}, which no table claims")
+    return comments
 
 
 def _names(args: Args) -> list[str]:

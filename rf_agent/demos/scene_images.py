@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rf_agent.demos.episodes import env_layout
 from rf_agent.demos.files import open_hdf5
 from rf_agent.environments import Environments
+from rf_agent.evaluation.options import parse_options
 from rf_agent.progress import Reporter, Silent
 from rf_agent.workers import run_jobs
 
@@ -33,6 +34,8 @@ class SceneImageConfig:
     """HDF5 file to write; a file begun with the same settings is continued."""
     env: str = "rf/PlayTableD-v0"
     """Environment that randomizes and describes the scenes."""
+    env_options: tuple[str, ...] = ()
+    """Arguments of the environment as NAME=VALUE, such as renderer=tiny of the real CALVIN."""
     count: int = 20_000
     """Number of images (each in both views)."""
     image_size: int = 112
@@ -61,8 +64,9 @@ def collect_scene_images(config: SceneImageConfig, reporter: Reporter | None = N
             f"cannot make {config.count} images of {config.image_size} pixels with {config.workers} workers: "
             "give 1 or more images, 16 or more pixels, 1 or more workers"
         )
+    options = parse_options(config.env_options)
     with Environments() as environments:
-        env = environments.get(config.env)
+        env = environments.get(config.env, **options)
         can_randomize, cameras = hasattr(env.unwrapped, "randomize"), env_layout(env, 1).cameras
     if not can_randomize:  # said before anything is written
         raise ValueError(
@@ -73,12 +77,12 @@ def collect_scene_images(config: SceneImageConfig, reporter: Reporter | None = N
     with open_hdf5(config.output, "a") as file:
         done = _prepare(file, config, blocks, cameras)
     jobs = (
-        (config.env, config.seed, block, min(BLOCK, config.count - block * BLOCK), config.image_size)
+        (config.env, options, config.seed, block, min(BLOCK, config.count - block * BLOCK), config.image_size)
         for block in range(blocks)
         if not done[block]
     )
     finished = int(done.sum())
-    for (_, _, block, size, _), result in run_jobs(_render_block, jobs, config.workers, Environments):
+    for (_, _, _, block, size, _), result in run_jobs(_render_block, jobs, config.workers, Environments):
         rows = slice(block * BLOCK, block * BLOCK + size)
         # Opened for each block: a process that is killed in between leaves a closed, readable file.
         with open_hdf5(config.output, "r+") as file:
@@ -94,10 +98,13 @@ def collect_scene_images(config: SceneImageConfig, reporter: Reporter | None = N
 def _prepare(file: h5py.File, config: SceneImageConfig, blocks: int, cameras: tuple[str, ...]) -> NDArray[np.bool_]:
     """Lay the file out, or check that it was laid out for the same settings; returns the blocks done."""
     settings = {key: value for key, value in asdict(config).items() if key not in ("output", "workers")}
+    if not settings["env_options"]:
+        del settings["env_options"]  # files of older versions have none
+    settings = json.loads(json.dumps(settings))
     if "settings" in file.attrs:
         stored = json.loads(file.attrs["settings"])
         if stored != settings:
-            changed = [key for key in settings if stored.get(key) != settings[key]]
+            changed = [key for key in {**stored, **settings} if stored.get(key) != settings.get(key)]
             raise ValueError(
                 f"{config.output} was begun with another {' and '.join(changed)}: give the same settings to "
                 "continue, or another --output"
@@ -121,12 +128,12 @@ def _prepare(file: h5py.File, config: SceneImageConfig, blocks: int, cameras: tu
     return np.asarray(file["done"][:])
 
 
-def _render_block(environments: Environments, job: tuple[str, int, int, int, int]) -> dict[str, Any]:
+def _render_block(environments: Environments, job: tuple[str, dict[str, Any], int, int, int, int]) -> dict[str, Any]:
     """Images `block * BLOCK` and following, each from a seed of its own."""
     from rf_agent.preprocess import resize
 
-    env_id, seed, block, count, size = job
-    env = environments.get(env_id)
+    env_id, options, seed, block, count, size = job
+    env = environments.get(env_id, **options)
     cameras = env_layout(env, 1).cameras
     images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras}
     descriptions = []

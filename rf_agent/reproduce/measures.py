@@ -104,6 +104,25 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Least:
+    """Which of some stages measured the least of a number, by their names."""
+
+    runs: tuple[Stage, ...]
+    name: str
+    names: tuple[str, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those that it compares."""
+        return self.runs
+
+    def cells(self, results: Results) -> list[str]:
+        """As "1e-3"; `MISSING` until all have measured it."""
+        found = [(results.facts(run) or {}).get(self.name) for run in self.runs]
+        return [MISSING if None in found else self.names[int(np.argmin(np.array(found, float)))]]
+
+
+@dataclass(frozen=True)
 class TaskRate:
     """How often a task was done, out of how many tries."""
 
@@ -220,12 +239,12 @@ class FactClaim:
         return [*self.better.stages, *self.worse.stages]
 
     def verdict(self, results: Results) -> str:
-        """Whether it holds here, in a sentence with both numbers."""
+        """Which number is larger here, in a sentence with both."""
         (first,), (second,) = self.better.cells(results), self.worse.cells(results)
         if MISSING in (first, second):
             return f"{self.text}: not measured yet."
-        holds = "holds" if float(first) > float(second) else "does not hold"
-        return f"{self.text}: **{holds}** ({first} against {second})."
+        larger = float(first) > float(second)
+        return f"{self.text}: **{'so it is' if larger else 'it is not so'}** ({first} against {second}, one run each)."
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rf_agent.reproduce.measures import (
     Table,
     TaskRate,
 )
-from rf_agent.reproduce.plan import KEPT, Plan
+from rf_agent.reproduce.plan import Plan
 from rf_agent.reproduce.policies import (
     CHAINS,
     FOUR,
@@ -30,6 +30,7 @@ from rf_agent.reproduce.policies import (
     ours,
     variant,
 )
+from rf_agent.reproduce.recipe import KEPT
 from rf_agent.reproduce.stages import Stage
 
 FIFTHS = tuple(f"{fifth}/{KEPT}" for fifth in range(1, KEPT + 1))
@@ -97,8 +98,8 @@ def table_3(plans: Plans) -> Table:
     )
     claims = (
         Claim("With little data the larger model is better", stages["L-wide-IFT"], stages["L-IFT"]),
-        Claim("Pre-training with instructions helps M", stages["M-IFT"], stages["M"]),
-        Claim("Pre-training with instructions helps G", stages["G-IFT"], stages["G"]),
+        Claim("With little data pre-training with instructions helps M", stages["M-IFT"], stages["M"]),
+        Claim("With little data pre-training with instructions helps G", stages["G-IFT"], stages["G"]),
     )
     headers = ("backbone", *CHAINS, "paper's", "paper")
     return Table("table3", "A tenth of the demonstrations", "Table 3", headers, rows, claims)

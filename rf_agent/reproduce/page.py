@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from rf_agent.reporting.paper import SOURCE
 from rf_agent.reproduce.measures import MISSING, Table
+from rf_agent.reproduce.plan import SCENES
 from rf_agent.reproduce.results import Results
-from rf_agent.reproduce.stages import Stage, in_order
+from rf_agent.reproduce.stages import in_order
 
 INTRODUCTION = """# The paper's results
 
@@ -20,33 +21,41 @@ compare with the paper's; what can be compared is which row is ahead. This page 
 rf-agent reproduce --results docs/results/reproduce.json --page docs/results.md
 ```
 
-from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs. Brackets are 95 %
-intervals over chains (bootstrap), of one training run each where no seeds are named: another seed can change more than
-they say. A claim holds, or does not, where the interval of the paired difference leaves zero out. "{missing}" has not
-been measured yet. The paper's numbers are its average lengths, with the shares of chains that got 1 to 5 sub-tasks far.
+from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs. Tables that have
+not been measured yet come last.
+
+- Columns 1 to 5 say how many of the chains got at least so many sub-tasks far; the average length is their sum. Behind
+  the paper's average lengths these shares stand in brackets.
+- Brackets are 95 % intervals over chains (bootstrap), of one training run each where no seeds are named: another seed
+  can change more than they say. A claim about average lengths holds, or does not, where the interval of the paired
+  difference leaves zero out.
+- RoboFlamingo, trained in all scenes on all demonstrations, is one run: the LSTM, the closed loop, L-IFT and what is
+  called RoboFlamingo in other tables are the same policy on the same chains.
+- "{missing}" stands for what has not been measured yet. A sentence behind a verdict is our comment.
 """
 
 BUDGET = """## Budget
 
 The same for all rows of a table: {episodes_per_task} demonstrations of each of the 34 tasks from resets and those of
 {chains_per_scene} training chains, in each of the training scenes; a vision-language model pre-trained for
-{pretrain_steps:,} steps of 32 on images of the training scenes, a quarter of {images:,} of each; imitation for
-{steps:,} steps of 16 sequences of 16 observation steps; {evaluation_chains} of the benchmark's 1000 chains, from the
-first ({curve_chains} along training). Number format in training: {mixed_precision}. Measured with {machine}.
+{pretrain_steps:,} steps of 32 images, of {each:,.0f} of each training scene; imitation for {steps:,} steps of 16
+sequences of 16 observation steps; the first {evaluation_chains} of the benchmark's 1000 chains ({curve_chains} for
+policies that a run kept on its way). Number format in training: {mixed_precision}. Machine: {machine}.{code}
 """
 
 
-def page(tables: Sequence[Table], results: Results, thoughts: Mapping[str, str] | None = None) -> str:
+def page(tables: Sequence[Table], results: Results, comments: Mapping[str, str] | None = None) -> str:
     """The whole page.
 
     Args:
         tables: those that it shows, each with the seeds that it was measured with.
         results: what was measured.
-        thoughts: what we think of claims, by their text.
+        comments: what we think of claims, by their text.
     """
     parts = [INTRODUCTION.format(source=SOURCE, missing=MISSING), _budget(results)]
-    parts += [_section(table, results, thoughts or {}) for table in tables]
-    return "\n".join(parts)
+    ordered = sorted(tables, key=lambda table: not _says_something(table, results))  # stable: else as they came
+    parts += [_section(table, results, comments or {}) for table in ordered]
+    return "\n".join([*parts, *_commands(tables, results)])
 
 
 def table_lines(table: Table, results: Results) -> list[str]:
@@ -63,14 +72,23 @@ def finished(table: Table, results: Results) -> tuple[int, int]:
 
 
 def _budget(results: Results) -> str:
-    machine = ", ".join(f"{name} {value}" for name, value in results.machine.items())
-    return BUDGET.format(**dataclasses.asdict(results.recipe), machine=machine)
+    names = {"cores": "{} cores", "python": "Python {}"}
+    machine = ", ".join(names.get(name, f"{name} {{}}").format(value) for name, value in results.machine.items())
+    revisions = dict.fromkeys(entry["revision"] for entry in results.stages.values() if "revision" in entry)
+    code = f" Code, where it was kept: {', '.join(revisions)}." if revisions else ""
+    each = results.recipe.images / len(SCENES)
+    return BUDGET.format(**dataclasses.asdict(results.recipe), machine=machine, each=each, code=code)
 
 
-def _section(table: Table, results: Results, thoughts: Mapping[str, str]) -> str:
+def _says_something(table: Table, results: Results) -> bool:
+    """Whether more than one of its rows is measured: a single one is that of RoboFlamingo, which most tables have."""
+    return finished(table, results)[0] > 1
+
+
+def _section(table: Table, results: Results, comments: Mapping[str, str]) -> str:
     done, rows = finished(table, results)
     command = " ".join(("rf-agent reproduce", table.name, *_seeds(table), *results.recipe.options))
-    lines = [f"## {table.title}", "", f"Stands for: {table.source}. `{command}`"]
+    lines = [f"## {table.title}", "", f"{table.source[0].upper()}{table.source[1:]}. `{command}`"]
     lines[-1] += "." if done == rows else f": {done} of {rows} rows are measured."
     if table.notes:
         lines += ["", table.notes]
@@ -78,12 +96,7 @@ def _section(table: Table, results: Results, thoughts: Mapping[str, str]) -> str
     if table.claims:
         lines += ["", "What the paper says:", ""]
         for claim in table.claims:
-            lines.append(f"- {claim.verdict(results)} {thoughts.get(claim.text, '')}".rstrip())
-    stages = [stage for stage in in_order(table.stages) if results.facts(stage) is not None]
-    if stages:
-        lines += ["", "Commands, in the folder of the reproduction, and the minutes that each took:", "", "```bash"]
-        lines += [line for stage in stages for line in _command(stage, results)]
-        lines.append("```")
+            lines.append(f"- {claim.verdict(results)} {comments.get(claim.text, '')}".rstrip())
     return "\n".join(lines) + "\n"
 
 
@@ -91,6 +104,13 @@ def _seeds(table: Table) -> tuple[str, ...]:
     return () if table.seeds == (0,) else ("--seeds", *map(str, table.seeds))
 
 
-def _command(stage: Stage, results: Results) -> list[str]:
-    minutes = results.stages[stage.folder]["seconds"] / 60
-    return [f"# {minutes:.0f} min", stage.command]
+def _commands(tables: Sequence[Table], results: Results) -> list[str]:
+    """All that was run, each command once."""
+    stages = in_order([stage for table in tables for stage in table.stages])
+    measured = [stage for stage in stages if results.facts(stage) is not None]
+    if not measured:
+        return []
+    lines = ["## Commands", "", "In the folder of the reproduction, with the minutes that each took:", "", "```bash"]
+    for stage in measured:
+        lines += [f"# {results.stages[stage.folder]['seconds'] / 60:.0f} min", stage.command]
+    return [*lines, "```", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from rf_agent.files import write_json
 from rf_agent.progress import Reporter, duration
 from rf_agent.reproduce.jobs import Commands
 from rf_agent.reproduce.stages import Stage, in_order
+from rf_agent.training.run_info import git_revision
 
 MARK = "stage.json"
 OUTPUT = "output.txt"
@@ -74,6 +76,10 @@ class Pipeline:
         """What a stage has taken so far, interrupted starts included; 0 before the first."""
         return float(self._mark(stage).get("seconds", 0.0))
 
+    def revision(self, stage: Stage) -> str | None:
+        """The commit or version that a stage was last begun with; None where that was not kept."""
+        return self._mark(stage).get("revision")
+
     def _run_all(self, left: Sequence[Stage]) -> None:
         """Run stages, as many at once as there are jobs, each after what it needs.
 
@@ -114,6 +120,7 @@ class Pipeline:
     def _run(self, stage: Stage) -> float:
         """Run one command to its end; returns the seconds that it took, those of interrupted ones, too."""
         mark = self._mark(stage) or {"command": stage.command, "seconds": 0.0, "finished": False}
+        mark["revision"] = git_revision() or importlib.metadata.version("roboflamingo-agent")
         path = self.folder / stage.folder / MARK
         write_json(path, mark)
         output = None if self.jobs == 1 else self.folder / stage.folder / OUTPUT

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from rf_agent.demos.scene_images import scene_file
-from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.recipe import KEPT, Recipe
 from rf_agent.reproduce.stages import Stage
 
 SCENES = "ABCD"
 IMAGE_SIZE = "112"
-KEPT = 5
-"""Policies that a run keeps on its way: one at each fifth, the paper's epochs."""
 FAMILIES = {
     "L": "roboflamingo-tiny",
     "M": "roboflamingo-tiny-mpt",
@@ -27,7 +25,7 @@ RATES = {
     "r3m": "1e-3",
     "voltron": "1e-3",
 }
-"""Learning rates by type of policy, the best of `TRIED_RATES` by the table `tuning`; R3M's and Voltron's are not tuned
+"""Learning rates by type of policy: those of the least loss in the table `tuning`; R3M's and Voltron's are not tuned
 yet."""
 TRIED_RATES = ("3e-4", "1e-3", "3e-3")
 
@@ -150,7 +148,7 @@ class Plan:
         return tuple(self._at(policy, fifth) for fifth in range(1, KEPT + 1))
 
     def _at(self, policy: Stage, fifth: int) -> Stage:
-        step = round(self.recipe.steps * fifth / KEPT)
+        step = -(-self.recipe.steps * fifth // KEPT)  # the first one beyond that share, as the trainer keeps it
         return self.chains(policy, suffix=f"_step{step}", checkpoint=f"policies/step_{step:07d}")
 
     def tasks(self, policy: Stage) -> Stage:

@@ -12,6 +12,8 @@ from rf_agent.files import write_json
 from rf_agent.training.settings import check_precision
 
 FILE = "recipe.json"
+KEPT = 5
+"""Policies that a run keeps on its way: one at each fifth, the paper's epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class Recipe:
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 1:
                 raise UserError(f"--{field.name.replace('_', '-')} is {value}: give 1 or more")
+        if self.steps < KEPT:
+            raise UserError(f"--steps is {self.steps}: give {KEPT} or more, as policies are kept at each fifth")
         check_precision(self.mixed_precision)
 
 

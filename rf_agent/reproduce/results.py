@@ -17,7 +17,7 @@ from rf_agent.evaluation.metrics import CHAIN_LENGTH, bootstrap_interval
 from rf_agent.files import write_json
 from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.stages import Stage
-from rf_agent.training.curves import LOG
+from rf_agent.training.curves import read_log
 from rf_agent.versions import versions
 
 FILE = "results.json"
@@ -29,7 +29,7 @@ class Results:
 
     recipe: Recipe
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By folder: `command`, `seconds` and `facts`."""
+    """By folder: `command`, `seconds`, `facts`, and `revision` where it was kept."""
     machine: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -59,9 +59,10 @@ class Results:
         recipe = dataclasses.asdict(self.recipe)
         write_json(folder / FILE, {"recipe": recipe, "machine": self.machine, "stages": stages})
 
-    def add(self, stage: Stage, seconds: float, facts: dict[str, Any]) -> None:
-        """What a stage measured."""
-        self.stages[stage.folder] = {"command": stage.command, "seconds": seconds, "facts": facts}
+    def add(self, stage: Stage, seconds: float, facts: dict[str, Any], revision: str | None = None) -> None:
+        """What a stage measured, and the commit or version of the code that it ran with."""
+        entry = {"command": stage.command, "seconds": seconds, "facts": facts}
+        self.stages[stage.folder] = entry if revision is None else entry | {"revision": revision}
 
     def facts(self, stage: Stage) -> dict[str, Any] | None:
         """What a stage measured; None if it has not finished, or was made by another command."""
@@ -82,8 +83,7 @@ def facts_of(stage: Stage, folder: Path) -> dict[str, Any]:
     if stage.kind == "evaluate-vl":
         return dict(json.loads((folder / "results.json").read_text(encoding="utf-8"))["scores"])
     if stage.kind in ("train", "pretrain"):
-        lines = (json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines())
-        validations = [line for line in lines if line["split"] == "validation"]
+        validations = [row for row in read_log(folder) if row["split"] == "validation"]
         return validations[-1] if validations else {}
     return {}
 

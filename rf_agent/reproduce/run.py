@@ -48,7 +48,8 @@ class Reproduction(Pipeline):
                 self._ended(stage)
 
     def _ended(self, stage: Stage) -> None:
-        self.results.add(stage, self.seconds(stage), facts_of(stage, self.folder / stage.folder))
+        facts = facts_of(stage, self.folder / stage.folder)
+        self.results.add(stage, self.seconds(stage), facts, self.revision(stage))
         self.results.save(self.folder)
 
     def _forget(self, left: Sequence[Stage]) -> None:

@@ -44,13 +44,13 @@ def make_tables(names: Sequence[str], recipe: Recipe, seeds: Sequence[int]) -> l
 
 
 def measured_tables(results: Results) -> list[Table]:
-    """All tables, each with the first seed and all further ones with which as much of it was measured."""
+    """All tables, each with the seeds with which the most of it was measured."""
     found = {int(folder.rpartition("_seed")[2]) for folder in results.stages if SEEDED.fullmatch(folder)}
     tables = []
     for name in TABLES:
-        (first,) = make_tables([name], results.recipe, (0,))
-        done, _ = finished(first, results)
-        alone = {seed: make_tables([name], results.recipe, (seed,))[0] for seed in sorted(found)}
-        further = [seed for seed, table in alone.items() if done and finished(table, results)[0] >= done]
-        tables += make_tables([name], results.recipe, (0, *further)) if further else [first]
+        alone = {seed: make_tables([name], results.recipe, (seed,))[0] for seed in sorted({0, *found})}
+        done = {seed: finished(table, results)[0] for seed, table in alone.items()}
+        most = max(done.values())
+        seeds = [seed for seed, rows in done.items() if rows == most] if most else [0]
+        tables += make_tables([name], results.recipe, seeds)
     return tables

@@ -88,7 +88,7 @@ def _load_head(head: PolicyHead, start: PolicyHead, source: str) -> None:
     drawn, weights = checkpoint.unique_tensors(head), checkpoint.unique_tensors(start)
     checkpoint.load_strictly(head, drawn | weights, source)
     if head.proprioception is not None and start.proprioception is None:
-        head.proprioception.silence()
+        head.proprioception.zero_init()
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 from rf_agent.checkpoint_files import CHECKPOINT
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
+ABOVE_ZERO = ("steps", "minutes", "learning_rate", "clip", "batch_size", "gradient_accumulation", "sequence_length")
+NOT_NEGATIVE = (
+    *("weight_decay", "min_lr_ratio", "evaluations", "checkpoint_minutes", "spike", "keep", "balance"),
+    *("vlm_lr_scale", "vl_caption_weight", "vl_question_weight"),
+)
+"""Numbers that are checked, by name; some belong to one kind of training alone."""
 
 
 @dataclass(kw_only=True)
@@ -63,10 +70,13 @@ class LoopConfig:
     """CPU threads; all cores if not given."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "minutes", "learning_rate", "clip", "batch_size", "gradient_accumulation"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
+        for name in ABOVE_ZERO:
+            value = getattr(self, name, None)
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}: give a number above zero")
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name, 0) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: give zero or more")
         if not 0 <= self.validation_fraction < 1 or not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise ValueError("validation_fraction, ema_decay and warmup are shares: give numbers from 0 to below 1")
         check_precision(self.mixed_precision)

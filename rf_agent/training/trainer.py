@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
+from rf_agent.config_values import first_difference
 from rf_agent.demos.instructions import read_instructions
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.readers.chosen import choose
@@ -209,7 +210,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         frozen_tower = [policy.vision_encoder] if not imitation.objective.vision_learns else []
         shard(imitation.objective, blocks, frozen_tower, accelerator.device)
     elif accelerator.is_main_process:
-        card = _card(config, demos, {})
+        card = _card(config, shape.type, demos, {})
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
     pretrained = list(policy.pretrained_parameters())
     known = {id(parameter) for parameter in pretrained}
@@ -243,7 +244,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     report = TrainReport(config.output / "policy", scalars)
     if accelerator.is_main_process:
         with full_disk_explained(report.output, GO_ON):
-            policy.save_pretrained(report.output, card=_card(config, demos, scalars))
+            policy.save_pretrained(report.output, card=_card(config, policy.config.type, demos, scalars))
     accelerator.wait_for_everyone()
     return report
 
@@ -295,11 +296,10 @@ def _begin(config: TrainConfig, shape: PolicyConfig) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         shape.save(path)
     elif path.exists() and (begun := PolicyConfig.load(path)) != shape:
-        parts = begun.to_dict(), shape.to_dict()
-        key = next(key for key in parts[0] if parts[0][key] != parts[1][key])
+        key, before, now = first_difference(begun.to_dict(), shape.to_dict())
         raise UserError(
-            f"{config.output} began with {key} {parts[0][key]}, but now it is {parts[1][key]}: resume with the same "
-            "demonstrations and settings, or start another --output"
+            f"{config.output} began with {key} {before!r}, but now it is {now!r}: resume with the same demonstrations "
+            "and settings, or start another --output"
         )
 
 
@@ -320,12 +320,12 @@ def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, d
     )
 
 
-def _card(config: TrainConfig, demos: DemoSet, scalars: dict[str, float]) -> str:
+def _card(config: TrainConfig, kind: str, demos: DemoSet, scalars: dict[str, float]) -> str:
     tasks = sorted({episode.task for episode in demos.episodes})
     results = "\n".join(f"- {name}: {value:.4g}" for name, value in scalars.items()) or "- none held out"
     return (
-        f"# {config.preset or config.output.name}\n\nA RoboFlamingo policy (arXiv:2311.01378) trained by imitation of "
+        f"# {config.preset or config.output.name}\n\nA policy of type `{kind}` trained by imitation of "
         f"{len(demos.episodes)} demonstrations of {len(tasks)} tasks: {', '.join(tasks)}.\n\n"
         f"    {command('train', config)}\n\nOn held-out demonstrations:\n\n{results}\n\n"
-        "Load it with `BasePolicy.from_pretrained(<this directory>)`.\n"
+        "Load it with `rf_agent.load_policy(DIR)`, DIR being the folder of this file.\n"
     )

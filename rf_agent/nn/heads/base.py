@@ -109,7 +109,7 @@ class Proprioception(nn.Module):
         self.register_buffer("mean", torch.tensor(state.mean or [0.0] * state.numbers), persistent=False)
         self.register_buffer("std", torch.tensor(state.std or [1.0] * state.numbers), persistent=False)
 
-    def silence(self) -> None:
+    def zero_init(self) -> None:
         """Add nothing, until it has learned to: a head that has learned without begins as it was."""
         nn.init.zeros_(self.join.weight)
         nn.init.zeros_(self.join.bias)
@@ -260,7 +260,7 @@ class PolicyHead(nn.Module):
         """Learn what tells frames apart (`head.frame_position`). Raises ConfigError where a step is one frame."""
         raise ConfigError("head.frame_position is set, but only head.type 'fc_hist' sees several frames at once.")
 
-    def limit(self, features: Tensor) -> None:
+    def check_length(self, features: Tensor) -> None:
         """Raise ValueError for features (B, T, f) of more observation steps than the window has."""
         if features.shape[1] > self.window_size:
             raise ValueError(

@@ -101,7 +101,7 @@ class GPTHead(PolicyHead):
 
     def recall(self, features: Tensor) -> Tensor:
         """features (B, T, f) -> (B, T, hidden)."""
-        self.limit(features)
+        self.check_length(features)
         return self.gpt(self.fc(features))
 
     @classmethod

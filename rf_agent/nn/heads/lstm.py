@@ -25,7 +25,7 @@ class LSTMHead(PolicyHead):
 
     def recall(self, features: Tensor) -> Tensor:
         """features (B, T, f) -> (B, T, hidden)."""
-        self.limit(features)
+        self.check_length(features)
         return self.rnn(features)[0]
 
     def memory_shape(self, frame: tuple[int, ...]) -> tuple[int, ...]:

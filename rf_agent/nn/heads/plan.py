@@ -148,7 +148,7 @@ class PlanHead(PolicyHead):
 
     def recall(self, features: Tensor) -> Tensor:
         """features (B, T, f) -> (B, T, hidden), by the plan that is likeliest at the first step."""
-        self.limit(features)
+        self.check_length(features)
         perceptual, sentence = self.split(features)
         goal = self.language_goal(sentence[:, 0])
         plan = self.plans.mode(self.propose(perceptual[:, 0], goal))
@@ -203,7 +203,7 @@ class PlanHead(PolicyHead):
             of the action that the head would take, by the prior and the instruction, `pose_error` and
             `gripper_accuracy` as of `rf_agent.nn.losses.action_loss`.
         """
-        self.limit(features)
+        self.check_length(features)
         mask = mask[:, :, None].expand(actions.shape[:3]) if mask.dim() == 2 else mask  # (B, T, K)
         steps = mask.any(dim=-1)  # (B, T)
         lengths = (steps * torch.arange(1, steps.shape[1] + 1, device=mask.device)).amax(dim=1).clamp(min=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,7 +143,8 @@ class RT1Head(PolicyHead):
     """
 
     def __init__(self, dim: int, config: HeadConfig, action: ActionConfig, state: StateConfig, tokens: int = 1) -> None:
-        super().__init__(dim, config, action, state)
+        # that of `PolicyHead` would have a row and a column for each number of all tokens
+        super().__init__(dim, dataclasses.replace(config, proprioception=False), action, state)
         if 2 * config.hidden % config.heads:
             raise ConfigError(
                 f"head.heads is {config.heads}, which does not divide twice head.hidden ({2 * config.hidden}), the "
@@ -149,7 +152,7 @@ class RT1Head(PolicyHead):
             )
         self.tokens, self.bins, self.entries, self.opens = tokens, config.bins, action.dim, action.gripper
         token_dim = dim // tokens
-        if self.proprioception is not None:
+        if config.proprioception:
             self.proprioception = TokenProprioception(token_dim, tokens, state, config.state_optional)
         self.decoder = Decoder(
             token_dim, tokens, config.hidden, config.layers, config.heads, config.window, config.dropout
@@ -160,7 +163,7 @@ class RT1Head(PolicyHead):
 
     def recall(self, features: Tensor) -> Tensor:
         """features (B, T, f) -> readouts (B, T, hidden)."""
-        self.limit(features)
+        self.check_length(features)
         return self.decoder(features.unflatten(-1, (self.tokens, -1)))
 
     def action_logits(self, x: Tensor) -> Tensor:

@@ -140,8 +140,24 @@ def test_images_resume_and_do_not_depend_on_workers(tmp_path):
     assert len(list(read_scene_images(tmp_path / "two.hdf5", CAMERAS))) == 38
     collect_scene_images(settings("two.hdf5"))
     assert np.array_equal(list(read_scene_images(tmp_path / "two.hdf5", CAMERAS))[40].views[0], first[40].views[0])
-    with pytest.raises(ValueError, match="begun with another count"):
-        collect_scene_images(settings("two.hdf5", count=80))
+    for changes, said in (({"count": 80}, "count"), ({"env_options": ("longest=12",)}, "env_options")):
+        with pytest.raises(ValueError, match=f"begun with another {said}:"):
+            collect_scene_images(settings("two.hdf5", **changes))
+
+
+def test_images_of_an_environment_with_options(tmp_path):
+    def settings(*words):
+        return SceneImageConfig(
+            output=tmp_path / "d.hdf5", env=ENV, count=3, image_size=16, workers=1, env_options=words
+        )
+
+    with pytest.raises(ValueError, match="cannot be made with wings"):
+        collect_scene_images(settings("wings=2"))
+    for _ in range(2):  # the second one finds all of them done
+        collect_scene_images(settings("longest=12"))
+    assert len(list(read_scene_images(tmp_path / "d.hdf5", CAMERAS))) == 3
+    with pytest.raises(ValueError, match="begun with another env_options:"):
+        collect_scene_images(settings())
 
 
 def test_noise_leaves_the_gripper_and_some_episodes_alone():

@@ -1,5 +1,6 @@
 """Running stages: each once, in order, going on where it stopped, and refusing what does not belong there."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from rf_agent.progress import Silent
 from rf_agent.reproduce import jobs as jobs_module
 from rf_agent.reproduce import pipeline as run_module
 from rf_agent.reproduce.recipe import Recipe
-from rf_agent.reproduce.results import Results
+from rf_agent.reproduce.results import Results, facts_of
 from rf_agent.reproduce.run import Reproduction
 from rf_agent.reproduce.stages import Stage, in_order
 
@@ -292,3 +293,20 @@ def test_what_is_made_again_leaves_nothing_old_behind(tmp_path):
     reproduction.run([EVALUATE])
     assert reproduction.results.facts(EVALUATE)["completed"] == [4]
     assert make(tmp_path).results.facts(EVALUATE)["completed"] == [4]
+
+
+def test_a_log_whose_last_line_a_crash_cut_off_is_read(tmp_path):
+    rows = [{"step": 1, "split": "train", "loss": 3.0}, {"step": 1, "split": "validation", "loss": 2.0}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 2, "spl')
+    assert facts_of(TRAIN, tmp_path) == rows[1]
+
+
+def test_it_is_kept_what_code_a_command_ran_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "git_revision", lambda: "0123456789ab")
+    make(tmp_path).run([EVALUATE])
+    stages = Results.load(tmp_path / "results.json").stages
+    assert {entry["revision"] for entry in stages.values()} == {"0123456789ab"}
+    monkeypatch.setattr(run_module, "git_revision", lambda: None)  # an installed package
+    make(tmp_path / "other").run([TRAIN])
+    (entry,) = Results.load(tmp_path / "other" / "results.json").stages.values()
+    assert entry["revision"] == importlib.metadata.version("roboflamingo-agent")

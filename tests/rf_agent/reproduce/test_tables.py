@@ -1,21 +1,24 @@
 """The tables: what they train and measure, and what they say of it."""
 
 import random
+from pathlib import Path
 
 import pytest
 
 from rf_agent import cli
+from rf_agent.errors import UserError
 from rf_agent.reporting import paper
 from rf_agent.reproduce.costs import IMAGE, estimate
-from rf_agent.reproduce.measures import MISSING, AverageLength, BestAndMean, Claim, Curve, Fact, FactClaim
+from rf_agent.reproduce.measures import MISSING, AverageLength, BestAndMean, Claim, Curve, Fact, FactClaim, Least
 from rf_agent.reproduce.page import finished, page, table_lines
 from rf_agent.reproduce.plan import RATES, TRIED_RATES, Plan
-from rf_agent.reproduce.recipe import Recipe
+from rf_agent.reproduce.recipe import KEPT, Recipe
 from rf_agent.reproduce.results import Results
 from rf_agent.reproduce.stages import Stage, in_order
 from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables
 
 RECIPE = Recipe()
+DOCS = Path(__file__).parents[3] / "docs"
 EVERY = make_tables(list(TABLES), RECIPE, (0,))
 
 
@@ -32,7 +35,8 @@ def everything(seed: int = 0) -> Results:
         for stage in in_order(table.stages):
             facts: dict = {}
             if stage.kind == "evaluate":
-                tasks = {row.label[0]: {"success": 2, "total": 3} for row in EVERY[11].rows}
+                (by_task,) = (table for table in EVERY if table.name == "table9")
+                tasks = {row.label[0]: {"success": 2, "total": 3} for row in by_task.rows}
                 facts = {"completed": [draw.randrange(6) for _ in range(40)], "tasks": tasks}
             elif stage.kind == "evaluate-vl":
                 facts = {f"BLEU-{n}": 0.6 - 0.1 * n for n in range(1, 5)}
@@ -128,7 +132,38 @@ def test_all_training_is_in_the_recipes_number_format():
 def test_every_method_has_the_same_trials_of_its_rate():
     (tuning,) = (table for table in EVERY if table.name == "tuning")
     assert [row.label[0] for row in tuning.rows] == list(RATES)
-    assert all(len(row.measures) == len(TRIED_RATES) for row in tuning.rows) and set(RATES.values()) <= set(TRIED_RATES)
+    assert all(len(row.stages) == 2 * len(TRIED_RATES) for row in tuning.rows) and set(RATES.values()) <= {*TRIED_RATES}
+
+
+def test_rates_are_those_of_the_least_loss_in_the_published_trials():
+    results = Results.load(DOCS / "results" / "reproduce.json")
+    (tuning,) = make_tables(["tuning"], results.recipe, (0,))
+    found = {row.label[0]: row.cells(results)[-1] for row in tuning.rows}
+    tuned = {kind: rate for kind, rate in found.items() if rate != MISSING}
+    assert {"roboflamingo", "hulc", "mcil"} <= tuned.keys()
+    assert tuned == {kind: RATES[kind] for kind in tuned}
+
+
+def test_the_least_of_some_runs_is_known_when_all_have_ended():
+    runs = tuple(Stage(name, ("train",)) for name in "abc")
+    least, results = Least(runs, "loss", ("1", "2", "3")), Results(RECIPE)
+    for run, loss in zip(runs, (0.3, 0.1, 0.2), strict=True):
+        assert least.cells(results) == [MISSING]
+        results.add(run, 1.0, {"loss": loss})
+    assert least.cells(results) == ["2"]
+
+
+@pytest.mark.parametrize("steps", [5, 7, 250, 999, 1001, 3000])
+def test_policies_are_asked_for_by_the_steps_at_which_a_run_keeps_them(steps):
+    kept = [min(step for step in range(steps + 1) if int(step / steps * KEPT) >= fifth) for fifth in range(1, KEPT + 1)]
+    plan = Plan(Recipe(steps=steps))
+    names = [stage.words[stage.words.index("--policy") + 1] for stage in plan.curve(plan.policy("x"))]
+    assert names == [f"policies/x_ABCD/policies/step_{step:07d}" for step in kept]
+
+
+def test_too_few_steps_to_keep_policies_are_refused():
+    with pytest.raises(UserError, match="--steps is 4: give 5 or more"):
+        Recipe(steps=4)
 
 
 def test_average_lengths_with_one_seed_and_with_several():
@@ -170,9 +205,18 @@ def test_a_page_has_every_table_with_its_claims_and_commands(full):
     for table in EVERY:
         assert f"## {table.title}\n" in text
     assert f"{RECIPE.steps:,} steps" in text and "# 1 min\nrf-agent train" in text
+    commands = [line for line in text.splitlines() if line.startswith("rf-agent ") and "--output" in line]
+    assert len(commands) == len(set(commands)) > 100  # tables share them, the page says each once
     assert text.count("**holds**") + text.count("**does not hold**") + text.count("not decided") > 5
     empty = page(EVERY, Results(RECIPE))
     assert "0 of 12 rows are measured" in empty and "not measured yet" in empty and "rf-agent train" not in empty
+
+
+def test_the_published_page_is_what_the_published_results_say(tmp_path):
+    made = tmp_path / "results.md"
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["reproduce", "--results", str(DOCS / "results" / "reproduce.json"), "--page", str(made)])
+    assert made.read_text() == (DOCS / "results.md").read_text()
 
 
 def test_seeds_are_those_that_a_table_was_measured_with():
@@ -185,6 +229,10 @@ def test_seeds_are_those_that_a_table_was_measured_with():
             )
     both = {table.name: table for table in measured_tables(results) if table.name in names}
     assert [both[name].seeds for name in names] == [(0, 2), (0,)]
+    others = Results(RECIPE, {folder: entry for folder, entry in results.stages.items() if "seed2" in folder})
+    others.stages |= {folder: entry for folder, entry in results.stages.items() if folder.startswith(("demos", "vlms"))}
+    (alone,) = (table for table in measured_tables(others) if table.name == "fig3a")
+    assert alone.seeds == (2,) and finished(alone, others) == (4, 4)
     text = page(list(both.values()), results)
     assert "`rf-agent reproduce fig3a --seeds 0 2`" in text and "`rf-agent reproduce fig3b`" in text
     assert MISSING not in "".join(line for table in both.values() for line in table_lines(table, results))
@@ -198,23 +246,37 @@ def test_the_page_says_how_its_budget_is_asked_for_and_what_we_think(full):
     assert line.endswith("A sentence of ours.")
 
 
-def test_thoughts_of_what_nobody_claims_are_refused(tmp_path, capfd):
+def test_comments_of_what_nobody_claims_are_refused(tmp_path, capfd):
     full_results = everything()
     full_results.save(tmp_path)
-    thoughts = tmp_path / "thoughts.json"
+    comments = tmp_path / "comments.json"
     words = ["reproduce", "--results", str(tmp_path / "results.json"), "--page", str(tmp_path / "p.md")]
     for content, said in (
         ('{"Cats are better": "No."}', "speaks of 'Cats are better', which no table"),
         ("[", "no JSON"),
     ):
-        thoughts.write_text(content)
+        comments.write_text(content)
         with pytest.raises(SystemExit):
-            cli.main([*words, "--thoughts", str(thoughts)])
+            cli.main([*words, "--comments", str(comments)])
         assert said in capfd.readouterr().err
-    thoughts.write_text('{"VL pre-training matters": "A sentence of ours."}')
+    comments.write_text('{"VL pre-training matters": "A sentence of ours."}')
     with pytest.raises(SystemExit) as stop:
-        cli.main([*words, "--thoughts", str(thoughts)])
+        cli.main([*words, "--comments", str(comments)])
     assert stop.value.code == 0 and "A sentence of ours." in (tmp_path / "p.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--page", "p.md", "--output", "typo"], "typo holds no results.json to make a page of: name a table"),
+        (["fig3a", "--comments", "c.json"], "--comments is for a page: give --page FILE with it"),
+    ],
+)
+def test_a_page_of_nothing_is_refused(tmp_path, monkeypatch, capfd, words, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["reproduce", *words])
+    assert stop.value.code == 1 and said in capfd.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_claims_without_intervals_say_both_numbers():
@@ -224,8 +286,8 @@ def test_claims_without_intervals_say_both_numbers():
     results.add(first, 1.0, {"CIDEr": 0.5})
     assert claim.verdict(results) == "It keeps more: not measured yet."
     results.add(second, 1.0, {"CIDEr": 0.25})
-    assert claim.verdict(results) == "It keeps more: **holds** (0.500 against 0.250)."
-    assert FactClaim("It", claim.worse, claim.better).verdict(results).startswith("It: **does not hold**")
+    assert claim.verdict(results) == "It keeps more: **so it is** (0.500 against 0.250, one run each)."
+    assert FactClaim("It", claim.worse, claim.better).verdict(results).startswith("It: **it is not so**")
 
 
 def test_estimates_know_what_takes_long():

@@ -183,7 +183,10 @@ def test_a_run_is_resumed_with_the_same_range_of_actions_alone(tmp_path, monkeyp
     demos = [make_demo(index) for index in range(6)]
     demos[0].actions[0, 1] = 5.0
     write_demonstrations(path, demos, 20, 3, overwrite=True)
-    with pytest.raises(UserError, match="began with action .*resume with the same demonstrations"):
+    with pytest.raises(
+        UserError,
+        match=r"began with action\.high \(.*\), but now it is \(.*5\.0.*\): resume with the same demonstrations",
+    ):
         train(config(path, tmp_path / "run", steps=4, resume=True))
 
 

@@ -1,8 +1,10 @@
-"""The command line that a model card quotes."""
+"""Settings of a run: what is refused, and the command line that a model card quotes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from rf_agent.training.settings import command
 from rf_agent.training.trainer import TrainConfig
@@ -19,3 +21,25 @@ def test_command_names_what_is_not_the_default():
     assert command("train", config) == (
         "rf-agent train --output x --minutes 3.0 --demos a.hdf5 b.hdf5 --train-vision --no-mix-instructions"
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("steps", 0, "above zero"),
+        ("sequence_length", -3, "above zero"),
+        ("learning_rate", float("nan"), "above zero"),
+        ("minutes", float("inf"), "above zero"),
+        ("vlm_lr_scale", -1.0, "zero or more"),  # the optimizer would climb
+        ("weight_decay", -0.1, "zero or more"),
+        ("min_lr_ratio", -3.0, "zero or more"),
+        ("evaluations", -2, "zero or more"),
+        ("keep", -1, "zero or more"),
+        ("checkpoint_minutes", -1.0, "zero or more"),
+        ("balance", float("nan"), "zero or more"),
+        ("vl_caption_weight", -1.0, "zero or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(setting, value, said):
+    with pytest.raises(ValueError, match=f"{setting} is .*: give .*{said}"):
+        TrainConfig(demos=(Path("a.hdf5"),), output=Path("runs/x"), **{setting: value})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from demo_files import make_store
 
+import rf_agent
 from rf_agent.demos.windows import ChunkSampler, DemoSet, whole_sequences, window_indices
 from rf_agent.nn.losses import action_loss
 from rf_agent.policy import RoboFlamingoPolicy
@@ -120,6 +121,8 @@ def test_learns_what_is_shown(demos, tmp_path):
     assert action.shape == (7,)
     card = (report.output / "README.md").read_text()
     assert "rf-agent train --output run --steps 120" in card and "--demos demos.hdf5" in card
+    assert "A policy of type `roboflamingo`" in card and "`rf_agent.load_policy(DIR)`" in card
+    assert type(rf_agent.load_policy(report.output, "cpu")) is RoboFlamingoPolicy
 
 
 @pytest.mark.parametrize("frozen", [False, True])
