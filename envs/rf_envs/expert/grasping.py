@@ -19,19 +19,22 @@ SHELF_LEAN = 0.7
 """Forward tilt (rad) with which the hand fits between the shelf and the panel's upper edge."""
 GRASP_SINK = 0.002
 """How far (m) below the block's centre the fingers close."""
+LOOSE_TURN = 0.6
+"""Angle (rad) between fingers and faces from which a free block still turns between the fingers as they close."""
 NARROW = 0.007
 """Error (m) in the direction in which the fingers open that is good enough to come in between walls."""
 RELIEF = 0.003
 """How far (m) at a time the gripper eases up while its fingers do not open."""
 
 
-def grasp(view: View, block: Block, sink: float = GRASP_SINK) -> Command | None:
+def grasp(view: View, block: Block, sink: float = GRASP_SINK, loose: bool = False) -> Command | None:
     """Go over the block with the fingers along its faces, come down around it, close; None once held.
 
     Args:
         view: the state.
         block: what to grasp.
         sink: how far (m) below the block's centre the fingers close.
+        loose: close as soon as the fingers are around it, however exactly.
     """
     yaw, lean, retreat = _grasp_yaw(block), grasp_lean(view, block), way_out(view, block)
     goal = _grasp_point(view, block) - sink * UP
@@ -40,7 +43,8 @@ def grasp(view: View, block: Block, sink: float = GRASP_SINK) -> Command | None:
     turned = abs(float(wrap_angle(yaw - view.euler[2])))
     across, along, height = _in_gripper(view, goal)
     caged = is_caged(view, block)
-    if caged and (view.width < 0.07 or (abs(along) < 0.014 and abs(height) < 0.010 and turned < 0.2)):
+    exact = turned < LOOSE_TURN if loose else abs(along) < 0.014 and abs(height) < 0.010 and turned < 0.2
+    if caged and (view.width < 0.07 or exact):
         return Command(goal, yaw, lean)
     if view.width < 0.06 and height < 0.05:
         return Command(view.tcp + 0.6 * retreat, yaw, lean, open=True)
