@@ -51,12 +51,23 @@ def is_ours(tensors: tuple[Any, ...], dtype: torch.dtype) -> bool:
     )
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention without a mask: q (N, h, L, e), k and v (N, h, M, e) -> (N, h, L, e)."""
-    n, heads = q.shape[:2]
-    q, k, v = (t.reshape(n * heads, -1, t.shape[-1]) for t in (q, k, v))
-    scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
-    return torch.bmm(scores.softmax(dim=-1), v).unflatten(0, (n, heads))
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """What `torch.nn.functional.scaled_dot_product_attention` is defined as, by two products. It holds all scores."""
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        hides = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if hides else scores + attn_mask
+    return F.dropout(scores.softmax(dim=-1), dropout_p) @ value
 
 
 @functools.cache

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from rf_agent.nn.cpu_kernels import attention
+
 FLOAT32 = frozenset({F.scaled_dot_product_attention, F.group_norm})
 """Functions whose own kernels are faster in float32."""
 FEW_KEYS = 128
@@ -43,13 +45,13 @@ class BFloat16Kernels(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in FLOAT32 or not torch.is_autocast_enabled("cpu"):
             return func(*args, **kwargs)
-        if func is F.scaled_dot_product_attention and (attended := attention(*args, **kwargs)) is not None:
-            return attended
+        if func is F.scaled_dot_product_attention and _is_short(*args, **kwargs):
+            return attention(*args, **{name: value for name, value in kwargs.items() if name != "enable_gqa"})
         with torch.autocast("cpu", enabled=False):
             return func(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
 
 
-def attention(
+def _is_short(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -58,20 +60,9 @@ def attention(
     is_causal: bool = False,
     scale: float | None = None,
     **others: Any,
-) -> Tensor | None:
-    """What `scaled_dot_product_attention` is defined as, in the format of autocast; None where that is no gain.
-
-    That is: many keys, or options that no network here needs.
-    """
-    if key.shape[-2] > FEW_KEYS or any(others.values()):
-        return None
-    scores = (query @ key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None:
-        hidden = attn_mask.dtype == torch.bool
-        scores = scores.masked_fill(~attn_mask, -torch.inf) if hidden else scores + attn_mask
-    return F.dropout(scores.softmax(dim=-1), dropout_p) @ value
+) -> bool:
+    """Whether attention has few keys, and no options that only torch's own kernel knows."""
+    return key.shape[-2] <= FEW_KEYS and not any(others.values())
 
 
 def _widened(value: Any) -> Any:

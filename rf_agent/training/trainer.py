@@ -210,7 +210,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         frozen_tower = [policy.vision_encoder] if not imitation.objective.vision_learns else []
         shard(imitation.objective, blocks, frozen_tower, accelerator.device)
     elif accelerator.is_main_process:
-        card = _card(config, shape.type, demos, {})
+        card = _card(config, policy.config.type, demos, {})
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
     pretrained = list(policy.pretrained_parameters())
     known = {id(parameter) for parameter in pretrained}

@@ -43,8 +43,8 @@ def grasp(view: View, block: Block, sink: float = GRASP_SINK, loose: bool = Fals
     turned = abs(float(wrap_angle(yaw - view.euler[2])))
     across, along, height = _in_gripper(view, goal)
     caged = is_caged(view, block)
-    exact = turned < LOOSE_TURN if loose else abs(along) < 0.014 and abs(height) < 0.010 and turned < 0.2
-    if caged and (view.width < 0.07 or exact):
+    may_close = turned < LOOSE_TURN if loose else abs(along) < 0.014 and abs(height) < 0.010 and turned < 0.2
+    if caged and (view.width < 0.07 or may_close):
         return Command(goal, yaw, lean)
     if view.width < 0.06 and height < 0.05:
         return Command(view.tcp + 0.6 * retreat, yaw, lean, open=True)
