@@ -7,7 +7,7 @@
 
 Each step is a command of `rf-agent`, which is printed. The same line goes on where it was stopped. By what its parts
 take, two CPU cores need about six hours; it has not been run in full yet. `--device cuda` shortens training, but not
-collection. In the end it plays chains in scene D.
+collection; so does `--mixed-precision bf16` on CPUs that compute in it. In the end it plays chains in scene D.
 The policy is OUTPUT/frozen/policy, and what was measured is in OUTPUT/chains_D.
 """
 
@@ -37,10 +37,12 @@ class Recipe:
         scenes: those that it learns in.
         world: `PlayTable` or `Calvin`.
         scale: factor of all numbers of images, demonstrations, steps and chains.
+        mixed_precision: number format in pre-training and training, as of `rf-agent train`.
     """
 
-    def __init__(self, scenes: list[str], world: str, scale: float) -> None:
+    def __init__(self, scenes: list[str], world: str, scale: float, mixed_precision: str = "auto") -> None:
         self.scenes, self.world, self.scale = scenes, world, scale
+        self.precision = ("--mixed-precision", mixed_precision)
         self.options = ("--env-options", "renderer=tiny") if world == "Calvin" else ()
 
     def envs(self, kind: str = "") -> list[str]:
@@ -61,14 +63,17 @@ class Recipe:
         """A policy that goes on from `start`."""
         checkpoint = f"{start.folder}/{'vlm' if start.kind == 'pretrain' else 'policy'}"
         command = ("train", "--demos", *(stage.output for stage in demos), "--init", checkpoint, *words)
-        command += ("--steps", self.count(steps), "--evaluations", "4", "--mixed-precision", "auto")
+        command += ("--steps", self.count(steps), "--evaluations", "4", *self.precision)
         return Stage(name, command, (start, *demos))
 
     def stages(self) -> list[Stage]:
         """All of them; the last one measures the policy."""
         each = len(self.scenes)
         images = ("--image-count", self.count(20_000, 64), "--batch-size", "32", "--learning-rate", "1.5e-3")
-        vlm = Stage("vlm", ("pretrain", "--env", *self.envs(), *self.options, *images, "--steps", self.count(4000)))
+        vlm = Stage(
+            "vlm",
+            ("pretrain", "--env", *self.envs(), *self.options, *images, "--steps", self.count(4000), *self.precision),
+        )
 
         resets = self.collect("resets", "", "--episodes-per-task", self.count(48 // each), "--seed", "11")
         weak = ("--tasks", *WEAK, "--episodes-per-task", self.count(160 // each), "--seed", "12")
@@ -99,12 +104,13 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all numbers (default: 1)")
     parser.add_argument("--workers", type=int, help="simulator processes (default: all cores)")
     parser.add_argument("--device", default="auto", help="where networks compute (default: auto)")
+    parser.add_argument("--mixed-precision", default="auto", help="number format in training (default: auto)")
     parser.add_argument("--jobs", type=int, default=1, help="commands that run at once and share the cores")
     args = parser.parse_args()
     try:
         with RichReporter("train_tiny") as reporter:
             pipeline = Pipeline(args.output, args.workers, args.device, args.jobs, reporter=reporter)
-            pipeline.run(Recipe(args.scenes, args.world, args.scale).stages())
+            pipeline.run(Recipe(args.scenes, args.world, args.scale, args.mixed_precision).stages())
     except (UserError, ValueError) as error:
         raise SystemExit(f"train_tiny: {error}") from error
 

@@ -78,13 +78,15 @@ def test_training_on_a_gpu_is_rehearsed_without_a_simulator(tmp_path):
 
 @pytest.mark.parametrize("world", ["PlayTable", "Calvin"])
 def test_the_tiny_policys_recipe_is_made_of_commands_and_sees_its_scenes_alone(world):
-    recipe = runpy.run_path(str(example("train_tiny")))["Recipe"](["A", "B", "C"], world, 0.001)
+    recipe = runpy.run_path(str(example("train_tiny")))["Recipe"](["A", "B", "C"], world, 0.001, "bf16")
     stages = in_order(recipe.stages())
     assert [stage.kind for stage in stages].count("train") == 3 and stages[-1].kind == "evaluate"
     for stage in stages:
         _, command, *words = stage.command.split()
         assert str(cli.parse(cli.command_module(command).Args, command, words).output) == stage.output
     assert f"rf/{world}ChainD-v0" in stages[-1].words
+    computes = [stage for stage in stages if stage.kind in ("pretrain", "train")]
+    assert all("--mixed-precision bf16" in stage.command for stage in computes)
     renders = [stage for stage in stages if stage.kind != "train"]  # by the same renderer, whatever the machine has
     assert all(("renderer=tiny" in stage.words) == (world == "Calvin") for stage in renders)
     assert not any("D-v0" in word for stage in stages[:-1] for word in stage.words)
