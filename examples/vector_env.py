@@ -2,7 +2,8 @@
 
     python examples/vector_env.py [--num-envs 4 --episodes 8 --autoreset SameStep]
 
-The episodes are those of `rf-agent evaluate`, so the numbers are the same, too. Needs Gymnasium 1.1 or newer.
+The episodes are those of `rf-agent evaluate`, so the numbers are the same, too, up to the rounding of batches. Needs
+Gymnasium 1.1 or newer.
 """
 
 import argparse

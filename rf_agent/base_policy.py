@@ -211,16 +211,24 @@ class BasePolicy(PolicyModel):
         self._step = CompiledStep(**options)
 
     def reset(self, indices: Iterable[int] | None = None) -> None:
-        """Forget the history that `act` keeps: of all environments, or of those at `indices`.
+        """Forget the history that `act` keeps: of all environments, or of those at `indices`, or where a mask of all of
+        them is true, such as the `dones` of a vector environment.
 
         Raises:
-            ValueError: an index beyond the environments that the policy acts in.
+            ValueError: an index beyond the environments that the policy acts in, or a mask of another number.
         """
         if indices is None or self._state is None:
             self._state = None
             return
-        rows = np.fromiter(indices, dtype=np.int64)
+        rows = np.atleast_1d(np.asarray(list(indices) if isinstance(indices, Iterable) else indices))
         count = len(self._state.length)
+        if rows.dtype == bool:
+            if rows.shape != (count,):
+                raise ValueError(
+                    f"reset got a mask of shape {rows.shape}, but the policy acts in {count} environments."
+                )
+            rows = np.flatnonzero(rows)
+        rows = rows.astype(np.int64)
         if rows.size and not (-count <= rows.min() and rows.max() < count):
             raise ValueError(f"reset({rows.tolist()}) was asked, but the policy acts in {count} environments.")
         self._state = self._state.clear(rows)

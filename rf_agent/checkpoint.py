@@ -18,16 +18,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rf_agent.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS, CheckpointError, is_checkpoint, of_run
+from rf_agent.checkpoint_files import (
+    CARD,
+    CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    WEIGHTS,
+    CheckpointError,
+    is_checkpoint,
+    of_run,
+)
+from rf_agent.errors import ConfigError
 from rf_agent.policy_config import PolicyConfig
 
 
 def check_target(directory: str | Path) -> Path:
-    """`directory` as a path: it is free or holds a checkpoint. Raises CheckpointError when it holds something else."""
+    """`directory` as a path: it is free or holds a policy. Raises CheckpointError when it holds something else, such
+    as another library's model."""
     directory = Path(directory)
-    if directory.exists() and not is_checkpoint(directory) and (directory.is_file() or any(directory.iterdir())):
-        raise CheckpointError(f"{directory} exists and is no checkpoint; choose another directory or empty it.")
+    if directory.exists() and not _is_policy(directory) and (directory.is_file() or any(directory.iterdir())):
+        raise CheckpointError(f"{directory} exists and is no checkpoint of ours; choose another directory or empty it.")
     return directory
+
+
+def _is_policy(directory: Path) -> bool:
+    """Whether a directory holds a policy of ours, and not just files of the same names."""
+    if not is_checkpoint(directory):
+        return False
+    try:
+        PolicyConfig.load(directory / CONFIG)
+    except ConfigError:
+        return False
+    return True
 
 
 def write(
@@ -37,7 +59,8 @@ def write(
     tokenizer: Any,
     card: str,
 ) -> Path:
-    """Write a checkpoint directory. It replaces an older checkpoint there; other directories are left alone.
+    """Write a checkpoint directory. It takes the place of an older checkpoint there, whose other files stay; other
+    directories are left alone.
 
     Args:
         directory: where; its parents are made.
@@ -49,13 +72,26 @@ def write(
         CheckpointError: `directory` holds something that is no checkpoint.
     """
     directory = check_target(directory)
-    with replaced_directory(directory) as draft:
+    with replaced_directory(directory.resolve()) as draft:  # a link stays one
         config.save(draft / CONFIG)
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, draft / WEIGHTS)
         shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors makes a file that only its owner may read
         tokenizer.save_pretrained(draft)
         (draft / CARD).write_text(card, encoding="utf-8")
+        _keep_others(directory, draft)
     return directory
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Copy what a user has put beside a checkpoint, such as notes or a `.git`, to the one that takes its place."""
+    written = {entry.name for entry in new.iterdir()}
+    for entry in old.iterdir() if old.is_dir() else ():
+        if entry.name in written:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, new / entry.name, follow_symlinks=False)
 
 
 @contextmanager
@@ -83,7 +119,7 @@ def replaced_directory(directory: Path) -> Iterator[Path]:
 def read_config(directory: str | Path) -> PolicyConfig:
     """Configuration of a checkpoint. Raises CheckpointError when the directory is none."""
     directory = Path(directory)
-    for name in (CONFIG, WEIGHTS, TOKENIZER):
+    for name in (CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG):
         if not (directory / name).is_file():
             raise CheckpointError(
                 f"{directory} is no complete policy checkpoint: {name} is missing; "
@@ -93,10 +129,21 @@ def read_config(directory: str | Path) -> PolicyConfig:
 
 
 def read_tokenizer(directory: str | Path) -> Any:
-    """Tokenizer of a checkpoint; from its own files only."""
+    """Tokenizer of a checkpoint; from its own files only. Raises CheckpointError when they are damaged."""
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise what a damaged file leads them to
+        raise CheckpointError(
+            f"the tokenizer in {directory} ({TOKENIZER}, {TOKENIZER_CONFIG}) is damaged ({error}); save or copy the "
+            "checkpoint again."
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"{directory}/{TOKENIZER_CONFIG} names no padding token; save or copy the checkpoint again."
+        )
+    return tokenizer
 
 
 def read_weights(directory: str | Path) -> dict[str, Tensor]:

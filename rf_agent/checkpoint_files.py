@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rf_agent.errors import UserError
 
-CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 RESULTS = {"train": "policy", "pretrain": "vlm"}
 """Folders of a run in which these commands leave a checkpoint."""
 CHECKPOINT = "checkpoint.pt"

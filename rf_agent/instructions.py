@@ -22,6 +22,12 @@ def instructions(value: Any, n: int) -> list[str]:
         texts = [value]
     elif isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (1, 2):
         texts = [row.tobytes().rstrip(b"\0") for row in np.atleast_2d(value)]
+    elif np.asarray(value).dtype.kind in "iufb":
+        array = np.asarray(value)
+        raise ValueError(
+            f"the instruction is numbers of type {array.dtype} and shape {array.shape}; give text, or its bytes as "
+            "uint8."
+        )
     else:
         texts = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()
     if len(texts) == 1:

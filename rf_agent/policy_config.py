@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,8 @@ class HeadConfig:
             raise ConfigError(f"head.state_dropout is {self.state_dropout}, but it must lie in [0, 1).")
         if self.repeat < 1:
             raise ConfigError(f"head.repeat is {self.repeat}, but an action is carried out at least once.")
+        if self.ensemble is not None and not math.isfinite(self.ensemble):
+            raise ConfigError(f"head.ensemble is {self.ensemble}, but it must be a finite number such as 0.01.")
         if self.ensemble is not None and self.replan_every > 1:
             raise ConfigError(
                 f"head.ensemble is {self.ensemble}, but the policy observes only every {self.replan_every} steps: "
@@ -169,7 +172,7 @@ def config_class(kind: Any) -> type[PolicyConfig]:
     """The configuration of policies of a type. Raises ConfigError that names the known ones."""
     for module in ("rf_agent.config", "rf_agent.baselines.config"):
         importlib.import_module(module)  # those who register themselves
-    if kind not in CONFIGS:
+    if not isinstance(kind, str) or kind not in CONFIGS:
         raise ConfigError(f"the policy is of type {kind!r}, but known types are {', '.join(CONFIGS)}.")
     return CONFIGS[kind]
 
@@ -201,6 +204,10 @@ class PolicyConfig:
         self.head.check()
         self.action.check()
         self.state.check()
+        if self.image.size < 1:
+            raise ConfigError(f"image.size is {self.image.size}, but an image has at least 1 pixel.")
+        if not all(0 < std < math.inf for std in self.image.std):
+            raise ConfigError(f"image.std is {self.image.std}: give numbers above zero.")
         if self.image.resample not in ("bilinear", "bicubic"):
             raise ConfigError(f"image.resample is {self.image.resample!r}; choose 'bilinear' or 'bicubic'.")
         if self.language.max_tokens < 1:

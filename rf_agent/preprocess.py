@@ -32,7 +32,7 @@ def resize(images: np.ndarray, size: int, resample: str = "bilinear") -> np.ndar
         ValueError: the images are no uint8 RGB.
     """
     images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[-1] != 3:
+    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[-1] != 3 or not all(images.shape[-3:]):
         raise ValueError(
             f"images of dtype {images.dtype} and shape {images.shape} were given; give uint8 (..., H, W, 3)."
         )
@@ -97,6 +97,11 @@ def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[in
     Raises:
         ValueError: a camera image or the instruction is missing, or the shapes do not fit together.
     """
+    if not isinstance(observation, Mapping):
+        raise ValueError(
+            f"the observation is of type {type(observation).__name__}; give a dictionary with {', '.join(views)} and "
+            "instruction (env.reset() returns it and info: give the first of them)."
+        )
     for key in (*views, "instruction"):
         if key not in observation:
             raise ValueError(
@@ -104,7 +109,7 @@ def batch_size(observation: Mapping[str, Any], views: Sequence[str]) -> tuple[in
                 f"the policy needs {', '.join(views)} and instruction."
             )
     shapes = {view: np.shape(observation[view]) for view in views}
-    ranks, sizes = {len(shape) for shape in shapes.values()}, {shape[0] for shape in shapes.values()}
+    ranks, sizes = {len(shape) for shape in shapes.values()}, {shape[0] for shape in shapes.values() if shape}
     if ranks == {3}:
         return 1, True
     if ranks == {4} and len(sizes) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rf_agent.errors import ConfigError
@@ -42,6 +43,9 @@ class ActionConfig:
                 f"action.low and action.high have {len(self.low)} and {len(self.high)} values, but with normalization "
                 f"{self.normalization!r} each has {wanted}."
             )
+        for index, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ConfigError(f"action.low[{index}] is {low} and action.high[{index}] is {high}: give a range.")
 
 
 STATE_NORMALIZATIONS = ("none", "mean_std")

@@ -160,6 +160,10 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         self._ended = [False, False]
         self.render_seconds = 0.0  # spent on observed images, since the environment was made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or pickle takes over: all but the simulation, so that it begins with a reset of its own."""
+        return self.__dict__ | {"_simulator": None, "_window": None, "_state": None}
+
     # Gymnasium's interface
 
     def reset(

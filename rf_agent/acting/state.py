@@ -64,7 +64,10 @@ class PolicyState(NamedTuple):
             )
         restart = np.asarray(self.instructions != instructions, dtype=bool)
         if episode_start is not None:
-            restart = restart | np.asarray(episode_start, dtype=bool).reshape(n)
+            starts = np.asarray(episode_start, dtype=bool)
+            if starts.size != n:
+                raise ValueError(f"episode_start has {starts.size} entries, but there are {n} environments: give {n}.")
+            restart = restart | starts.reshape(n)
         return self.clear(restart)._replace(instructions=instructions)
 
     def clear(self, where: np.ndarray) -> PolicyState:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, fingerprint, has_network, pick_device, trained_tasks
-from rf_agent.evaluation.episode import Item, chain_items, episode_items, task_items
+from rf_agent.evaluation.episode import ALL_CHAINS, Item, chain_items, episode_items, task_items
 from rf_agent.evaluation.journal import NAME as EPISODES
 from rf_agent.evaluation.metrics import CHAIN_LENGTH
 from rf_agent.evaluation.options import parse_options
@@ -21,8 +21,6 @@ from rf_agent.evaluation.runner import Engine, EnvFacts, env_facts, evaluate, wi
 from rf_agent.evaluation.shards import Shard
 from rf_agent.files import write_json
 from rf_agent.progress import RichReporter
-
-ALL_CHAINS = 1000
 
 
 @dataclass(kw_only=True)
@@ -86,6 +84,8 @@ def run(args: Args) -> None:
     items = _items(args, facts)
     shard = Shard.parse(args.shard) if args.shard is not None else None
     own = shard.part(items) if shard else items
+    if not own:
+        raise UserError(f"--shard {args.shard} has none of the {len(items)} episodes: divide them into fewer shards")
     with RichReporter("evaluate") as reporter:
         if args.video_episodes and (args.output / EPISODES).is_file():
             reporter.log("videos are of episodes that are played now: those of an earlier run are not played again")
@@ -139,6 +139,9 @@ def _check(args: Args) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
+    for name in ("seed", "video_episodes"):
+        if getattr(args, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give 0 or more")
     if not args.timeout >= 0:
         raise UserError(f"--timeout is {args.timeout}: give a number of seconds, or 0 for none")
     if args.chains is not None and args.chains > ALL_CHAINS:

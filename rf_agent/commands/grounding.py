@@ -42,6 +42,8 @@ def run(args: Args) -> None:
     """Play the trials and print the rates."""
     if args.trials < 1 or args.workers < 1:
         raise UserError(f"--trials is {args.trials} and --workers {args.workers}: give 1 or more of both")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}: give 0 or more")
     device = pick_device(args.policy, args.device)
     fingerprint(args.policy)
     done: list[Trial] = []

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from rf_agent.addresses import LOCAL, check_port
-from rf_agent.environments import check_registered
+from rf_agent.calvin_robot import CALVIN_VIEWS
+from rf_agent.environments import check_registered, is_ours
 from rf_agent.errors import UserError, require
 from rf_agent.evaluation.agents import find_policy, has_network
 from rf_agent.evaluation.options import parse_options
@@ -54,12 +55,19 @@ def run(args: Args) -> None:
     """Serve until Ctrl-C."""
     for module in ("starlette", "uvicorn", "websockets"):
         require(module, "the play page", INSTALL)
+    from rf_agent.checkpoint import read_config
     from rf_agent.play.table import TableSettings
     from rf_agent.play.tables import Tables
 
     check_port(args.port)
     if has_network(args.policy):
-        find_policy(args.policy)  # whether it can act shows when it is loaded
+        views = read_config(find_policy(args.policy)).views  # whether it can act otherwise shows when it is loaded
+        lacking = [view for view in views if view not in CALVIN_VIEWS]
+        if lacking and is_ours(args.env):
+            raise UserError(
+                f"the policy {args.policy!r} sees the camera {lacking[0]!r}, which {args.env} does not have (it has "
+                f"{', '.join(CALVIN_VIEWS)}): give an environment of its robot, or another policy"
+            )
     settings = TableSettings(
         env=args.env,
         env_options=parse_options(args.env_options),

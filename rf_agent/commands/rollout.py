@@ -11,7 +11,7 @@ from rich.console import Console
 from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Agent, load_agent, pick_device, trained_tasks
-from rf_agent.evaluation.episode import Item, item_seed, play
+from rf_agent.evaluation.episode import ALL_CHAINS, Item, item_seed, play
 from rf_agent.evaluation.metrics import Episode, group_counts
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.runner import EnvFacts, env_facts, make_env, one_thread
@@ -58,6 +58,10 @@ def run(args: Args) -> list[Episode]:
     """Play the episodes, print each outcome, show them in a window or a video, and return them."""
     if args.episodes is not None and args.episodes < 1:
         raise UserError(f"--episodes is {args.episodes}: give 1 or more")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}: give 0 or more")
+    if args.instruction is not None and not args.instruction.strip():
+        raise UserError("--instruction is empty: say what the robot shall do")
     console = Console(soft_wrap=True, highlight=False, markup=False)
     device = pick_device(args.policy, args.device)
     agent = load_agent(args.policy, device)
@@ -104,7 +108,10 @@ def _play(args: Args, env: Any, agent: Agent, items: list[Item], device: str, co
                 outcome = _outcome(episode) if item.scored else "not scored"
                 console.print(f"{number}/{len(items)}  {outcome}, {episode.steps} steps")
     except BaseException:
-        if video:
+        if video and episodes:  # a film of what was played so far
+            video.close()
+            console.print(f"Video: {video.path}")
+        elif video:
             video.discard()
         raise
     finally:
@@ -126,6 +133,10 @@ def _items(args: Args, facts: EnvFacts, env: Any) -> list[Item]:
     if facts.chained:
         if args.tasks or args.instruction is not None:
             raise UserError(f"{args.env} plays chains of its own: leave --tasks and --instruction out")
+        if not 0 <= first <= ALL_CHAINS - episodes:
+            raise UserError(
+                f"--chain {first} with {episodes} episodes goes beyond the benchmark's chains, 0 to {ALL_CHAINS - 1}"
+            )
         options = [{"chain": index} for index in range(first, first + episodes)]
     elif args.instruction is not None and not args.tasks:
         find = getattr(env.unwrapped, "task_of", None)

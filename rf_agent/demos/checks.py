@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from rf_agent.demos.readers.minari import MinariReader
 from rf_agent.demos.readers.robomimic import RobomimicReader
 from rf_agent.demos.store import demo_names, read_env_args, read_layout
 from rf_agent.demos.store_checks import problems
+from rf_agent.errors import UserError
+from rf_agent.normalization import action_range
 
 
 def check_demos(path: Path) -> Layout:
@@ -133,7 +135,7 @@ def summarise(reader: DemoReader, arguments: dict[str, Any] | None = None) -> Su
             }
             for task, records in sorted(tasks.items())
         },
-        problems=list(reader.problems()),
+        problems=[*reader.problems(), *_untrainable(reader)],
         lengths={task: _lengths(records) for task, records in sorted(tasks.items())},
         without_instruction=sum(not record.instruction.strip() for record in reader.records) if foreign else 0,
         failures=sum(not record.success for record in reader.records),
@@ -141,6 +143,24 @@ def summarise(reader: DemoReader, arguments: dict[str, Any] | None = None) -> Su
         actions=_statistics(reader),
         reader=reader,
     )
+
+
+def _untrainable(reader: DemoReader) -> Iterator[str]:
+    """What stands in the way of training in all demonstrations together."""
+    learned = [record for record in reader.records if record.success]
+    if reader.records and not learned:
+        yield "none of the demonstrations succeeded, and training leaves out those that failed"
+    layout = reader.layout
+    actions = [record.actions for record in learned if record.actions.shape[1:] == (layout.action_dim,)]
+    # elsewhere the policy's robot decides whether actions are scaled by their range
+    if layout.gripper_known and not layout.bounded and sum(map(len, actions)):
+        every = np.concatenate(actions)
+        finite = every[np.isfinite(every).all(axis=1)]  # others are said of their demonstrations
+        try:
+            if len(finite):
+                action_range(finite, "min_max", layout.gripper)
+        except UserError as error:
+            yield str(error)
 
 
 def _lengths(records: Sequence[Record]) -> tuple[int, float, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rf_agent.demos.files import open_hdf5, reading
 from rf_agent.demos.store import append_demos, create_store
 from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import fingerprint, load_agent, load_policy
+from rf_agent.evaluation.agents import fingerprint, has_network, load_agent, load_policy
 from rf_agent.evaluation.options import parse_options
 from rf_agent.progress import Reporter, Silent
 from rf_agent.workers import run_jobs
@@ -50,8 +50,8 @@ class CollectConfig:
     """Environments of chains: training chains to play in each. Every sub-task that succeeds is a demonstration, which
     begins where the one before it ended."""
     policy: str | None = None
-    """A checkpoint directory or bundled name that acts in place of the expert, while the expert labels every state
-    (DAgger): what it does wrong is what it has to learn."""
+    """A checkpoint directory, a bundled name or `random`: acts in place of the expert, while the expert labels every
+    state (DAgger): what it does wrong is what it has to learn."""
     beta: float = 0.0
     """With a policy: share of the episodes in which the expert acts nevertheless."""
     patience: int = 120
@@ -119,6 +119,8 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
         RuntimeError: if a worker process dies (run again to go on).
     """
     _check(config)
+    if config.policy == "expert":  # that is what acts without a policy
+        config = replace(config, policy=None, beta=0.0)
     reporter = reporter or Silent()
     jobs, layout, origin = _survey(config)
     create_store(config.output, layout, origin)
@@ -147,6 +149,8 @@ def _check(config: CollectConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}: give 1 or more")
+    if config.seed < 0:
+        raise ValueError(f"seed is {config.seed}: give 0 or more")
     if config.noise < 0:
         raise ValueError(f"noise is {config.noise}: give 0 or more")
     if not 0 <= config.beta <= 1:
@@ -174,7 +178,7 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
             if lacking or not hasattr(env.unwrapped, "expert"):
                 what = f"{lacking[0]!r} in its info" if lacking else "expert() to demonstrate"
                 raise ValueError(f"{env_id} has no {what}: give an environment such as rf/PlayTableD-v0")
-            if config.policy is not None:
+            if config.policy is not None and has_network(config.policy):
                 _fit(config.policy, env, env_id, config.frame_stride)
             jobs += _jobs(config, env_id, _tasks(config, env) if "chain" not in info else None, options)
             layouts[env_id] = env_layout(env, config.frame_stride)

@@ -82,6 +82,12 @@ class Demonstration:
     """Options of the environment's reset that bring its start back, where a seed does not: name to numbers."""
 
     def __post_init__(self) -> None:
+        for key in ("instruction", "task"):
+            if isinstance(value := getattr(self, key), str):  # numpy's, too, or with the zeros of an observation
+                setattr(self, key, str(value).rstrip("\0"))
+        for key in ("actions", "state", "actions_executed"):
+            if np.iscomplexobj(getattr(self, key)):
+                raise DemoError(f"{key} has complex numbers, expected float32")
         self.actions = np.asarray(self.actions, np.float32)
         self.images = {str(camera): np.asarray(images) for camera, images in self.images.items()}
         self.state = None if self.state is None else np.asarray(self.state, np.float32)
@@ -112,7 +118,12 @@ class Demonstration:
             images = self.images.get(camera)
             if images is None:
                 found.append(f"images of camera {camera!r} are missing (it has {', '.join(self.images) or 'none'})")
-            elif images.dtype != np.uint8 or images.ndim != 4 or (len(images), images.shape[3]) != (frames, 3):
+            elif (
+                images.dtype != np.uint8
+                or images.ndim != 4
+                or (len(images), images.shape[3]) != (frames, 3)
+                or not all(images.shape[1:3])
+            ):
                 found.append(
                     f"images[{camera!r}] are {images.dtype} {images.shape}, expected uint8 ({frames}, H, W, 3)"
                 )
@@ -121,16 +132,37 @@ class Demonstration:
         return found
 
     def _wrong_texts(self) -> list[str]:
-        """What is wrong with its texts and attributes."""
-        found = []
-        if not isinstance(self.instruction, str) or not self.instruction.strip():
-            found.append(f"the instruction is {self.instruction!r}, expected words")
-        elif len(self.instruction.encode()) > INSTRUCTION_BYTES:
-            found.append(f"the instruction has more than {INSTRUCTION_BYTES} bytes")
-        for key, value in self.attributes.items():
-            if not isinstance(value, str | int | float | np.generic):
-                found.append(f"the attribute {key!r} is {value!r}, expected a number, a text or a truth value")
+        """What is wrong with its texts, attributes and start."""
+        found = [wrong] if (wrong := wrong_instruction(self.instruction)) else []
+        if not isinstance(self.task, str) or "\0" in self.task:
+            found.append(f"the task is {self.task!r}, expected words")
+        if not isinstance(self.success, bool | np.bool_):
+            found.append(f"success is {self.success!r}, expected a truth value")
+        found += [
+            f"the attribute {key!r} is {value!r}, expected a number, a text or a truth value"
+            for key, value in self.attributes.items()
+            if not _is_storable(value)
+        ]
+        for key, numbers in self.start.items():
+            if np.ndim(numbers) < 1 or np.asarray(numbers).dtype.kind not in "fiub" or "/" in key:
+                found.append(f"the start has {key!r} {numbers!r}, expected a list of numbers under a name without '/'")
         return found
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether HDF5 has a type for an attribute."""
+    if isinstance(value, str):
+        return "\0" not in value
+    return isinstance(value, float | np.generic) or (isinstance(value, int) and -(2**63) <= value < 2**64)
+
+
+def wrong_instruction(text: Any) -> str:
+    """What is wrong with an instruction; empty if nothing is."""
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        return f"the instruction is {text!r}, expected words"
+    if len(text.encode()) > INSTRUCTION_BYTES:
+        return f"the instruction has more than {INSTRUCTION_BYTES} bytes"
+    return ""
 
 
 def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None, state: str) -> Layout:
@@ -143,6 +175,8 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
         raise DemoError("no demonstrations were given: give at least one")
     if fps is not None and not fps > 0:
         raise DemoError(f"fps is {fps}: give the actions a second, or None")
+    if gripper is not None and (isinstance(gripper, bool) or not isinstance(gripper, int | np.integer)):
+        raise DemoError(f"gripper is {gripper!r}: give the number of an entry of the actions, or None")
     fps, gripper = None if fps is None else float(fps), None if gripper is None else int(gripper)
     first = demos[0]
     if first.actions.ndim != 2:
@@ -163,7 +197,7 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
     if first.state is not None and first.state.ndim != 2:
         raise DemoError(f"demonstration 0: state is of shape {first.state.shape}, expected (T, S)")
     for name in (*layout.cameras, *([state] if layout.state else [])):
-        if "/" in name or name in ("", "instruction") or (name == state and name in layout.cameras):
+        if "/" in name or name in ("", ".", "..", "instruction") or (name == state and name in layout.cameras):
             raise DemoError(f"{name!r} cannot name a camera or the state: give names of their own, without '/'")
     for index, demo in enumerate(demos):
         if found := demo.problems(layout):

@@ -70,6 +70,7 @@ class _Recording:
     task: str
     instruction: str
     noise: ActionNoise
+    start: dict[str, NDArray[np.float64]]
     labels: list[Any] = field(default_factory=list)
     executed: list[Any] = field(default_factory=list)
     states: list[Any] = field(default_factory=list)
@@ -114,7 +115,7 @@ class Demonstrator:
         while not over:
             subtask = int(info.get("subtask", 0))
             noise = ActionNoise(self.settings.noise, np.random.default_rng([seed, 1 + subtask]), self.weights)
-            recording = _Recording(info["task"], info["instruction"], noise)
+            recording = _Recording(info["task"], info["instruction"], noise, self._start(info, observation))
             completed, success = info.get("completed"), False
             while not over and not success:
                 action = self._act(instructed(observation, info), recording, expert)
@@ -129,6 +130,16 @@ class Demonstrator:
                 break
             previous = recording.task
         return demos, None
+
+    def _start(self, info: dict[str, Any], observation: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
+        """What brings the start of a chain's sub-task back, where the environment's reset takes it: its seed is that of
+        the whole chain."""
+        known = getattr(self.env.unwrapped, "reset_options", ())
+        if "chain" not in info or self.layout.state not in known or not hasattr(self.env.unwrapped, "scene_obs"):
+            return {}
+        state = self.layout.state
+        values = {state: observation[state], "scene_obs": self.env.unwrapped.scene_obs}
+        return {key: np.array(value, np.float64) for key, value in values.items()}
 
     def _act(self, observation: dict[str, Any], recording: _Recording, expert: Any) -> NDArray[np.float32]:
         """Record this step and its label; the action to carry out."""
@@ -164,4 +175,5 @@ class Demonstrator:
             state=np.stack(recording.states) if recording.states else None,
             actions_executed=np.stack(recording.executed).astype(np.float32),
             attributes={"noise_level": recording.noise.level, **facts},
+            start=recording.start,
         )

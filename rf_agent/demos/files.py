@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from rf_agent.demos.atomic_file import AtomicFile, DeferredInterrupts
 from rf_agent.demos.rollback import JournalError, journal_of, recover
@@ -24,6 +25,13 @@ class DemoError(UserError, ValueError):
 
 class DiskFullError(UserError, OSError):
     """The disk has no room for what is to be written; nothing was."""
+
+
+def text_of(value: Any) -> str:
+    """A text attribute or entry of an HDF5 file, which h5py gives as str or, of fixed length, as bytes."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.clips import encode_clip, image_shape, read_all, write_clip
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
-from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading
+from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading, text_of
 from rf_agent.demos.rollback import replace_file
 
 SPARE_BYTES = 16 * 2**20
@@ -174,7 +174,7 @@ def _write(group: h5py.Group, demo: Demonstration, layout: Layout, clips: dict[s
     for option, numbers in demo.start.items():
         group.create_dataset(f"start/{option}", data=numbers, dtype=np.float64)
     for key, value in demo.attributes.items():
-        group.attrs[key] = value
+        group.attrs[key] = str(value) if isinstance(value, str) else value  # numpy's str has no type in HDF5
     group.attrs["num_samples"] = len(demo.actions)
     group.attrs["task"], group.attrs["instruction"] = demo.task, demo.instruction
     group.attrs["success"] = demo.success
@@ -231,18 +231,32 @@ def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
         raise DemoError(f"{file.filename}: {name} has no camera images under obs: write the file again")
     states = [key for key, (shape, kind) in shapes.items() if len(shape) == 2 and kind.kind == "f"]
     state = said["state"] if "state" in said else states[0] if len(states) == 1 else None
+    gripper, stride = said.get("gripper"), said.get("frame_stride", 1)
+    if gripper is not None and not (isinstance(gripper, int) and 0 <= gripper < actions[1]):
+        raise DemoError(
+            f"{file.filename}: env_args says that the gripper is entry {gripper} of the actions, which have "
+            f"{actions[1]}: write the file again"
+        )
+    if not (isinstance(stride, int) and stride >= 1):
+        raise DemoError(f"{file.filename}: env_args says frame_stride {stride}, expected 1 or more: write it again")
     return Layout(
         cameras=tuple(cameras),
         action_dim=int(actions[1]),
-        gripper=said.get("gripper"),
+        gripper=gripper,
         gripper_known="gripper" in said,
         state=state,
         state_dim=int(shapes[state][0][-1]) if state in shapes else 0,
-        fps=said.get("fps"),
-        frame_stride=int(said.get("frame_stride", 1)),
+        fps=said["fps"] if "fps" in said else control_rate(said),
+        frame_stride=stride,
         bounded=bool(said.get("bounded", False)),
         paraphrased=bool(said.get("paraphrased", False)),
     )
+
+
+def control_rate(said: dict[str, Any]) -> float | None:
+    """Actions a second by robomimic's `env_args`, where they say it."""
+    rate = (said.get("env_kwargs") or {}).get("control_freq")
+    return float(rate) if isinstance(rate, int | float) and rate > 0 else None
 
 
 def demo_names(file: h5py.File) -> list[str]:
@@ -260,7 +274,9 @@ def demo_names(file: h5py.File) -> list[str]:
                 order = int(number) if number.isdigit() else 0
                 seed, subtask = (attributes.get(key, default) for key, default in (("seed", order), ("subtask", 0)))
                 origin = str(attributes.get("env_id", ""))
-                keys.append((str(attributes.get("task", "")), str(seed).zfill(12), origin, str(subtask), order, name))
+                keys.append(
+                    (text_of(attributes.get("task", "")), str(seed).zfill(12), origin, str(subtask), order, name)
+                )
     return [name for *_, name in sorted(keys)]
 
 
@@ -289,8 +305,8 @@ def _read(group: h5py.Group, layout: Layout) -> Demonstration:
     return Demonstration(
         images={camera: read_all(group[f"obs/{camera}"]) for camera in layout.cameras},
         actions=group["actions"][:],
-        instruction=str(attributes.get("instruction", "")),
-        task=str(attributes.get("task", "")),
+        instruction=text_of(attributes.get("instruction", "")),
+        task=text_of(attributes.get("task", "")),
         state=None if layout.state is None else group[f"obs/{layout.state}"][:],
         success=bool(attributes.get("success", True)),
         actions_executed=group["actions_executed"][:] if "actions_executed" in group else None,

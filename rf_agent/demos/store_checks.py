@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 
 from rf_agent.demos.clips import image_shape
-from rf_agent.demos.demonstration import Layout
+from rf_agent.demos.demonstration import Layout, wrong_instruction
+from rf_agent.demos.files import text_of
 
 NUMBERS = "fiu"
 """Kinds of dtypes that actions and states may have: others (complex numbers, texts) would be read as something else."""
@@ -33,6 +34,8 @@ def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
             found.append(f"{key} is missing")
     if found:
         return found
+    if layout.gripper_known and (wrong := wrong_instruction(text_of(group.attrs["instruction"]))):
+        found.append(wrong)
     samples = int(group.attrs["num_samples"])
     frames = -(-samples // layout.frame_stride)
     expected = {"actions": (samples, layout.action_dim)}

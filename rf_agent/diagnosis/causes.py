@@ -40,6 +40,7 @@ TITLES = {
     "view_mirrored": "Mirrored view: an image is mirrored or turned over",
     "channels_reversed": "BGR instead of RGB: red and blue are exchanged",
     "images_scaled": "Images scaled to [0, 1] (or of another number format) instead of uint8 from 0 to 255",
+    "black": "A black camera: its images are zeros alone",
     "image_normalisation": "Image normalisation: the policy scales pixels otherwise than its family",
     "image_size": "Image size: the policy reads images of another size than its family",
     "renderer": "A different renderer: the same view in other colours or light",
@@ -82,6 +83,10 @@ REMEDIES: dict[str, dict[str, str]] = {
     "images_scaled": {
         "environment": "give uint8 images from 0 to 255: (255 * image).round().astype(np.uint8)",
         "data": "store uint8 images from 0 to 255: (255 * images).round().astype(np.uint8)",
+    },
+    "black": {
+        "": "connect or render that camera; `black_cameras` of our environments does this on purpose",
+        "data": "record these demonstrations again: what the camera saw is lost",
     },
     "image_normalisation": {"": "set image.mean and image.std in the checkpoint's config.json as named above"},
     "image_size": {"": "set image.size and image.resample in config.json as named above, unless it was trained so"},

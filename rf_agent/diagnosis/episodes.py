@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,9 +42,21 @@ class Episode:
         seed = self.attributes.get("seed")
         return None if seed is None else int(seed)
 
+    @property
+    def begins_again(self) -> bool:
+        """Whether a reset brings its start back: by its state, or by its seed, which in a chain is the whole's."""
+        return bool(self.start) or (self.seed is not None and "chain" not in self.attributes)
+
+
+def in_a_chain(attributes: Mapping[str, Any]) -> bool:
+    """Whether a demonstration begins where the sub-task of a chain before it ended. A reset to its state is not quite
+    the same: a block in the hand is not held as it was."""
+    return "chain" in attributes and int(attributes.get("subtask", 0)) > 0
+
 
 def choose_episodes(reader: DemoReader, count: int, tasks: Collection[str], seed: int = 0) -> list[Episode]:
-    """Some successful demonstrations, spread over the tasks, in an order that depends on the seed.
+    """Some successful demonstrations, spread over the tasks, in an order that depends on the seed. Those that begin in
+    the middle of a chain are left out where there are others.
 
     Args:
         reader: of all.
@@ -55,11 +67,11 @@ def choose_episodes(reader: DemoReader, count: int, tasks: Collection[str], seed
     Raises:
         DemoError: there is none, or its images cannot be read.
     """
+    shuffled = (reader.records[index] for index in np.random.default_rng(seed).permutation(len(reader.records)))
+    usable = [record for record in shuffled if record.success and len(record.actions)]
     by_task: dict[str, list[Record]] = {}
-    for index in np.random.default_rng(seed).permutation(len(reader.records)):
-        record = reader.records[index]
-        if record.success and len(record.actions):
-            by_task.setdefault(record.task, []).append(record)
+    for record in [record for record in usable if not in_a_chain(record.attributes)] or usable:
+        by_task.setdefault(record.task, []).append(record)
     if not by_task:
         raise DemoError(f"{reader.path} holds no demonstration that succeeded: give another file")
     known = [name for name in by_task if name in tasks]

@@ -12,7 +12,7 @@ from rf_agent.diagnosis.causes import Evidence
 from rf_agent.diagnosis.checkpoint_checks import CheckpointReport, concerns_language
 from rf_agent.diagnosis.facts import EXPLAINING, Facts
 from rf_agent.diagnosis.hypotheses import HypothesisReport
-from rf_agent.diagnosis.images import Format
+from rf_agent.diagnosis.images import BLACK, Format
 from rf_agent.diagnosis.language import LanguageReport
 from rf_agent.diagnosis.observations import CameraReport, ObservationReport
 from rf_agent.diagnosis.replay import ReplayReport, Trial
@@ -58,7 +58,9 @@ def _observations(facts: Facts, found: ObservationReport) -> Iterator[Evidence]:
 
 
 def _scaled(camera: str, form: Format, where: str) -> Iterator[Evidence]:
-    if form.problem:
+    if form.problem == BLACK:
+        yield Evidence("black", 0.95, f"{camera} of the {where} holds nothing but zeros", where)
+    elif form.problem:
         text = f"{camera} of the {where} holds {form.problem}, where policies read uint8 from 0 to 255"
         yield Evidence("images_scaled", 0.95 if form.scaled else 0.8, text, where)
 

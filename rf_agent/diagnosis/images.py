@@ -21,6 +21,8 @@ GEOMETRIES = {
     "rotated by half a turn": (-1, -1),
 }
 """Ways to lay an image down, as steps along rows and columns."""
+BLACK = "zeros alone"
+"""Problem of the images of a camera that sees nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def read_images(values: Any) -> tuple[NDArray[np.uint8], Format]:
     low, high = float(np.nanmin(array)), float(np.nanmax(array))
     problem, scaled, lost = "", False, False
     if array.dtype == np.uint8:
-        if high <= 1:
+        if high == 0:
+            problem, lost = BLACK, True
+        elif high <= 1:
             # a dark scene has noise or a light somewhere: an image without any number above 1 was divided by 255
             problem, scaled, lost = f"whole numbers of at most {high:g}: scaled to [0, 1] and then cut off", True, True
         out = array

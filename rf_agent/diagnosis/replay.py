@@ -178,7 +178,7 @@ def replay_all(
         trial_episodes: how many of them are tried with changes, the shortest.
     """
     report = ReplayReport()
-    if not episodes[0].start and all(episode.seed is None for episode in episodes):
+    if not any(episode.begins_again for episode in episodes):
         report.left_out.append(
             "the data say neither the seeds nor the states that their episodes began with, so replays begin elsewhere "
             "and their outcome says little"
@@ -189,7 +189,7 @@ def replay_all(
     wrong = [
         episode
         for episode, done in zip(episodes, report.replays, strict=True)
-        if (done.same_start is not False) and (not done.success or done.tracked < done.steps)
+        if episode.begins_again and done.same_start is not False and (not done.success or done.tracked < done.steps)
     ]
     if report.reproduced is None and report.successes * 2 > len(report.replays):
         wrong = []  # chance may decide about the others

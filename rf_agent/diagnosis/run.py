@@ -149,7 +149,7 @@ def _load(name: str, device: str, facts: Facts) -> RoboFlamingoPolicy | None:
 def _environment(environments: Environments, env_id: str, options: dict[str, Any], render_every: int) -> Any:
     """The environment; ours draw only the images that are compared."""
     extra = {"render_every": render_every} if is_ours(env_id) else {}
-    return environments.get(env_id, **extra, **options)
+    return environments.get(env_id, **options | extra)
 
 
 def _unseen_state(env: Any, policy: RoboFlamingoPolicy | None) -> str:
@@ -171,6 +171,11 @@ def _layout(layout: Layout, env: Any, policy: RoboFlamingoPolicy | None) -> Layo
 def _check_robot(reader: DemoReader, env: Any, env_id: str, policy: RoboFlamingoPolicy | None) -> None:
     """Refuse a policy, data and an environment of different robots."""
     layout = reader.layout
+    if "chain" in getattr(env.unwrapped, "reset_options", ()):
+        raise UserError(
+            f"{env_id} plays chains, where a demonstration cannot begin: give the environment of single tasks, such as "
+            f"{env_id.replace('Chain', '')}"
+        )
     shape = getattr(env.action_space, "shape", None)
     if shape != (layout.action_dim,):
         raise UserError(

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rf_agent.environments import Environments
+from rf_agent.errors import UserError
 from rf_agent.evaluation import custom
 from rf_agent.evaluation.agents import Agent, load_agent
-from rf_agent.evaluation.episode import Item, chain_items, episode_items, play, task_items
+from rf_agent.evaluation.episode import ALL_CHAINS, Item, chain_items, episode_items, play, task_items
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
 from rf_agent.evaluation.results import build_results
 from rf_agent.evaluation.runner import EnvFacts, ask, make_env, with_renderer
@@ -40,13 +41,16 @@ def evaluate_agent(
         on_episode: called with each episode as it finishes.
 
     Raises:
-        UserError: the agent is none, or gives what is no action of the environment.
+        UserError: the agent is none, or gives what is no action of the environment; or what is asked does not fit the
+            environment.
         ValueError: there is no such environment or task.
 
     Examples:
         >>> results = evaluate_agent(policy, "rf/PlayTableChainD-v0", chains=10)
         >>> results["average_length"]["mean"]
     """
+    if isinstance(tasks, str):
+        raise UserError(f"tasks is {tasks!r}: give a list of names, such as [{tasks!r}]")
     player: Agent = load_agent(agent) if isinstance(agent, str) else custom.as_agent(agent)
     with Environments() as environments:
         options = dict(env_options or {})
@@ -73,7 +77,17 @@ def evaluate_agent(
 def _items(
     env_id: str, facts: EnvFacts, chains: int | None, episodes_per_task: int | None, tasks: Sequence[str], seed: int
 ) -> list[Item]:
+    for name, value in (("chains", chains), ("episodes_per_task", episodes_per_task)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}: give 1 or more")
     if facts.chained:
+        if tasks or episodes_per_task is not None:
+            raise UserError(f"{env_id} plays chains: give chains instead of tasks and episodes_per_task")
+        if chains is not None and chains > ALL_CHAINS:
+            raise UserError(f"chains is {chains}, but the benchmark has {ALL_CHAINS} chains")
         return chain_items(100 if chains is None else chains, seed)
+    if chains is not None:
+        raise UserError(f"{env_id} plays single tasks: give episodes_per_task instead of chains")
     count = 20 if episodes_per_task is None else episodes_per_task
-    return task_items(list(tasks or facts.tasks), count, seed) if facts.named else episode_items(env_id, count, seed)
+    chosen = list(dict.fromkeys(tasks or facts.tasks))
+    return task_items(chosen, count, seed) if facts.named else episode_items(env_id, count, seed)

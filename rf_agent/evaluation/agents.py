@@ -6,6 +6,7 @@ An agent is named by `--policy`: a checkpoint directory, the name of a bundled p
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import math
@@ -58,11 +59,18 @@ class RandomAgent:
 
     def reset(self, env: Any, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
+        self._space = None
+        if not hasattr(env.action_space, "low"):  # such as discrete actions
+            self._space = copy.deepcopy(env.action_space)
+            self._space.seed(seed)
+            return
         low, high = env.action_space.low, env.action_space.high
         # a space without bounds says nothing about what is usual
         self._bounds = np.where(np.isfinite(low), low, -1.0), np.where(np.isfinite(high), high, 1.0)
 
     def act(self, observation: Observation) -> np.ndarray:
+        if self._space is not None:
+            return self._space.sample()
         return self._rng.uniform(*self._bounds).astype(np.float32)
 
 

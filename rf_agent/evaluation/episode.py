@@ -16,6 +16,9 @@ from rf_agent.evaluation.agents import Agent
 from rf_agent.evaluation.metrics import Attempt, Episode
 from rf_agent.evaluation.video import Recorder
 
+ALL_CHAINS = 1000
+"""Chains of the benchmark."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -68,9 +71,10 @@ def chain_items(chains: int, seed: int) -> list[Item]:
 def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, caption: str = "") -> Episode:
     """Play `item` to its end.
 
-    Where `info` names a `task`, a positive reward means that it was solved; where the episode goes on, `info["task"]`
-    names the next one. In other environments the last `info` says whether the episode was a success, in `is_success` or
-    `success`; if it does not, there is no attempt, and only the rewards count.
+    In chains a positive reward means that a task was solved, and `info["task"]` names the next one. Elsewhere the last
+    `info` says whether the episode was a success, in `is_success` or `success`. If it does not, a positive reward
+    counts as in chains where `info` names a `task`; where it names none there is no attempt, and only the rewards
+    count.
 
     Args:
         env: a Gymnasium environment.
@@ -82,7 +86,7 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
     observation, info = env.reset(seed=item.seed, options=dict(item.options))
     agent.reset(env, item.seed)
     attempts: list[Attempt] = []
-    named = "task" in info
+    by_reward = "chain" in info or ("task" in info and not {"is_success", "success"} & info.keys())
     steps, attempt_steps, total, acting, over = 0, 0, 0.0, 0.0, False
     while not over:
         watchdog.alive(where)
@@ -96,7 +100,7 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
         observation, reward, terminated, truncated, info = env.step(action)
         steps, attempt_steps, total = steps + 1, attempt_steps + 1, total + float(reward)
         over = terminated or truncated
-        success = bool(reward > 0) if named else info.get("is_success", info.get("success")) if over else None
+        success = bool(reward > 0) if by_reward else info.get("is_success", info.get("success")) if over else None
         if success or (over and success is not None):
             attempts.append(Attempt(task, bool(success), attempt_steps, instruction))
             attempt_steps = 0

@@ -75,7 +75,7 @@ def grounding(
 def _play(environments: Environments, job: _Job) -> Trial:
     agent = load_agent(job.policy, job.device)
     env = make_env(environments, job.env_id, agent.render_every)
-    if not hasattr(env.unwrapped, "color_trial"):
+    if not hasattr(env.unwrapped, "color_trial") or "chain" in getattr(env.unwrapped, "reset_options", ()):
         raise UserError(f"{job.env_id} has no scenes for colour words: give one such as rf/PlayTableD-v0")
     task, options = env.unwrapped.color_trial(job.kind, job.seed)
     return Trial(task, {color: _first_touch(env, agent, job.seed, chosen) for color, chosen in options.items()})

@@ -67,6 +67,8 @@ class Journal:
 
     def _read(self, settings: dict[str, Any]) -> None:
         text = self.path.read_text(encoding="utf-8")
+        if not text:  # a run that ended as it was created
+            return
         whole, newline, cut = text.rpartition("\n")
         try:
             header, *lines = [json.loads(line) for line in whole.splitlines()]
@@ -78,7 +80,10 @@ class Journal:
             raise UserError(
                 f"{self.path} is not a readable list of episodes: delete it or give another --output"
             ) from error
+        same_weights = settings.get("weights") and settings.get("weights") == stored.get("weights")
         for name in settings | stored:
+            if name == "policy" and same_weights:  # under another name, such as another spelling of its path
+                continue
             if stored.get(name) != settings.get(name):
                 raise UserError(
                     f"{self.path.parent} holds results for {name} {stored.get(name)!r}, but now {name} is "

@@ -68,6 +68,8 @@ class Video:
     def __init__(self, path: Path, fps: int = 30) -> None:
         if path.suffix.lower() not in (".mp4", ".gif"):
             raise UserError(f"cannot write a video to {str(path)!r}: its name must end in .mp4 or .gif")
+        if path.is_dir():
+            raise UserError(f"cannot write the video {path}: it is a folder; give the name of a file")
         imageio = require("imageio.v2", "writing videos", "'imageio[ffmpeg]'")
         self.path = path
         self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -80,6 +82,7 @@ class Video:
         )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.touch()  # ffmpeg would say at the end alone that it cannot
             self._writer = imageio.get_writer(self._partial, **options)
         except OSError as error:
             raise UserError(f"cannot write the video {path}: {error.strerror or error}") from error

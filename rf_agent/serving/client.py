@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from rf_agent.errors import UserError
 from rf_agent.instructions import instructions
 from rf_agent.serving.codec import CodecError, pack, unpack
+from rf_agent.serving.observations import PROTOCOL
 
 MAX_ANSWER_BYTES = 64 << 20
 PINGS = "ping_interval" in inspect.signature(ClientConnection).parameters
@@ -112,6 +113,8 @@ class RemotePolicy:
         answer = self._exchange(data)
         if not isinstance(answer, dict) or not isinstance(answer.get("actions"), np.ndarray):
             raise self._failed("the answer holds no actions")
+        if not len(answer["actions"]):
+            raise self._failed("the answer holds 0 actions")
         return deque(np.array(answer["actions"][: self.render_every], np.float32))
 
     def _exchange(self, data: bytes | None) -> Any:
@@ -159,6 +162,11 @@ class RemotePolicy:
         metadata = self._exchange(None)
         if not isinstance(metadata, dict) or not {"cameras", "state", "n_action_steps"} <= metadata.keys():
             raise self._failed("it says nothing of cameras and n_action_steps; RemotePolicy needs `rf-agent serve`")
+        if metadata.get("protocol", PROTOCOL) > PROTOCOL:
+            raise self._failed(
+                f"it speaks version {metadata['protocol']} of the protocol, this client {PROTOCOL}: install the "
+                "server's version of roboflamingo-agent here"
+            )
         self._start = True
         return metadata
 

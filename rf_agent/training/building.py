@@ -61,6 +61,7 @@ def build_policy(
             if seed is not None:
                 torch.manual_seed(seed)
             policy = policy_class(config.type)(config, start.tokenizer)
+        _check_vision(policy, start, source)
         policy.begin_from(start, source, vl_pretrained)
         if init_head and config.type == start.config.type:
             _load_head(policy.head, start.head, source)
@@ -74,6 +75,25 @@ def build_policy(
             "checkpoint to start from, or --trainable full"
         )
     return policy
+
+
+def _check_vision(policy: BasePolicy, start: BasePolicy, source: str) -> None:
+    """Refuse to begin from a vision tower that is made for other images: its learned places do not fit."""
+    own, had = (getattr(one.vision_encoder, "position", None) for one in (policy, start))
+    if own is None or had is None or own.shape == had.shape:
+        return
+    ours, theirs = policy.config, start.config
+    if len(ours.views) != len(theirs.views):
+        raise UserError(
+            f"{source} sees {len(theirs.views)} cameras ({', '.join(theirs.views)}), but the policy would see "
+            f"{len(ours.views)} ({', '.join(ours.views)}): name as many with --override 'views=[...]', or train "
+            "without --init"
+        )
+    if ours.image.size != theirs.image.size:
+        raise UserError(
+            f"{source} sees images of {theirs.image.size} pixels, but image.size is {ours.image.size}: leave that "
+            "change out, or train without --init"
+        )
 
 
 def same_head(head: PolicyHead, start: PolicyHead) -> bool:

@@ -34,6 +34,7 @@ RETURN_MEMORY_EVERY = 100  # steps
 # What may differ between a run and its continuation; everything else would make it another run.
 RUNTIME = {
     "output",
+    "demos",  # wherever they lie: whether they are the same is checked by their content
     "steps",
     "minutes",
     "resume",

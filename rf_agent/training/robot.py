@@ -17,6 +17,8 @@ from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistic
 from rf_agent.progress import Reporter
 
 Readers = Sequence[DemoReader]
+UNIT_REACH = 0.9
+"""Largest motion from which on actions in [-1, 1] are taken for commands whose range that is."""
 
 
 def open_all(paths: Sequence[str | Path], reporter: Reporter | None = None) -> list[DemoReader]:
@@ -54,6 +56,7 @@ def fitted(
     trained: bool,
     normalization: str = "auto",
     fixed_views: bool = False,
+    state_changes: Sequence[str] = (),
 ) -> PolicyConfig:
     """A configuration for the robot of some demonstrations.
 
@@ -67,6 +70,8 @@ def fitted(
         normalization: of actions: `none`, `min_max`, `quantiles`, or `auto`: `none` where the environment bounds them
             to [-1, 1], else `min_max`.
         fixed_views: whether the cameras must be those of `config`, too.
+        state_changes: what is to be read of the state, as `PolicyConfig.changed` takes it (`state.entries=[0,1]`); the
+            rest is as the demonstrations have it.
 
     Raises:
         DemoError: the demonstrations do not fit the policy; the message names the key, both shapes and the file.
@@ -90,7 +95,7 @@ def fitted(
         config = dataclasses.replace(
             config, head=dataclasses.replace(config.head, proprioception=False, state_dropout=0.0)
         )
-    state = _state(config, readers, trained)
+    state = _state(config, readers, trained, state_changes)
     return dataclasses.replace(config, views=views, action=action, state=state, fps=fps)
 
 
@@ -139,7 +144,7 @@ def _action(config: ActionConfig, readers: Readers, trained: bool, normalization
                 "start from a policy of this robot, or give --no-init-head"
             )
         for reader in readers:
-            if not reader.layout.gripper_known and not _is_gripper_of(config, reader.records):
+            if not reader.layout.gripper_known and not _is_gripper_of(config, _learned(reader)):
                 raise DemoError(
                     f"entry {config.gripper} of the actions of {reader.path} has more than two values, but the policy "
                     "has its gripper there: start from a policy of this robot, or give --no-init-head"
@@ -147,15 +152,17 @@ def _action(config: ActionConfig, readers: Readers, trained: bool, normalization
         return config
     presets = known is None and layout.action_dim == config.dim
     gripper = config.gripper if presets else None if known is None else known.gripper
-    if presets and not all(_is_gripper(reader.records, gripper) for reader in readers):
+    if presets and not all(_is_gripper(_learned(reader), gripper) for reader in readers):
         gripper = None  # such as the seventh joint of an arm
+    if layout.action_dim == 1 and gripper is not None:
+        raise DemoError(f"the only entry of the actions of {first} is its gripper: there is no motion to learn")
     bounded = all(reader.layout.bounded for reader in readers)
     every = np.zeros((0, layout.action_dim), np.float32)
     if not bounded or normalization in ("min_max", "quantiles"):
-        every = np.concatenate([record.actions for reader in readers for record in reader.records])
+        every = np.concatenate([record.actions for reader in readers for record in _learned(reader)])
     if normalization == "auto":
-        # Files of robomimic do not say it: taken for the preset's robot where nothing speaks against it.
-        is_unit = bounded or presets and bool(np.abs(every).max() <= 1.0)
+        # Files of robomimic do not say it: taken for the preset's robot where everything speaks for it.
+        is_unit = bounded or presets and _fills_unit_range(every, gripper)
         normalization = "none" if is_unit else "min_max"
     if normalization == "none":
         _check_unit_actions(first, every, gripper)
@@ -165,6 +172,19 @@ def _action(config: ActionConfig, readers: Readers, trained: bool, normalization
     except UserError as error:
         raise DemoError(f"{first}: {error}") from error
     return ActionConfig(layout.action_dim, gripper, normalization, tuple(low), tuple(high))
+
+
+def _learned(reader: DemoReader) -> list[Record]:
+    """The demonstrations that are trained on, which alone say what actions and states are like."""
+    return [record for record in reader.records if record.success] or list(reader.records)
+
+
+def _fills_unit_range(actions: Any, gripper: int | None) -> bool:
+    """Whether actions (N, D) look like commands that were cut off at -1 and 1, a gripper's like these two values.
+    Others, such as motions in metres, may lie within [-1, 1] by chance."""
+    motion = np.abs(actions if gripper is None else np.delete(actions, gripper, axis=1))
+    opens = gripper is None or np.isin(actions[:, gripper], (-1.0, 1.0)).all()
+    return bool(UNIT_REACH <= motion.max() <= 1.0 and opens)
 
 
 def _is_gripper(records: Sequence[Record], entry: int | None) -> bool:
@@ -201,36 +221,33 @@ def _check_unit_actions(path: Path, every: Any, gripper: int | None) -> None:
         )
 
 
-def _state(config: PolicyConfig, readers: Readers, trained: bool) -> StateConfig:
-    state = config.state
-    if not config.head.proprioception:
-        # Nothing reads it; it is named for those who look into the configuration.
-        layout = readers[0].layout
-        same = (layout.state, layout.state_dim) == (state.key, state.dim)
-        return state if trained or same or layout.state is None else StateConfig(layout.state, layout.state_dim)
+def _state(config: PolicyConfig, readers: Readers, trained: bool, changes: Sequence[str]) -> StateConfig:
+    state, reads = config.state, config.head.proprioception
     layouts = [reader.layout for reader in readers]
     if config.head.state_optional:
         layouts = [layout for layout in layouts if layout.state is not None] or layouts
-    wanted = trained or all((layout.state, layout.state_dim) == (state.key, state.dim) for layout in layouts)
     first = layouts[0]
-    key, dim = (state.key, state.dim) if wanted else (first.state, first.state_dim)
+    same = all((layout.state, layout.state_dim) == (state.key, state.dim) for layout in layouts)
+    described = bool(state.entries or state.binary is not None)
+    if not trained and first.state is not None and not (same and (described or not reads)):
+        read = {"entries": tuple(range(first.state_dim)), "normalization": "mean_std"} if reads else {}
+        state = StateConfig(first.state, first.state_dim, **read)
+    state = dataclasses.replace(config, state=state).changed(changes).state
+    if not reads:
+        return state  # nothing reads it; it is named for those who look into the configuration
     for reader in readers:
         path, layout = reader.path, reader.layout
-        if layout.state is None and config.head.state_optional and key is not None:
+        if layout.state is None and config.head.state_optional:
             continue  # it learns from these without
-        if layout.state is None or (layout.state, layout.state_dim) != (key, dim):
+        if layout.state is None or (layout.state, layout.state_dim) != (state.key, state.dim):
             has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"
-            reads = "one" if key is None else f"{key!r} of shape (T, {dim})"
+            one = "one" if first.state is None and not trained else f"{state.key!r} of shape (T, {state.dim})"
             raise DemoError(
-                f"{path} has {has}, but the policy reads {reads} (head.proprioception): give demonstrations with it, "
-                "or train a policy without"
+                f"{path} has {has}, but the policy reads {one} (head.proprioception): give demonstrations with it, or "
+                "train a policy without"
             )
-    assert key is not None
-    known = wanted and bool(state.entries or state.binary is not None)
-    to_fill = state.normalization == "mean_std" and not state.mean
-    if known and (trained or not state.mean) and not to_fill:
-        return state  # a trained policy's, or a preset's that is read as it is
-    chosen = state if known else StateConfig(key, dim, tuple(range(dim)), normalization="mean_std")
-    states = (record.state for reader in readers for record in reader.records if record.state is not None)
-    mean, std = state_statistics(states, chosen.entries, chosen.angles)
-    return dataclasses.replace(chosen, mean=tuple(mean), std=tuple(std))
+    if state.normalization != "mean_std" or state.mean:
+        return state  # a trained policy's, or one that is read as it is
+    states = (record.state for reader in readers for record in _learned(reader) if record.state is not None)
+    mean, std = state_statistics(states, state.entries, state.angles)
+    return dataclasses.replace(state, mean=tuple(mean), std=tuple(std))

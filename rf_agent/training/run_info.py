@@ -12,6 +12,7 @@ from typing import Any
 
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.windows import DemoSet
+from rf_agent.errors import UserError
 from rf_agent.training.settings import LoopConfig
 from rf_agent.versions import versions
 
@@ -48,13 +49,50 @@ def write_run_info(output: Path, command: str, config: LoopConfig, data: dict[st
     return path
 
 
+def check_same_demos(output: Path, data: dict[str, Any]) -> None:
+    """Make sure that a resumed run goes on with the demonstrations that it began with, wherever they lie now.
+
+    Args:
+        output: directory of the run.
+        data: see `demos_facts`. What a run of an older version did not write down is not compared.
+
+    Raises:
+        UserError: there are others now; the first that differs is named.
+    """
+    try:
+        begun = json.loads((output / RUN).read_text())[0]["data"]["files"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return
+    remedy = f"resume with the same, or train on from them in another --output with --init {output}"
+    if len(begun) != len(data["files"]):
+        raise UserError(
+            f"{output} began with {len(begun)} files of demonstrations, but now there are {len(data['files'])}: "
+            f"{remedy}"
+        )
+    for before, now in zip(begun, data["files"], strict=True):
+        if before["demonstrations"] != now["demonstrations"]:
+            raise UserError(
+                f"{output} began with {before['demonstrations']} demonstrations of {before['name']}, but now "
+                f"{now['name']} has {now['demonstrations']}: {remedy}"
+            )
+        if before.get("content", now["content"]) != now["content"]:
+            raise UserError(f"{output} began with other demonstrations than {now['name']} has now: {remedy}")
+
+
 def demos_facts(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, Any]:
     """Which demonstrations a run has: files, and how many of each task."""
     tasks: dict[str, int] = {}
     for episode in demos.episodes:
         tasks[episode.task] = tasks.get(episode.task, 0) + 1
     return {
-        "files": [{"name": reader.path.name, "demonstrations": len(reader.records)} for reader in readers],
+        "files": [
+            {
+                "name": reader.path.name,
+                "demonstrations": len(reader.records),
+                "content": demos.frames.fingerprint(index),
+            }
+            for index, reader in enumerate(readers)
+        ],
         "frames": len(demos.frames),
         "tasks": dict(sorted(tasks.items())),
     }

@@ -10,10 +10,13 @@ from typing import Any
 from rf_agent.checkpoint_files import CHECKPOINT
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
-ABOVE_ZERO = ("steps", "minutes", "learning_rate", "clip", "batch_size", "gradient_accumulation", "sequence_length")
+ABOVE_ZERO = (
+    *("steps", "minutes", "learning_rate", "clip", "batch_size", "gradient_accumulation", "sequence_length"),
+    "threads",
+)
 NOT_NEGATIVE = (
-    *("weight_decay", "min_lr_ratio", "evaluations", "checkpoint_minutes", "spike", "keep", "balance"),
-    *("vlm_lr_scale", "vl_caption_weight", "vl_question_weight"),
+    *("weight_decay", "min_lr_ratio", "evaluations", "checkpoint_minutes", "spike", "keep", "balance", "seed"),
+    *("vlm_lr_scale", "vl_caption_weight", "vl_question_weight", "workers", "gradient_checkpointing"),
 )
 """Numbers that are checked, by name; some belong to one kind of training alone."""
 
@@ -75,7 +78,8 @@ class LoopConfig:
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}: give a number above zero")
         for name in NOT_NEGATIVE:
-            if not 0 <= getattr(self, name, 0) < math.inf:
+            value = getattr(self, name, 0)
+            if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: give zero or more")
         if not 0 <= self.validation_fraction < 1 or not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise ValueError("validation_fraction, ema_decay and warmup are shares: give numbers from 0 to below 1")

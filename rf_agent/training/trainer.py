@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
@@ -17,7 +18,7 @@ from rf_agent.demos.instructions import read_instructions
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
-from rf_agent.errors import UserError
+from rf_agent.errors import ConfigError, UserError
 from rf_agent.files import full_disk_explained
 from rf_agent.policies import load_policy
 from rf_agent.policy_config import PolicyConfig
@@ -32,7 +33,7 @@ from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
-from rf_agent.training.run_info import RUN, demos_facts, write_run_info
+from rf_agent.training.run_info import RUN, check_same_demos, demos_facts, write_run_info
 from rf_agent.training.settings import LoopConfig, command, prepare_output
 from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
@@ -153,11 +154,13 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     reporter = (reporter if accelerator.is_main_process else None) or Silent()
     prepare_output(config)
     start = None if config.init is None else load_policy(config.init, "cpu")
-    shape = _shape(config, start).changed(config.override)
+    of_state = [change for change in config.override if change.startswith("state.")]
+    shape = _shape(config, start).changed(change for change in config.override if change not in of_state)
     readers = choose(open_all(config.demos, reporter), config.scenes, config.demos_fraction, config.seed)
     trained = start is not None and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
-    shape = fitted(shape, readers, trained, config.action_normalization, fixed)
+    shape = fitted(shape, readers, trained, config.action_normalization, fixed, of_state)
+    _check_overrides(shape, config.override)
     demos = DemoSet(readers, shape)
     policy = _build(config, shape, start, demos).to(accelerator.device)
     policy.checkpoint_gradients(config.gradient_checkpointing)
@@ -200,8 +203,11 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     # everything that can be refused has been
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        facts = demos_facts(readers, demos)
         _begin(config, shape)
-        write_run_info(config.output, command("train", config), config, demos_facts(readers, demos))
+        if config.resume:
+            check_same_demos(config.output, facts)
+        write_run_info(config.output, command("train", config), config, facts)
     accelerator.wait_for_everyone()
     tasks = tuple(sorted({episode.task for episode in demos.episodes}))
     policy.config.tasks, policy.config.trained = tasks, True
@@ -259,6 +265,25 @@ def _shape(config: TrainConfig, start: BasePolicy | None) -> PolicyConfig:
     if own.type == start.config.type:
         return dataclasses.replace(start.config, head=own.head, loss=own.loss)
     return own.beginning_from(start.config)
+
+
+def _check_overrides(shape: PolicyConfig, changes: Sequence[str]) -> None:
+    """Refuse changes that the demonstrations do not allow, as they say what the robot is."""
+    for change in changes:
+        try:
+            kept = shape.changed([change]) == shape
+        except ConfigError:
+            kept = False
+        if not kept:
+            key = change.partition("=")[0]
+            value: Any = shape.to_dict()
+            for name in key.split("."):
+                value = value[name]
+            hint = ", or give --action-normalization" if key == "action.normalization" else ""
+            raise UserError(
+                f"--override {change}: the demonstrations say what {key} is, {value!r} with the other settings: leave "
+                f"it out{hint}"
+            )
 
 
 def _check_processes(config: TrainConfig, processes: int) -> None:

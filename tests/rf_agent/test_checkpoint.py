@@ -66,6 +66,32 @@ def test_other_directories_are_not_overwritten(tmp_path):
     assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
+def test_a_model_of_another_library_is_not_overwritten(saved):
+    (saved / "config.json").write_text('{"model_type": "llama", "hidden_size": 64}')
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    with pytest.raises(CheckpointError, match="is no checkpoint of ours"):
+        make_policy().save_pretrained(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_what_else_lies_in_a_checkpoint_stays_when_it_is_saved_again(saved):
+    (saved / "notes.txt").write_text("seed 3 was better")
+    (saved / ".git").mkdir()
+    (saved / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    make_policy(seed=1).save_pretrained(saved)
+    assert (saved / "notes.txt").read_text() == "seed 3 was better" and (saved / ".git" / "HEAD").exists()
+    assert [path.name for path in saved.parent.iterdir()] == ["policy"]
+
+
+def test_saving_to_a_link_replaces_what_it_leads_to(saved):
+    link = saved.parent / "latest"
+    link.symlink_to(saved.name)
+    make_policy(seed=1).save_pretrained(link)
+    assert link.is_symlink() and sorted(path.name for path in saved.parent.iterdir()) == ["latest", "policy"]
+    weights = load_file(saved / "model.safetensors")
+    assert torch.equal(weights["vlm.perceiver.latents"], make_policy(seed=1).vlm.perceiver.latents)
+
+
 def test_every_wrong_tensor_is_named(saved):
     path = saved / "model.safetensors"
     weights = load_file(path)
@@ -83,7 +109,7 @@ def test_every_wrong_tensor_is_named(saved):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 def test_missing_files_are_named(saved, name):
     (saved / name).unlink()
     with pytest.raises(CheckpointError, match=name):
@@ -94,6 +120,14 @@ def test_truncated_weights_are_refused(saved):
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
+        RoboFlamingoPolicy.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", ["{}", "{"])
+def test_a_damaged_tokenizer_is_named(saved, name, content):
+    (saved / name).write_text(content)
+    with pytest.raises(CheckpointError, match=name):
         RoboFlamingoPolicy.from_pretrained(saved)
 
 

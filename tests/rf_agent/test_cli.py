@@ -63,6 +63,18 @@ def test_help_needs_no_torch():
         ([*TASKS, "--policy", "."], 1, "no complete policy checkpoint: config.json is missing"),
         (["rollout", "--env", CHAIN, "--policy", "random", "--instruction", "go"], 1, "--instruction out"),
         (["rollout", "--env", TASK, "--policy", "random", "--chain", "1"], 1, "has no chains: leave --chain out"),
+        (["rollout", "--env", TASK, "--policy", "random", "--seed", "-1"], 1, "--seed is -1"),
+        (["rollout", "--env", TASK, "--policy", "random", "--instruction", " "], 1, "--instruction is empty"),
+        (["rollout", "--env", CHAIN, "--policy", "random", "--chain", "999", "--episodes", "2"], 1, "0 to 999"),
+        (["rollout", "--env", CHAIN, "--policy", "random", "--chain", "-1"], 1, "0 to 999"),
+        ([*TASKS, "--policy", "random", "--seed", "-1"], 1, "--seed is -1"),
+        ([*TASKS, "--policy", "random", "--video-episodes", "-1"], 1, "--video-episodes is -1"),
+        ([*CHAINS, "--policy", "random", "--chains", "2", "--shard", "3/3"], 1, "has none of the 2 episodes"),
+        (["grounding", "--policy", "random", "--seed", "-1"], 1, "--seed is -1"),
+        (["train", "--demos", "missing.hdf5", "--output", "x", "--threads", "0"], 2, "threads is 0"),
+        (["train", "--demos", "missing.hdf5", "--output", "x", "--workers", "-1"], 2, "workers is -1"),
+        (["train", "--demos", "missing.hdf5", "--output", "x", "--seed", "-1"], 2, "seed is -1"),
+        (["train", "--demos", "missing.hdf5", "--output", "x", "--gradient-checkpointing", "-2"], 2, "is -2"),
         (["collect", "--env", TASK, "--output", "x.hdf5", "--workers", "0"], 1, "workers is 0"),
         (["pretrain", "--env", TASK, "--output", "x"], 1, "cannot randomize"),
         (["pretrain", "--env", TASK, "--output", "x", "--resume"], 1, "to resume"),
@@ -133,6 +145,23 @@ def test_rollout_films_and_reports(capfd, tmp_path):
     code, out, _ = run(capfd, "rollout", *words)
     assert code == 0 and video.stat().st_size > 1000
     assert "1/2  go_left: success" in out and str(video) in out
+
+
+def test_a_rollout_that_is_interrupted_leaves_a_film_of_what_was_played(capfd, tmp_path, monkeypatch):
+    played = []
+
+    def once(*arguments, **given):
+        if played:
+            raise KeyboardInterrupt
+        played.append(play(*arguments, **given))
+        return played[-1]
+
+    play = rollout.play
+    monkeypatch.setattr(rollout, "play", once)
+    words = ["--env", TASK, "--policy", "expert", "--episodes", 2, "--output", tmp_path / "film.mp4"]
+    code, out, err = run(capfd, "rollout", *words)
+    assert code == 130 and "1/2  go_left: success" in out and "what had been finished is kept" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
 def test_rollout_shows_the_chains_that_are_asked_for(capfd, tmp_path):

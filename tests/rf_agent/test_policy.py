@@ -52,6 +52,15 @@ def test_images_are_only_touched_at_an_observation_step(policy, monkeypatch):
     assert resized == [1, 1]  # the others execute the rest of their chunks
 
 
+@pytest.mark.parametrize("given", [[2], np.array([2]), 2, np.array([False, False, True]), [False, False, True]])
+def test_environments_are_reset_by_number_and_by_mask(policy, given):
+    for t in range(4):
+        policy.act(make_observation(t, n=3))
+    before = policy._state.length.tolist()
+    policy.reset(given)
+    assert policy._state.length.tolist() == [*before[:2], 0] and before[0] > 0
+
+
 def test_executed_actions_are_those_of_the_chunk(policy):
     chunk = policy.predict_action_chunk(make_observation(0))
     assert chunk.shape == (1, 3, 7) and set(np.abs(chunk[..., 6]).ravel()) == {1.0}
@@ -193,6 +202,17 @@ def test_wrong_calls_are_explained(policy):
         policy.act(make_observation(0, n=3))
     with pytest.raises(ValueError, match=r"reset\(\[5\]\)"):
         policy.reset([5])
+    with pytest.raises(ValueError, match=r"a mask of shape \(3,\), but the policy acts in 2"):
+        policy.reset(np.zeros(3, bool))
+    with pytest.raises(ValueError, match="episode_start has 3 entries, but there are 2 environments"):
+        policy.predict(make_observation(0, n=2), policy.predict(make_observation(0, n=2))[1], np.zeros(3, bool))
+    for wrong in (np.zeros(256, np.int64), [0] * 256):
+        with pytest.raises(ValueError, match="the instruction is numbers of type int64"):
+            policy.act(make_observation(0, n=2) | {"instruction": wrong})
+    with pytest.raises(ValueError, match="the observation is of type tuple; give a dictionary"):
+        policy.act((make_observation(0), {}))
+    with pytest.raises(ValueError, match=r"camera images of shapes .*\(\)"):
+        policy.act(make_observation(0) | {policy.config.views[0]: None})
     with pytest.raises(ValueError, match="instruction"):
         policy.act({k: v for k, v in make_observation(0).items() if k != "instruction"})
 

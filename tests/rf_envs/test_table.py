@@ -1,5 +1,8 @@
 """The single-task environment, on a simulator without physics."""
 
+import copy
+import pickle
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -276,3 +279,22 @@ def test_randomize_gives_a_image_and_the_seed_decides_it(env):
     assert env.observation_space.contains(one)
     assert all(np.array_equal(one[key], two[key]) for key in one)
     assert not np.array_equal(one["robot_obs"], other["robot_obs"])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_has_a_simulation_of_its_own(copied):
+    pytest.importorskip("pybullet", reason="the play table is simulated by PyBullet")
+    env = gym.make("rf_envs:rf/PlayTableD-v0", image_size=(16, 16))
+    first, _ = env.reset(seed=0, options={"task": "open_drawer"})
+    before = env.unwrapped.robot_obs
+    other = copied(env)
+    with pytest.raises(gym.error.ResetNeeded):
+        other.step(STAY)
+    again, _ = other.reset(seed=0, options={"task": "open_drawer"})
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    for _ in range(5):
+        other.step(np.ones(7, np.float32))
+    assert np.array_equal(env.unwrapped.robot_obs, before) and not np.allclose(other.unwrapped.robot_obs, before)
+    other.close()
+    env.step(STAY)
+    env.close()

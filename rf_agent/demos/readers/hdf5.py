@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rf_agent.demos.clips import read_images
 from rf_agent.demos.demonstration import Demonstration, Layout
-from rf_agent.demos.files import DemoError, open_hdf5, reading
+from rf_agent.demos.files import DemoError, open_hdf5, reading, text_of
 from rf_agent.demos.readers.base import DemoReader, Record
 from rf_agent.demos.store import OWN, demo_names, read_layout, read_start
 from rf_agent.demos.store_checks import NUMBERS, problems
@@ -84,8 +84,8 @@ class HDF5Reader(DemoReader):
         state = self.layout.state
         return Record(
             name,
-            str(attributes.get("task", "")),
-            str(attributes.get("instruction", "")),
+            text_of(attributes.get("task", "")),
+            text_of(attributes.get("instruction", "")),
             self._numbers(group, "actions"),
             first_frame,
             None if state is None else self._numbers(group, f"obs/{state}"),

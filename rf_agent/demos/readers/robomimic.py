@@ -18,10 +18,10 @@ import numpy as np
 
 from rf_agent.demos.clips import image_shape
 from rf_agent.demos.demonstration import Demonstration, Layout
-from rf_agent.demos.files import DemoError, reading
+from rf_agent.demos.files import DemoError, reading, text_of
 from rf_agent.demos.readers.base import DemoReader, Record, record_problems
 from rf_agent.demos.readers.hdf5 import HDF5Reader
-from rf_agent.demos.store import read_env_args
+from rf_agent.demos.store import control_rate, read_env_args
 
 
 class RobomimicReader(HDF5Reader):
@@ -72,14 +72,13 @@ class RobomimicReader(HDF5Reader):
                 raise DemoError(f"{self.path} has no {kind} {missing[0]!r} under obs: give some of {some}")
         if not images:
             raise DemoError(f"{self.path} has no camera images under obs: write it again with image observations")
-        rate = (said.get("env_kwargs") or {}).get("control_freq")
         return Layout(
             cameras=self._cameras or tuple(images),
             action_dim=int(actions[1]),
             gripper_known=False,
             state=(self._state[0] if len(self._state) == 1 else "state") if self._state else None,
             state_dim=sum(int(shapes[key][0][1]) for key in self._state),
-            fps=float(rate) if isinstance(rate, int | float) and rate > 0 else None,
+            fps=control_rate(said),
         )
 
     def _names(self, file: h5py.File) -> list[str]:
@@ -91,7 +90,7 @@ class RobomimicReader(HDF5Reader):
                 some = ", ".join(sorted(masks)) or "none: the file has no mask"
                 raise DemoError(f"{self.path} has no filter key {self._filter_key!r}: give one of {some}")
             with reading(self.path, f"mask/{self._filter_key}"):
-                listed = [_text(name) for name in masks[self._filter_key][:]]
+                listed = [text_of(name) for name in masks[self._filter_key][:]]
             if missing := sorted(set(listed) - set(names)):
                 raise DemoError(f"{self.path}: mask/{self._filter_key} names {missing[0]}, which is not there")
             names = list(set(listed))
@@ -103,7 +102,7 @@ class RobomimicReader(HDF5Reader):
         instruction = self._instruction or _said(group)
         if not instruction:
             raise DemoError(f"{self.path}: {name} has no instruction: give one for the whole file (--instruction)")
-        task = self._task or _text(group.attrs.get("task", "")) or instruction
+        task = self._task or text_of(group.attrs.get("task", "")) or instruction
         state = None
         if self._state:
             state = np.concatenate([self._numbers(group, f"obs/{key}") for key in self._state], axis=1)
@@ -124,10 +123,10 @@ class RobomimicReader(HDF5Reader):
 
 def _said(group: h5py.Group) -> str:
     """The instruction that a demonstration itself names, or nothing."""
-    if text := _text(group.attrs.get("instruction", "")):
+    if text := text_of(group.attrs.get("instruction", "")):
         return text
     try:
-        return str(json.loads(_text(group.attrs.get("ep_meta", "{}"))).get("lang", ""))
+        return str(json.loads(text_of(group.attrs.get("ep_meta", "{}"))).get("lang", ""))
     except (ValueError, AttributeError):
         return ""
 
@@ -135,10 +134,6 @@ def _said(group: h5py.Group) -> str:
 def _order(name: str) -> tuple[int, str]:
     number = name.rpartition("_")[2]
     return int(number) if number.isdigit() else 0, name
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _is_dataset(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from policy_cases import make_policy
 
 from rf_agent.commands.play import Args, _listen, _shown, run
 from rf_agent.errors import UserError
@@ -32,6 +33,12 @@ def test_what_cannot_be_served_is_refused(changes, match, capsys):
     with pytest.raises((UserError, ValueError, ImportError), match=match):
         run(Args(**changes))
     assert "http" not in capsys.readouterr().out
+
+
+def test_a_policy_of_another_robot_is_refused(tmp_path):
+    policy = make_policy(0, 'views=["front"]').save_pretrained(tmp_path / "policy")
+    with pytest.raises(UserError, match="sees the camera 'front', which rf/PlayTableD-v0 does not have"):
+        run(Args(policy=str(policy)))
 
 
 def test_the_address_that_is_printed_can_be_opened():

@@ -1,6 +1,7 @@
 """Demonstrations of any robot: what is written is read, what does not fit is refused by name."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -73,6 +74,17 @@ def test_an_existing_file_is_only_replaced_when_asked(tmp_path):
         ([demo(actions=np.zeros((0, 4)), images={"front": np.zeros((0, 8, 8, 3), np.uint8)})], {}, "demonstration 0"),
         ([demo()], {"gripper": 4}, "gripper is 4, but an action has 4 entries"),
         ([demo()], {"fps": 0}, "fps is 0"),
+        ([demo()], {"gripper": 2.7}, "gripper is 2.7: give the number of an entry"),
+        ([demo()], {"gripper": True}, "gripper is True: give the number of an entry"),
+        ([demo(instruction="reach\0it")], {}, "the instruction is 'reach.*it', expected words"),
+        ([demo(task=3)], {}, "the task is 3, expected words"),
+        ([demo(success=None)], {}, "success is None, expected a truth value"),
+        ([demo(attributes={"seed": 2**70})], {}, "the attribute 'seed' is"),
+        ([demo(attributes={"who": "a\0b"})], {}, "the attribute 'who' is"),
+        ([demo(images={".": np.zeros((5, 8, 8, 3), np.uint8)})], {}, "'.' cannot name a camera"),
+        ([demo(images={"front": np.zeros((5, 0, 8, 3), np.uint8)})], {}, r"images\['front'\] are uint8 \(5, 0, 8, 3\)"),
+        ([demo(start={"robot_obs": 3.0})], {}, "the start has 'robot_obs' 3.0, expected a list of numbers"),
+        ([demo(start={"a/b": np.zeros(3)})], {}, "the start has 'a/b'"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_no_file(tmp_path, demos, options, message):
@@ -112,3 +124,63 @@ def test_numbers_of_numpy_and_lists_of_images_will_do(tmp_path):
     assert (layout.fps, layout.gripper) == (3.0, 3)
     named = demo(attributes={"seed": "a word"})
     assert len(read_demonstrations(write_demonstrations(tmp_path / "named.hdf5", [named, demo(6)]))) == 2
+
+
+def test_texts_of_numpy_and_of_an_observation_will_do(tmp_path):
+    padded = "reach the ball" + 3 * "\0"  # as the environment's 256 bytes decode
+    demos = [demo(instruction=np.array(["reach"])[0], attributes={"who": np.str_("x")}), demo(6, instruction=padded)]
+    read = read_demonstrations(write_demonstrations(tmp_path / "mine.hdf5", demos))
+    assert sorted(one.instruction for one in read) == ["reach", "reach the ball"]
+    assert any(one.attributes == {"who": "x"} for one in read)
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(DemoError, match="actions has complex numbers"):
+        demo(actions=np.full((5, 4), 1j))
+
+
+def test_texts_of_fixed_length_are_texts(tmp_path):
+    path = write_demonstrations(tmp_path / "mine.hdf5", [demo()])
+    with h5py.File(path, "a") as file:
+        attributes = file["data/demo_0"].attrs
+        attributes["instruction"] = np.bytes_("reach the ball")
+        attributes.create("task", "reach", dtype=h5py.string_dtype("utf-8", 20))
+    (read,) = read_demonstrations(path)
+    assert (read.instruction, read.task) == ("reach the ball", "reach") and not inspect(path).problems
+    assert list(inspect(path).tasks) == ["reach"]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"gripper": 9}, "the gripper is entry 9 of the actions, which have 4"),
+        ({"frame_stride": 0}, "env_args says frame_stride 0, expected 1 or more"),
+    ],
+)
+def test_settings_that_no_robot_has_are_refused(tmp_path, said, message):
+    path = write_demonstrations(tmp_path / "mine.hdf5", [demo()])
+    with h5py.File(path, "a") as file:
+        arguments = json.loads(file["data"].attrs["env_args"])
+        file["data"].attrs["env_args"] = json.dumps(arguments | said)
+    for function in (inspect, check_demos):
+        with pytest.raises(DemoError, match=message):
+            function(path)
+
+
+def test_robomimic_says_the_rate_wherever_it_is_read(tmp_path):
+    path = write_demonstrations(tmp_path / "mine.hdf5", [demo()])
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "env_kwargs": {"control_freq": 20}})
+    assert check_demos(path).fps == 20
+
+
+@pytest.mark.parametrize(
+    ("demos", "message"),
+    [
+        ([demo(success=False), demo(6, success=False)], "none of the demonstrations succeeded"),
+        ([demo(actions=np.tile([0.5, 2.0, 0.1, 1.0], (5, 1)))], r"actions\[:, 0\] is 0.5 in all 5 steps"),
+    ],
+)
+def test_inspect_finds_what_training_refuses_of_all_together(tmp_path, demos, message):
+    (problem,) = inspect(write_demonstrations(tmp_path / "mine.hdf5", demos)).problems
+    assert re.match(message, problem)

@@ -82,6 +82,8 @@ def refill(group, key, value):
         (lambda group: refill(group, "obs/robot_obs", 1e300), "obs/robot_obs has NaN or infinite values"),
         (lambda group: group.__delitem__("obs/rgb_gripper"), "obs/rgb_gripper is missing"),
         (lambda group: group.attrs.__delitem__("instruction"), "attribute instruction is missing"),
+        (lambda group: group.attrs.__setitem__("instruction", " "), "the instruction is ' ', expected words"),
+        (lambda group: group.attrs.__setitem__("instruction", 300 * "x"), "the instruction has more than 256 bytes"),
     ],
 )
 def test_bad_demonstration_is_named(tmp_path, damage, message):

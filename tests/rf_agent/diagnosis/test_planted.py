@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import planted_envs  # noqa: F401 (registers them)
 import pytest
 from planted_files import plant_in_checkpoint, plant_in_data
 
+from rf_agent.demos import read_demonstrations
+from rf_agent.demos.collect import CollectConfig, collect
 from rf_agent.diagnosis.causes import Cause
 from rf_agent.diagnosis.run import Diagnosis, diagnose
+from rf_agent.errors import UserError
 from rf_agent.presets import BUNDLED
 
 pytestmark = pytest.mark.slow
@@ -142,3 +146,39 @@ def test_data_whose_starts_are_not_known_are_compared_by_averages(demos, tmp_pat
     named(found, kind)
     assert not any(camera.paired for camera in found.facts.observations.cameras)
     assert "neither the seeds nor the states" in found.left_out["replay"][0]
+
+
+def test_a_black_camera_is_called_black(demos):
+    found = diagnose(POLICY, demos, "rf/PlayTableD-v0", episodes=2, env_options={"black_cameras": ["rgb_static"]})
+    cause = named(found, "black", most=1)
+    assert cause.where == "environment" and "rgb_static" in cause.evidence[0]
+    assert "images_scaled" not in [other.kind for other in found.causes]
+
+
+def test_the_images_that_are_compared_are_drawn_whatever_the_options_say(demos):
+    found = diagnose("expert", demos, "rf/PlayTableD-v0", episodes=2, env_options={"render_every": 50})
+    assert found.causes == [] and all(camera.paired for camera in found.facts.observations.cameras)
+
+
+def test_an_environment_of_chains_is_refused(demos):
+    with pytest.raises(
+        UserError, match="plays chains, .*: give the environment of single tasks, such as rf/PlayTableD"
+    ):
+        diagnose("expert", demos, "rf/PlayTableChainD-v0", episodes=2)
+
+
+def test_demonstrations_of_chains_begin_where_they_began(tmp_path):
+    path = tmp_path / "chains.hdf5"
+    collect(CollectConfig(output=path, env=("rf/PlayTableChainD-v0",), chains=2, workers=1, image_size=112, seed=5))
+    found = diagnose("expert", path, "rf/PlayTableD-v0")
+    firsts = sorted(demo.task for demo in read_demonstrations(path) if demo.attributes["subtask"] == 0)
+    replays = found.facts.replay.replays  # the others begin with what was held, or moves, as no reset makes it
+    assert sorted(replay.task for replay in replays) == firsts and len(firsts) == 2
+    assert all(replay.success and replay.same_start for replay in replays)
+    assert found.causes == [] and not found.left_out["replay"]
+    with h5py.File(path, "a") as file:
+        for group in file["data"].values():
+            del group["start"]  # as older versions wrote them
+    found = diagnose("expert", path, "rf/PlayTableD-v0")
+    assert "say neither the seeds nor the states" in found.left_out["replay"][0]
+    assert "replay_fails" not in [cause.kind for cause in found.causes]

@@ -68,3 +68,13 @@ def test_random_actions_keep_to_the_bounds_and_follow_the_seed():
     assert (actions >= [-0.5, 0, -1]).all() and (actions <= [0.5, 2, 1]).all() and actions[:, 1].max() > 1.5
     agent.reset(env, seed=3)
     assert np.array_equal(agent.act({}), actions[0])
+
+
+def test_random_actions_of_a_discrete_space_follow_the_seed():
+    env = SimpleNamespace(action_space=gym.spaces.Discrete(5))
+    agent = RandomAgent()
+    agent.reset(env, seed=3)
+    actions = [agent.act({}) for _ in range(50)]
+    assert set(actions) == set(range(5))
+    agent.reset(env, seed=3)
+    assert [agent.act({}) for _ in range(50)] == actions

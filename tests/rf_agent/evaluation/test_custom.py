@@ -4,7 +4,8 @@ import os
 import sys
 
 import fake_agents
-import fake_env  # noqa: F401 (registers the environments)
+import fake_env
+import gymnasium as gym
 import pytest
 
 from rf_agent import cli
@@ -110,3 +111,50 @@ def test_an_environment_without_tasks_is_filmed(tmp_path, capfd):
         cli.main(["rollout", *words, "--env-options", "tells=false", "--output", str(video)])
     out, err = capfd.readouterr()
     assert stop.value.code == 0 and out.count("return 2.50, 5 steps") == 2 and video.exists(), err
+
+
+class Shaped(fake_env.FakeEnv):
+    """Pays at every step, and says in its last `info` alone how it went."""
+
+    key = "success"
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 0.1, terminated, truncated, {"task": info["task"], self.key: info["is_success"]}
+
+    def reset(self, **given):
+        observation, info = super().reset(**given)
+        return observation, {"task": info["task"], self.key: False}
+
+
+class ShapedIs(Shaped):
+    key = "is_success"
+
+
+@pytest.mark.parametrize("kind", [Shaped, ShapedIs])
+def test_a_shaped_reward_is_no_success(kind):
+    name = f"fake/{kind.__name__}-v0"
+    gym.register(name, kind)
+    results = evaluate_agent(fake_agents.Walker(), name, episodes_per_task=3)
+    first, *_ = results["tasks"].values()
+    assert first == {"success": 0, "total": 3} and results["success_rate"]["1"]["rate"] < 1
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "said"),
+    [
+        (TASK, {"chains": 1}, "plays single tasks: give episodes_per_task"),
+        (CHAIN, {"episodes_per_task": 1}, "plays chains: give chains"),
+        (CHAIN, {"chains": 1001}, "has 1000 chains"),
+        (TASK, {"episodes_per_task": 0}, "episodes_per_task is 0"),
+        (TASK, {"tasks": "go_left"}, "give a list of names"),
+    ],
+)
+def test_what_the_command_refuses_is_refused_in_python(env, given, said):
+    with pytest.raises(UserError, match=said):
+        evaluate_agent("random", env, **given)
+
+
+def test_a_task_that_is_named_twice_is_played_once():
+    results = evaluate_agent("random", TASK, episodes_per_task=1, tasks=["go_left", "go_left"])
+    assert results["tasks"]["go_left"]["total"] == 1

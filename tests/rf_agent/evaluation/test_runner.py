@@ -87,6 +87,18 @@ def test_other_settings_are_refused(tmp_path, policy, seed, named):
         evaluate(TASK, policy, items, tmp_path, seed=seed)
 
 
+def test_the_same_weights_under_another_name_go_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_policy().save_pretrained(tmp_path / "policy").parent)
+    for count, name in ((1, "policy"), (2, "./policy/")):
+        episodes, _ = evaluate(TASK, name, task_items(["go_left"], count, seed=0), tmp_path / "run")
+        assert len(episodes) == count
+
+
+def test_a_list_that_was_only_begun_is_begun_again(tmp_path):
+    (tmp_path / "episodes.jsonl").touch()
+    assert len(evaluate(TASK, "random", task_items(["go_left"], 1, seed=0), tmp_path)[0]) == 1
+
+
 def test_a_foreign_file_is_refused(tmp_path):
     (tmp_path / "episodes.jsonl").write_text("hello\n")
     with pytest.raises(UserError, match="not a readable list of episodes"):

@@ -47,3 +47,12 @@ def test_a_discarded_video_leaves_nothing(tmp_path):
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"must end in \.mp4 or \.gif"):
         Video(tmp_path / "a.avi")
+
+
+@pytest.mark.parametrize("name", ["folder.mp4", "file/a.mp4"])
+def test_what_cannot_be_written_is_said_at_once(tmp_path, name):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write the video"):
+        Video(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.mp4"]

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from fake_policy import FakePolicy, observe
 from policy_cases import CORPUS, as_bytes, make_observation, make_policy
+from websockets.sync.server import serve
 
-from rf_agent.serving import RemotePolicy
+from rf_agent.serving import RemoteError, RemotePolicy
+from rf_agent.serving.codec import pack
 from rf_agent.serving.server import PolicyServer
 
 
@@ -124,9 +126,29 @@ def test_pings_find_a_server_that_stands_still_unless_none_are_sent(ping_seconds
 def test_the_client_needs_neither_torch_nor_transformers():
     code = """
 import sys
-from rf_agent.serving import RemotePolicy
+from rf_agent.serving import RemoteError, RemotePolicy
+from rf_agent.serving.codec import pack
 import rf_agent.serving.server
 heavy = {"torch", "transformers", "PIL", "gymnasium", "h5py", "tyro", "rich"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "answer", "said"),
+    [
+        ({"protocol": 99}, None, "it speaks version 99 of the protocol, this client 1"),
+        ({}, {"actions": np.zeros((0, 7), np.float32)}, "the answer holds 0 actions"),
+    ],
+)
+def test_a_server_that_answers_otherwise_is_refused(metadata, answer, said):
+    def handle(connection):
+        connection.send(pack({"cameras": {}, "state": None, "n_action_steps": 1} | metadata))
+        for _ in connection:
+            connection.send(pack(answer))
+
+    with serve(handle, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(RemoteError, match=said):
+            RemotePolicy(f"ws://127.0.0.1:{server.socket.getsockname()[1]}").act({"instruction": "go"})

@@ -263,3 +263,91 @@ def test_a_seventh_joint_is_no_gripper(tmp_path, wide):
     joint = robot(lambda rng, steps: rng.uniform(-1, 1, steps))
     with pytest.raises(DemoError, match="entry 6 of the actions of .*d.hdf5 has more than two values"):
         fitted(policy, joint, trained=True)
+
+
+def test_what_failed_says_nothing_of_the_actions(tmp_path):
+    demos = [make_demo(index) for index in range(6)]
+    demos[0].success = False
+    demos[0].actions[:, :3] *= 100
+    demos[0].state += 1000
+    path = write_demonstrations(tmp_path / "d.hdf5", demos, 20, 3)
+    start = preset("roboflamingo-test").changed(["head.proprioception=true"])
+    found = fitted(start, open_all([path]), trained=False)
+    assert max(map(abs, found.action.low + found.action.high)) <= 30 and max(found.state.mean) < 10
+
+
+@pytest.mark.parametrize("wide", [0.02, 0.6])
+def test_small_actions_of_unknown_units_are_scaled_by_their_range(tmp_path, wide):
+    """Seven entries in metres lie in [-1, 1], too: only what reaches its bounds is taken for bounded."""
+
+    def robomimic(name, reach):
+        rng, path = np.random.default_rng(0), tmp_path / f"{name}.hdf5"
+        demos = [make_demo(index, dim=7) for index in range(3)]
+        for demo in demos:
+            demo.actions[:] = rng.uniform(-reach, reach, demo.actions.shape)
+            demo.actions[:, 6] = np.sign(demo.actions[:, 6])
+        write_demonstrations(path, demos, 20, 6)
+        with h5py.File(path, "a") as file:
+            said = json.loads(file["data"].attrs["env_args"])
+            file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "state": said["state"]})
+        return fitted(preset("roboflamingo-test"), open_all([path]), trained=False).action
+
+    assert (robomimic("small", wide).normalization, robomimic("whole", 1.0).normalization) == ("min_max", "none")
+
+
+def test_the_state_is_read_as_it_is_asked_for(tmp_path):
+    path = write(tmp_path / "d.hdf5")
+    override = ("head.proprioception=true", "state.entries=[0,2]", "state.angles=[2]")
+    state = RoboFlamingoPolicy.from_pretrained(
+        train(config(path, tmp_path / "run", override=override)).output
+    ).config.state
+    assert (state.entries, state.angles, state.normalization, state.binary) == ((0, 2), (2,), "mean_std", None)
+    assert len(state.mean) == 3
+    with pytest.raises(DemoError, match=r"has the state 'state' of shape \(T, 3\), but the policy reads 'joints'"):
+        train(config(path, tmp_path / "other", override=("head.proprioception=true", "state.key=joints")))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("fps=50", "the demonstrations say what fps is, 20.0 with"),
+        ("action.dim=9", "the demonstrations say what action.dim is, 4 with"),
+        ("action.gripper=0", "the demonstrations say what action.gripper is, 3 with"),
+    ],
+)
+def test_changes_against_the_demonstrations_are_refused(tmp_path, change, said):
+    with pytest.raises(UserError, match=f"--override {change}: {said}"):
+        train(config(write(tmp_path / "d.hdf5"), tmp_path / "run", override=(change,)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gripper_alone_is_no_robot(tmp_path):
+    with pytest.raises(DemoError, match="d.hdf5 is its gripper: there is no motion to learn"):
+        train(config(write(tmp_path / "d.hdf5", dim=1), tmp_path / "run"))
+
+
+def test_a_start_that_sees_other_images_is_named(tmp_path):
+    start = str(train(config(write(tmp_path / "d.hdf5"), tmp_path / "start")).output)
+    one = write(tmp_path / "one.hdf5", cameras=("side",))
+    with pytest.raises(UserError, match=r"sees 2 cameras \(front, wrist\), but the policy would see 1 \(side\)"):
+        train(config(one, tmp_path / "run", init=start, init_head=False))
+    with pytest.raises(UserError, match="sees images of 32 pixels, but image.size is 64"):
+        train(config(tmp_path / "d.hdf5", tmp_path / "run", init=start, override=("image.size=64",)))
+
+
+def test_a_run_goes_on_with_its_demonstrations_wherever_they_lie_and_no_others(tmp_path, monkeypatch):
+    path = write(tmp_path / "d.hdf5")
+    train(config(path, tmp_path / "run", steps=2))
+    (tmp_path / "moved").mkdir()
+    path = path.rename(tmp_path / "moved" / "e.hdf5")
+    monkeypatch.chdir(path.parent)
+    for steps, given in ((3, path), (4, path.relative_to(path.parent))):
+        assert train(config(given, tmp_path / "run", steps=steps, resume=True)).output.is_dir()
+    demos = [make_demo(index) for index in range(6)]
+    for count, said in ((7, "began with 6 demonstrations of d.hdf5, but now e.hdf5 has 7"), (6, "began with other")):
+        changed = [*demos[:5], *(make_demo(index) for index in (7, 9))][:count]
+        write_demonstrations(path, changed, 20, 3, overwrite=True)
+        with pytest.raises(UserError, match=said):
+            train(config(path, tmp_path / "run", steps=6, resume=True))
+    with pytest.raises(UserError, match="began with 1 files of demonstrations, but now there are 2"):
+        train(config((path, path), tmp_path / "run", steps=6, resume=True))
