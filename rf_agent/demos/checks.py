@@ -153,7 +153,7 @@ def _untrainable(reader: DemoReader) -> Iterator[str]:
     layout = reader.layout
     actions = [record.actions for record in learned if record.actions.shape[1:] == (layout.action_dim,)]
     # elsewhere the policy's robot decides whether actions are scaled by their range
-    if layout.gripper_known and not layout.bounded and sum(map(len, actions)):
+    if layout.gripper_known and not layout.bounded and actions:
         every = np.concatenate(actions)
         finite = every[np.isfinite(every).all(axis=1)]  # others are said of their demonstrations
         try:

@@ -134,11 +134,11 @@ class Demonstrator:
     def _start(self, info: dict[str, Any], observation: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
         """What brings the start of a chain's sub-task back, where the environment's reset takes it: its seed is that of
         the whole chain."""
-        known = getattr(self.env.unwrapped, "reset_options", ())
-        if "chain" not in info or self.layout.state not in known or not hasattr(self.env.unwrapped, "scene_obs"):
+        bare, state = self.env.unwrapped, self.layout.state
+        takes_it = state in getattr(bare, "reset_options", ()) and hasattr(bare, "scene_obs")
+        if "chain" not in info or state is None or not takes_it:
             return {}
-        state = self.layout.state
-        values = {state: observation[state], "scene_obs": self.env.unwrapped.scene_obs}
+        values = {state: observation[state], "scene_obs": bare.scene_obs}
         return {key: np.array(value, np.float64) for key, value in values.items()}
 
     def _act(self, observation: dict[str, Any], recording: _Recording, expert: Any) -> NDArray[np.float32]:

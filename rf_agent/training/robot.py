@@ -230,8 +230,9 @@ def _state(config: PolicyConfig, readers: Readers, trained: bool, changes: Seque
     same = all((layout.state, layout.state_dim) == (state.key, state.dim) for layout in layouts)
     described = bool(state.entries or state.binary is not None)
     if not trained and first.state is not None and not (same and (described or not reads)):
-        read = {"entries": tuple(range(first.state_dim)), "normalization": "mean_std"} if reads else {}
-        state = StateConfig(first.state, first.state_dim, **read)
+        state = StateConfig(first.state, first.state_dim)
+        if reads:
+            state = dataclasses.replace(state, entries=tuple(range(first.state_dim)), normalization="mean_std")
     state = dataclasses.replace(config, state=state).changed(changes).state
     if not reads:
         return state  # nothing reads it; it is named for those who look into the configuration
