@@ -145,7 +145,7 @@ def replay(
         if layout.state is not None and layout.state in observation:
             states.append(np.array(observation[layout.state], np.float32))
         observation, reward, terminated, truncated, info = env.step(action)
-        success = success or bool(info.get("is_success", False)) or float(reward) > 0
+        success = success or bool(info.get("is_success", info.get("success", float(reward) > 0)))
         steps = step + 1
         if terminated or truncated:
             break
