@@ -228,6 +228,8 @@ class BasePolicy(PolicyModel):
                     f"reset got a mask of shape {rows.shape}, but the policy acts in {count} environments."
                 )
             rows = np.flatnonzero(rows)
+        if rows.size and rows.dtype.kind not in "iu":
+            raise ValueError(f"reset({rows.tolist()}) was asked: give the numbers of environments, or a mask.")
         rows = rows.astype(np.int64)
         if rows.size and not (-count <= rows.min() and rows.max() < count):
             raise ValueError(f"reset({rows.tolist()}) was asked, but the policy acts in {count} environments.")

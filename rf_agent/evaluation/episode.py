@@ -98,6 +98,8 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
         acting += time.perf_counter() - asked
         check_action(action, env.action_space, f"{item.key}, step {steps}")
         observation, reward, terminated, truncated, info = env.step(action)
+        if not np.isfinite(reward):
+            raise UserError(f"{item.key}, step {steps}: the environment gave a reward that is not finite, {reward}")
         steps, attempt_steps, total = steps + 1, attempt_steps + 1, total + float(reward)
         over = terminated or truncated
         success = bool(reward > 0) if by_reward else info.get("is_success", info.get("success")) if over else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
@@ -26,7 +26,12 @@ class EmptyInit(TorchFunctionMode):
 
 
 def cast_uninitialized(module: nn.Module, dtype: torch.dtype) -> None:
-    """Give parameters that are not filled yet another number format; buffers keep theirs."""
+    """Give parameters that are not filled yet another number format, and the statistics of batch norms, which must have
+    the same; other buffers keep theirs."""
     for parameter in module.parameters():
         if parameter.is_floating_point():
             parameter.data = torch.empty_like(parameter, dtype=dtype)
+    for norm in module.modules():
+        for name in ("running_mean", "running_var"):
+            if isinstance(statistic := getattr(norm, name, None), Tensor):
+                setattr(norm, name, statistic.to(dtype))

@@ -57,6 +57,8 @@ class Session:
         self._loader = ActorLoader(device)
         self._begun = self._refuses = False
         """Whether the actor has begun to follow the present instruction, or could not."""
+        self._since = 0
+        """Steps of the attempt that had been done when the one who acts now began."""
         self.cache, self._path = ObservationCache(), PlannedPath()
         self.actor_name = policy
         self._seed = 0
@@ -301,7 +303,12 @@ class Session:
             self.outbox.append({"type": "possible", "tasks": list(table.possible_tasks())})
 
     def _ask(self, words: str, task: str | None = None, chain: Chain | None = None) -> None:
+        before = self.attempt if self._outcome() == "running" else None
         answer = ask(self.env, words, task, self._seed)  # what is refused here ends nothing
+        if before and self.actor_name == "expert" and answer.not_scored:
+            answer_before = ask(self.env, before.instruction, before.task or None, self._seed)
+            self.cache.renew(answer_before.observation)
+            raise UserError(f"The expert cannot do that: {answer.not_scored}. It goes on with what it does.")
         self._end("stopped")
         start = begin_again(self.env) if self.recorder.recording else {}
         if start:
@@ -335,7 +342,7 @@ class Session:
             actor = self._loader.get(self.actor_name)
             if actor is not None and not self._begun:
                 actor.begin(self.env, self._seed)
-                self._begun = True
+                self._begun, self._since = True, self.attempt.steps if self.attempt else 0
         except Exception as error:  # of whatever kind: a checkpoint, a package or somebody's own code
             self._refuses = True
             self.problem(error)
@@ -349,7 +356,7 @@ class Session:
         success = bool(info.get("is_success", info.get("success", reward > 0 and "task" in info)))
         if success and not self.attempt.not_scored:
             self._end("done")
-        elif terminated or truncated or (self.actor_name != HAND and self.attempt.steps >= TASK_STEPS):
+        elif terminated or truncated or (self.actor_name != HAND and self.attempt.steps - self._since >= TASK_STEPS):
             self._end("ended" if self.attempt.not_scored else "not done")
 
     def _end(self, outcome: str) -> None:

@@ -19,6 +19,8 @@ LEVEL = 0.05
 """Differences whose corrected p is below are called significant."""
 DRAWS = 20_000
 """Random sign flips where the values are no whole numbers; those of whole numbers are counted exactly."""
+MOST_COUNTED = 50_000_000
+"""Differences times the sum of their sizes up to which sign choices are counted, in about a second."""
 CONDITIONS = {
     "env": "environment",
     "env_options": "options of the environment (wording, image size, …)",
@@ -132,11 +134,12 @@ def mcnemar_p(gained: int, lost: int) -> float:
 def sign_flip_p(differences: NDArray[np.float64], seed: int = 0) -> float:
     """Two-sided p of the paired permutation test of a mean difference: each difference may as well have the other sign.
 
-    Exact for whole numbers, by counting the sums of all sign choices; of `DRAWS` random choices otherwise.
+    Exact for whole numbers of which that takes little, by counting the sums of all sign choices; of `DRAWS` random
+    choices otherwise.
     """
     sizes = np.abs(differences[differences != 0])
     observed = abs(float(differences.sum()))
-    if np.array_equal(sizes, np.round(sizes)):
+    if np.array_equal(sizes, np.round(sizes)) and len(sizes) * sizes.sum() <= MOST_COUNTED:
         chances = np.ones(1)  # of the sums -n, -n + 1, ..., n of n = sum of the sizes so far
         for size in sizes.astype(int):
             flipped = np.zeros(len(chances) + 2 * size)

@@ -167,7 +167,7 @@ def _curve(chained: Sequence[tuple[int, Run]]) -> Markup:
 
 
 def _paper_rows(runs: Sequence[Run]) -> list[paper.ChainRow]:
-    if not paper.are_calvins(tables.tasks(runs)):
+    if not paper.are_calvins(tables.tasks(runs)) or max(run.length for run in runs) < metrics.CHAIN_LENGTH:
         return []
     return paper.chain_rows(all(map(tables.is_enriched, runs)))
 

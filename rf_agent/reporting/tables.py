@@ -65,7 +65,7 @@ def chain_table(runs: Sequence[Run]) -> Table:
         mean, low, high = average_length(run)
         cells += [""] * (length - len(cells))
         rows.append((run.label, str(len(run.episodes)), *cells, measured(mean, low, high, 2)))
-    if paper.are_calvins(tasks(runs)):
+    if length >= metrics.CHAIN_LENGTH and paper.are_calvins(tasks(runs)):
         for row in paper.chain_rows(all(is_enriched(run) for run in runs)):
             rates_of_paper = [f"{rate:.3f}" for rate in row.rates] + [""] * (length - 5)
             rows.append((f"{row.name} (paper)", "1000", *rates_of_paper, f"{row.average_length:.2f}"))

@@ -149,6 +149,15 @@ def _action(config: ActionConfig, readers: Readers, trained: bool, normalization
                     f"entry {config.gripper} of the actions of {reader.path} has more than two values, but the policy "
                     "has its gripper there: start from a policy of this robot, or give --no-init-head"
                 )
+        if normalization not in ("auto", config.normalization):
+            raise DemoError(
+                f"--action-normalization is {normalization}, but the policy has learned with {config.normalization}: "
+                "leave it out, or give --no-init-head"
+            )
+        for reader in readers:
+            if config.normalization == "none" and not reader.layout.bounded and _learned(reader):
+                every = np.concatenate([record.actions for record in _learned(reader)])
+                _check_unit_actions(reader.path, every, config.gripper, "give --no-init-head to learn other actions")
         return config
     presets = known is None and layout.action_dim == config.dim
     gripper = config.gripper if presets else None if known is None else known.gripper
@@ -206,9 +215,13 @@ def _is_gripper_of(config: ActionConfig, records: Sequence[Record]) -> bool:
     return bool(np.allclose((values.min(), values.max()), (low, high), rtol=1e-5))
 
 
-def _check_unit_actions(path: Path, every: Any, gripper: int | None) -> None:
+def _check_unit_actions(
+    path: Path,
+    every: Any,
+    gripper: int | None,
+    remedy: str = "give --action-normalization min_max or quantiles",
+) -> None:
     """Refuse actions that cannot be used without normalization."""
-    remedy = "give --action-normalization min_max or quantiles"
     if every.size and (widest := float(np.abs(every).max())) > 1.0 + 1e-6:
         raise DemoError(
             f"the actions of {path} reach {widest:g}, but without normalization they lie in [-1, 1]: {remedy}"

@@ -157,7 +157,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     of_state = [change for change in config.override if change.startswith("state.")]
     shape = _shape(config, start).changed(change for change in config.override if change not in of_state)
     readers = choose(open_all(config.demos, reporter), config.scenes, config.demos_fraction, config.seed)
-    trained = start is not None and start.config.trained and config.init_head
+    same_type = start is not None and shape.type == start.config.type  # else there is no head to go on with
+    trained = start is not None and same_type and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
     shape = fitted(shape, readers, trained, config.action_normalization, fixed, of_state)
     _check_overrides(shape, config.override)

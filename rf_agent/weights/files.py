@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from rf_agent.errors import UserError
 Tensors = dict[str, Tensor]
 
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.)+")
+"""What data-parallel training and `torch.compile` put before names."""
 WRAPPERS = ("model_state_dict", "state_dict", "model", "r3m")
 """Keys under which training scripts keep the tensors, beside those of their optimiser."""
 
@@ -40,8 +43,8 @@ class ConversionError(UserError, ValueError):
 def read_tensors(path: str | Path) -> Tensors:
     """The tensors of a file (.safetensors, or torch's .pt, .pth, .bin), or of a `transformers` folder.
 
-    Tensors within a training checkpoint are found, and the prefix of data-parallel training is taken off their
-    names. Nothing in the file is executed.
+    Tensors within a training checkpoint are found, and the prefixes of data-parallel training and `torch.compile` are
+    taken off their names. Nothing in the file is executed.
 
     Raises:
         ConversionError: there is no such file, or it holds something else.
@@ -52,7 +55,7 @@ def read_tensors(path: str | Path) -> Tensors:
     if not path.is_file():
         raise ConversionError(f"there is no file {path}; give the file (or folder) that holds the weights.")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load(path)
+        content = load_file(path) if path.suffix == ".safetensors" or _is_safetensors(path) else _load(path)
     except (SafetensorError, EOFError, OSError, UnpicklingError, RuntimeError, KeyError) as error:
         raise ConversionError(
             f"{path} cannot be read as tensors ({_first_line(error)}); give a .safetensors file, or a dictionary of "
@@ -62,10 +65,18 @@ def read_tensors(path: str | Path) -> Tensors:
     tensors = _unwrapped(content)
     if not tensors:
         raise ConversionError(f"{path} holds no dictionary of tensors; give the file with the weights.")
-    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return {PREFIXES.sub("", name): tensor for name, tensor in tensors.items()}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do, whatever it is called: with the length of a header of JSON."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, UnpicklingError) or "weights_only" in str(error):  # torch advises to execute what is in it
+        return "it holds other things than tensors, or is no file of torch.save"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -98,7 +109,10 @@ def _read_folder(folder: Path) -> Tensors:
             return read_tensors(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            try:
+                shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise ConversionError(f"{index} is damaged ({error}); copy the folder again.") from error
             return {key: tensor for shard in shards for key, tensor in read_tensors(folder / shard).items()}
     raise ConversionError(f"{folder} has no weights: expected is {' or '.join(FOLDER_FILES)} (or its parts).")
 

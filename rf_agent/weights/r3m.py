@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rf_agent.baselines.config import R3MConfig
 from rf_agent.baselines.presets import IMAGENET_MEAN, IMAGENET_STD
 from rf_agent.baselines.presets import r3m as published
@@ -58,6 +60,8 @@ def from_r3m(
     """
     tensors = read_tensors(checkpoint)
     expect_family(tensors, checkpoint, "an R3M checkpoint", "give R3M's model.pt")
+    for name in [name for name in tensors if name.endswith(".running_mean")]:  # counters that nothing reads, if lacking
+        tensors.setdefault(name.replace(".running_mean", ".num_batches_tracked"), torch.tensor(0))
     sources = [resnet_source(tensors, str(checkpoint))]
     random: tuple[str, ...] = ("head.",)
     if language_model is None:

@@ -91,7 +91,8 @@ def fill(module: nn.Module, sources: Iterable[Source], may_miss: tuple[str, ...]
         may_miss: beginnings of names that need not be in any file.
 
     Raises:
-        ConversionError: names tensors that are missing, left over, or of another shape (with both shapes).
+        ConversionError: names tensors that are missing, left over, not finite, or of another shape (with both
+            shapes).
     """
     own = unique_tensors(module)
     aliases = set(module.state_dict()) - set(own)
@@ -124,6 +125,12 @@ def fill(module: nn.Module, sources: Iterable[Source], may_miss: tuple[str, ...]
             f"{'; '.join(problems[:5])}{f'; and {len(problems) - 5} more' if len(problems) > 5 else ''}; "
             "these files do not belong together."
         )
+    for name, (source, tensor) in given.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ConversionError(
+                f"{source.names[name]} of {source.path} has values that are not finite; the training failed, or the "
+                "file is damaged."
+            )
     report.missing = [name for name in own if name not in given]
     needed = [name for name in report.missing if not name.startswith(may_miss)]
     if needed:

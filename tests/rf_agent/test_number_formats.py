@@ -1,5 +1,7 @@
 """Acting in bfloat16: nearly the same actions, and observations, actions and states that stay float32."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +53,17 @@ def test_checkpoints_load_in_another_number_format(tmp_path):
         assert torch.equal(ours, theirs.bfloat16())
     chunk, expected = (p.predict_action_chunk(make_observation(0)) for p in (loaded, policy))
     np.testing.assert_allclose(chunk[..., :6], expected[..., :6], atol=0.02)
+
+
+RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_towers_with_batch_norm_act_in_half_precision(tmp_path, dtype):
+    whole = make_policy(0, f"vision.model={json.dumps(RESNET)}")
+    norms = [module for module in whole.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.normal_(norm.running_mean, std=0.1)
+    half = RoboFlamingoPolicy.from_pretrained(whole.save_pretrained(tmp_path / "policy"), "cpu", dtype)
+    chunks = [policy.predict_action_chunk(make_observation(0)) for policy in (whole, half)]
+    assert norms and 0 < np.abs(chunks[0] - chunks[1])[..., :6].max() < 0.02

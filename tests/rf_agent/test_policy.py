@@ -204,6 +204,8 @@ def test_wrong_calls_are_explained(policy):
         policy.reset([5])
     with pytest.raises(ValueError, match=r"a mask of shape \(3,\), but the policy acts in 2"):
         policy.reset(np.zeros(3, bool))
+    with pytest.raises(ValueError, match=r"reset\(\[0.5\]\) was asked: give the numbers"):
+        policy.reset([0.5])
     with pytest.raises(ValueError, match="episode_start has 3 entries, but there are 2 environments"):
         policy.predict(make_observation(0, n=2), policy.predict(make_observation(0, n=2))[1], np.zeros(3, bool))
     for wrong in (np.zeros(256, np.int64), [0] * 256):

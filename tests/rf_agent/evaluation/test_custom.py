@@ -158,3 +158,15 @@ def test_what_the_command_refuses_is_refused_in_python(env, given, said):
 def test_a_task_that_is_named_twice_is_played_once():
     results = evaluate_agent("random", TASK, episodes_per_task=1, tasks=["go_left", "go_left"])
     assert results["tasks"]["go_left"]["total"] == 1
+
+
+class Unpaid(fake_env.FakeEnv):
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, float("nan"), *rest
+
+
+def test_a_reward_that_is_no_number_is_refused():
+    gym.register("fake/Unpaid-v0", Unpaid)
+    with pytest.raises(UserError, match="step 0: the environment gave a reward that is not finite, nan"):
+        evaluate_agent("random", "fake/Unpaid-v0", episodes_per_task=1)

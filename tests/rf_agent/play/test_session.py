@@ -235,3 +235,24 @@ def test_a_plain_environment_begins_an_episode_for_each_instruction(make):
 def test_an_environment_without_images_is_refused(tmp_path, make_env):
     with pytest.raises(UserError, match="no camera images"):
         Session(make_env, "random", Recorder(tmp_path, "play-1"))
+
+
+def test_what_the_expert_refuses_ends_nothing(make, tmp_path):
+    session = make()
+    do(session, do="record", on=True)
+    do(session, do="ask", instruction="go right")
+    session.step()
+    with pytest.raises(UserError, match="cannot do that: nobody knows that. It goes on with what it does"):
+        do(session, do="ask", instruction="sing")
+    assert session.state()["asked"]["instruction"] == "go right"
+    play(session)
+    assert said(session, "asked")[-1]["outcome"] == "done" and session.state()["kept"] == 1
+
+
+def test_who_takes_over_from_a_hand_has_all_steps_of_a_task(make):
+    session = make(HAND)
+    do(session, do="ask", instruction="go right")
+    session.attempt.steps = 1000  # by hand, which has no limit
+    do(session, do="actor", name="expert")
+    play(session)
+    assert said(session, "asked")[-1]["outcome"] == "done"

@@ -1,6 +1,7 @@
 """Paired tests against numbers worked out by hand, and what a comparison says."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -86,3 +87,11 @@ def test_other_conditions_are_named(tmp_path):
 def test_runs_without_a_common_episode_are_not_tested(tmp_path):
     runs = runs_of(tmp_path, chains([1, 2])[:1], chains([1, 2])[1:])
     assert compare(runs) == []
+
+
+def test_large_whole_numbers_are_not_counted_one_by_one():
+    rng = np.random.default_rng(0)
+    clear, none = rng.integers(1_000_000, 2_000_000, 30), rng.integers(-1_000_000, 1_000_000, 30)
+    begun = time.monotonic()
+    assert sign_flip_p(clear.astype(float)) < 0.001 < 0.05 < sign_flip_p((none - none.mean()).round())
+    assert time.monotonic() - begun < 30  # 7 s and 1 GB for one of them, if counted

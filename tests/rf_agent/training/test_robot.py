@@ -14,6 +14,7 @@ from rf_agent.demos import Demonstration, write_demonstrations
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.windows import ChunkSampler, DemoSet
 from rf_agent.errors import UserError
+from rf_agent.policies import load_policy
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.training.robot import fitted, open_all
@@ -351,3 +352,33 @@ def test_a_run_goes_on_with_its_demonstrations_wherever_they_lie_and_no_others(t
             train(config(path, tmp_path / "run", steps=6, resume=True))
     with pytest.raises(UserError, match="began with 1 files of demonstrations, but now there are 2"):
         train(config((path, path), tmp_path / "run", steps=6, resume=True))
+
+
+@pytest.mark.parametrize("kind", ["r3m", "rt1", "hulc"])
+def test_a_baseline_begins_from_any_policy_and_has_the_robot_of_the_demonstrations(tmp_path, kind):
+    path = write(tmp_path / "d.hdf5")
+    start = str(train(config(path, tmp_path / "start")).output)
+    without_pose = ("head.gripper_frame=false", "head.proprioception=false")
+    settings = config(path, tmp_path / "run", init=start, sequence_length=8)
+    settings.override = without_pose if kind == "hulc" else ()
+    settings.preset = f"{kind}-tiny"
+    found, had = (load_policy(folder, "cpu").config for folder in (train(settings).output, start))
+    assert found.type == kind and (found.views, found.action, found.fps) == (had.views, had.action, had.fps)
+    assert found.action.normalization == "min_max"
+
+
+def test_a_trained_policy_refuses_actions_that_it_cannot_do(tmp_path):
+    start = preset("roboflamingo-test")  # acts in [-1, 1], its gripper is -1 or 1
+    cameras = ("rgb_static", "rgb_gripper")
+    wide = write(tmp_path / "wide.hdf5", dim=7, fps=30, cameras=cameras)
+    with pytest.raises(DemoError, match="wide.hdf5 reach 30, .*: give --no-init-head to learn other actions"):
+        fitted(start, open_all([wide]), trained=True)
+    demos = [make_demo(index, dim=7, cameras=cameras) for index in range(4)]
+    for demo in demos:
+        demo.actions[:, :6] = np.clip(demo.actions[:, :6], -1, 1)
+    values = write_demonstrations(tmp_path / "values.hdf5", demos, 30, 6)
+    with pytest.raises(DemoError, match="gripper's entry 6 .* has values such as 0, 0.08.*--no-init-head"):
+        fitted(start, open_all([values]), trained=True)
+    for normalization in ("min_max", "quantiles"):
+        with pytest.raises(DemoError, match=f"is {normalization}, but the policy has learned with none"):
+            fitted(start, open_all([values]), trained=True, normalization=normalization)

@@ -69,6 +69,15 @@ def test_it_is_saved_and_acts_without_a_language_model(tmp_path):
     assert action.shape == (7,) and (again.act(observation) == action).all()
 
 
+def test_counters_that_nothing_reads_may_be_missing(tmp_path):
+    path = save_r3m(tmp_path / "model.pt")
+    content = torch.load(path)
+    content["r3m"] = {name: tensor for name, tensor in content["r3m"].items() if "num_batches" not in name}
+    torch.save(content, path)
+    policy, report = from_r3m(path, head=HEAD, image_size=40)
+    assert not [name for name in report.missing if "normalization" in name]
+
+
 def test_a_frozen_sentence_encoder_is_the_same_in_training(tmp_path):
     """DistilBERT has dropout, with which the same instruction would differ from step to step."""
     policy, _ = from_r3m(save_r3m(tmp_path / "model.pt"), save_distilbert(tmp_path / "lm"), head=HEAD, image_size=40)

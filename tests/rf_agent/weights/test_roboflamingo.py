@@ -117,6 +117,14 @@ def test_mis_shaped_tensors_are_named(folder, name, tensor, parts):
     assert all(part in str(error.value) for part in parts), error.value
 
 
+def test_tensors_that_are_not_finite_are_named(folder):
+    broken = torch.load(folder / "roboflamingo.pt")["model_state_dict"]
+    name = next(name for name in broken if name.endswith("lm_head.rnn.weight_ih_l0"))
+    change(folder, lambda other: torch.full_like(broken[name], torch.nan) if other == name else other)
+    with pytest.raises(ConversionError, match=r"lm_head\.rnn\.weight_ih_l0 of .* has values that are not finite"):
+        convert(folder)
+
+
 def test_heads_of_another_kind_are_refused(folder):
     change(folder, lambda name: name.replace("perceiver.norm.bias", "lm_head.fc_state.mlp.0.bias"))
     with pytest.raises(ConversionError, match="no place for lm_head.fc_state.mlp.0.bias"):
