@@ -25,8 +25,8 @@ def instructions(value: Any, n: int) -> list[str]:
     elif np.asarray(value).dtype.kind in "iufb":
         array = np.asarray(value)
         raise ValueError(
-            f"the instruction is numbers of type {array.dtype} and shape {array.shape}; give text, or its bytes as "
-            "uint8."
+            f"{len(np.atleast_1d(array))} instructions were given as numbers of type {array.dtype}; give text, or its "
+            "bytes as uint8."
         )
     else:
         texts = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()

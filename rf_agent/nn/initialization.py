@@ -26,12 +26,10 @@ class EmptyInit(TorchFunctionMode):
 
 
 def cast_uninitialized(module: nn.Module, dtype: torch.dtype) -> None:
-    """Give parameters that are not filled yet another number format, and the statistics of batch norms, which must have
-    the same; other buffers keep theirs."""
+    """Give parameters that are not filled yet another number format; buffers keep theirs, and with them the parameters
+    of batch norms, which must fit their statistics."""
+    norms = [part for part in module.modules() if isinstance(getattr(part, "running_var", None), Tensor)]
+    spared = {id(parameter) for norm in norms for parameter in norm.parameters(recurse=False)}
     for parameter in module.parameters():
-        if parameter.is_floating_point():
+        if parameter.is_floating_point() and id(parameter) not in spared:
             parameter.data = torch.empty_like(parameter, dtype=dtype)
-    for norm in module.modules():
-        for name in ("running_mean", "running_var"):
-            if isinstance(statistic := getattr(norm, name, None), Tensor):
-                setattr(norm, name, statistic.to(dtype))

@@ -251,7 +251,7 @@ def _state(config: PolicyConfig, readers: Readers, trained: bool, changes: Seque
         return state  # nothing reads it; it is named for those who look into the configuration
     for reader in readers:
         path, layout = reader.path, reader.layout
-        if layout.state is None and config.head.state_optional:
+        if layout.state is None and config.head.state_optional and (trained or first.state is not None):
             continue  # it learns from these without
         if layout.state is None or (layout.state, layout.state_dim) != (state.key, state.dim):
             has = "no state" if layout.state is None else f"the state {layout.state!r} of shape (T, {layout.state_dim})"

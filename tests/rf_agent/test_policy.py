@@ -209,7 +209,7 @@ def test_wrong_calls_are_explained(policy):
     with pytest.raises(ValueError, match="episode_start has 3 entries, but there are 2 environments"):
         policy.predict(make_observation(0, n=2), policy.predict(make_observation(0, n=2))[1], np.zeros(3, bool))
     for wrong in (np.zeros(256, np.int64), [0] * 256):
-        with pytest.raises(ValueError, match="the instruction is numbers of type int64"):
+        with pytest.raises(ValueError, match="256 instructions were given as numbers of type int64"):
             policy.act(make_observation(0, n=2) | {"instruction": wrong})
     with pytest.raises(ValueError, match="the observation is of type tuple; give a dictionary"):
         policy.act((make_observation(0), {}))
