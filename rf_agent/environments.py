@@ -63,6 +63,11 @@ def is_ours(env_id: str) -> bool:
     return env_id.rpartition(":")[2].startswith("rf/")
 
 
+def plays_chains(env: Any) -> bool:
+    """Whether the episodes of one of our environments are chains of tasks."""
+    return "chain" in getattr(env.unwrapped, "reset_options", ())
+
+
 def check_registered(env_id: str) -> None:
     """Refuse an id that means no environment, without making one.
 

@@ -11,13 +11,21 @@ from rich.console import Console
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, fingerprint, has_network, pick_device, trained_tasks
-from rf_agent.evaluation.episode import ALL_CHAINS, Item, chain_items, episode_items, task_items
+from rf_agent.evaluation.episode import Item
 from rf_agent.evaluation.journal import NAME as EPISODES
 from rf_agent.evaluation.metrics import CHAIN_LENGTH
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.progress import Progress
 from rf_agent.evaluation.results import build_results, chain_table, return_line, task_table
-from rf_agent.evaluation.runner import Engine, EnvFacts, env_facts, evaluate, with_renderer
+from rf_agent.evaluation.runner import (
+    Engine,
+    EnvFacts,
+    check_counts,
+    choose_items,
+    env_facts,
+    evaluate,
+    with_renderer,
+)
 from rf_agent.evaluation.shards import Shard
 from rf_agent.files import write_json
 from rf_agent.progress import RichReporter
@@ -81,7 +89,9 @@ def run(args: Args) -> None:
     env_options = parse_options(args.env_options)
     facts = env_facts(args.env, args.tasks, env_options)
     env_options = with_renderer(args.env, env_options, facts.renderer)
-    items = _items(args, facts)
+    usual = trained_tasks(args.policy)
+    counts = args.chains, args.episodes_per_task
+    items = choose_items(args.env, facts, *counts, args.tasks, args.seed, usual, _flag)
     shard = Shard.parse(args.shard) if args.shard is not None else None
     own = shard.part(items) if shard else items
     if not own:
@@ -135,30 +145,18 @@ def run(args: Args) -> None:
 
 
 def _check(args: Args) -> None:
-    for name in ("episodes_per_task", "chains", "workers"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
+    check_counts(args.chains, args.episodes_per_task, _flag)
+    if args.workers < 1:
+        raise UserError(f"--workers is {args.workers}: give 1 or more")
     for name in ("seed", "video_episodes"):
         if getattr(args, name) < 0:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give 0 or more")
+            raise UserError(f"{_flag(name)} is {getattr(args, name)}: give 0 or more")
     if not args.timeout >= 0:
         raise UserError(f"--timeout is {args.timeout}: give a number of seconds, or 0 for none")
-    if args.chains is not None and args.chains > ALL_CHAINS:
-        raise UserError(f"--chains is {args.chains}, but the benchmark has {ALL_CHAINS} chains")
 
 
-def _items(args: Args, facts: EnvFacts) -> list[Item]:
-    if facts.chained:
-        if args.tasks or args.episodes_per_task is not None:
-            raise UserError(f"{args.env} plays chains: give --chains instead of --tasks and --episodes-per-task")
-        return chain_items(args.chains or 100, args.seed)
-    if args.chains is not None:
-        raise UserError(f"{args.env} plays single tasks: give --episodes-per-task instead of --chains")
-    if not facts.named:
-        return episode_items(args.env, args.episodes_per_task or 20, args.seed)
-    tasks = list(dict.fromkeys(args.tasks or trained_tasks(args.policy) or facts.tasks))
-    return task_items(tasks, args.episodes_per_task or 20, args.seed)
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _requested(args: Args, facts: EnvFacts, items: list[Item]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rf_agent.diagnosis.evidence import evidence
 from rf_agent.diagnosis.facts import Facts
 from rf_agent.diagnosis.observations import TOLERANCE, VIDEO_TOLERANCE, common_format, compare_observations
 from rf_agent.diagnosis.replay import ReplayReport, begin, replay_all
-from rf_agent.environments import Environments, instructed, is_ours
+from rf_agent.environments import Environments, instructed, is_ours, plays_chains
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import NEVER, find_policy, has_network
 from rf_agent.progress import Reporter, Silent
@@ -171,7 +171,7 @@ def _layout(layout: Layout, env: Any, policy: RoboFlamingoPolicy | None) -> Layo
 def _check_robot(reader: DemoReader, env: Any, env_id: str, policy: RoboFlamingoPolicy | None) -> None:
     """Refuse a policy, data and an environment of different robots."""
     layout = reader.layout
-    if "chain" in getattr(env.unwrapped, "reset_options", ()):
+    if plays_chains(env):
         raise UserError(
             f"{env_id} plays chains, where a demonstration cannot begin: give the environment of single tasks, such as "
             f"{env_id.replace('Chain', '')}"

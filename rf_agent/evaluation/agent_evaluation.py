@@ -9,10 +9,10 @@ from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation import custom
 from rf_agent.evaluation.agents import Agent, load_agent
-from rf_agent.evaluation.episode import ALL_CHAINS, Item, chain_items, episode_items, play, task_items
+from rf_agent.evaluation.episode import play
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
 from rf_agent.evaluation.results import build_results
-from rf_agent.evaluation.runner import EnvFacts, ask, make_env, with_renderer
+from rf_agent.evaluation.runner import ask, check_counts, choose_items, make_env, with_renderer
 
 
 def evaluate_agent(
@@ -51,6 +51,7 @@ def evaluate_agent(
     """
     if isinstance(tasks, str):
         raise UserError(f"tasks is {tasks!r}: give a list of names, such as [{tasks!r}]")
+    check_counts(chains, episodes_per_task)
     player: Agent = load_agent(agent) if isinstance(agent, str) else custom.as_agent(agent)
     with Environments() as environments:
         options = dict(env_options or {})
@@ -58,7 +59,7 @@ def evaluate_agent(
         options = with_renderer(env_id, options, facts.renderer)
         env = make_env(environments, env_id, player.render_every, env_options=options)
         episodes = []
-        for item in _items(env_id, facts, chains, episodes_per_task, tasks, seed):
+        for item in choose_items(env_id, facts, chains, episodes_per_task, tasks, seed):
             episodes.append(play(env, player, item))
             if on_episode:
                 on_episode(episodes[-1])
@@ -72,22 +73,3 @@ def evaluate_agent(
         seconds=sum(episode.seconds for episode in episodes),
         length=CHAIN_LENGTH if facts.chained else 1,
     )
-
-
-def _items(
-    env_id: str, facts: EnvFacts, chains: int | None, episodes_per_task: int | None, tasks: Sequence[str], seed: int
-) -> list[Item]:
-    for name, value in (("chains", chains), ("episodes_per_task", episodes_per_task)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}: give 1 or more")
-    if facts.chained:
-        if tasks or episodes_per_task is not None:
-            raise UserError(f"{env_id} plays chains: give chains instead of tasks and episodes_per_task")
-        if chains is not None and chains > ALL_CHAINS:
-            raise UserError(f"chains is {chains}, but the benchmark has {ALL_CHAINS} chains")
-        return chain_items(100 if chains is None else chains, seed)
-    if chains is not None:
-        raise UserError(f"{env_id} plays single tasks: give episodes_per_task instead of chains")
-    count = 20 if episodes_per_task is None else episodes_per_task
-    chosen = list(dict.fromkeys(tasks or facts.tasks))
-    return task_items(chosen, count, seed) if facts.named else episode_items(env_id, count, seed)

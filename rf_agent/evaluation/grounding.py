@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rf_agent.environments import Environments
+from rf_agent.environments import Environments, plays_chains
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Agent, load_agent
 from rf_agent.evaluation.episode import item_seed
@@ -75,7 +75,7 @@ def grounding(
 def _play(environments: Environments, job: _Job) -> Trial:
     agent = load_agent(job.policy, job.device)
     env = make_env(environments, job.env_id, agent.render_every)
-    if not hasattr(env.unwrapped, "color_trial") or "chain" in getattr(env.unwrapped, "reset_options", ()):
+    if not hasattr(env.unwrapped, "color_trial") or plays_chains(env):
         raise UserError(f"{job.env_id} has no scenes for colour words: give one such as rf/PlayTableD-v0")
     task, options = env.unwrapped.color_trial(job.kind, job.seed)
     return Trial(task, {color: _first_touch(env, agent, job.seed, chosen) for color, chosen in options.items()})

@@ -24,7 +24,15 @@ from rf_agent.evaluation.agents import (
     load_agent,
     load_policy,
 )
-from rf_agent.evaluation.episode import Item, play, task_name
+from rf_agent.evaluation.episode import (
+    ALL_CHAINS,
+    Item,
+    chain_items,
+    episode_items,
+    play,
+    task_items,
+    task_name,
+)
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.video import STATIC, Recorder, Video
@@ -63,6 +71,51 @@ class EnvFacts:
     """What draws the camera images; scores of different renderers do not compare."""
     named: bool = True
     """Whether its `info` names tasks; without, an episode is one try of whatever the environment is about."""
+
+
+def check_counts(chains: int | None, episodes_per_task: int | None, spelled: Callable[[str], str] = str) -> None:
+    """Refuse numbers of episodes that cannot be played; `spelled` says what an argument is called, for the message."""
+    for name, value in (("chains", chains), ("episodes_per_task", episodes_per_task)):
+        if value is not None and value < 1:
+            raise UserError(f"{spelled(name)} is {value}: give 1 or more")
+    if chains is not None and chains > ALL_CHAINS:
+        raise UserError(f"{spelled('chains')} is {chains}, but the benchmark has {ALL_CHAINS} chains")
+
+
+def choose_items(
+    env_id: str,
+    facts: EnvFacts,
+    chains: int | None,
+    episodes_per_task: int | None,
+    tasks: Sequence[str],
+    seed: int,
+    usual_tasks: Sequence[str] = (),
+    spelled: Callable[[str], str] = str,
+) -> list[Item]:
+    """The episodes of an evaluation.
+
+    Args:
+        env_id: the environment. facts: what its episodes are.
+        chains: of environments of chains, how many; 100 if not given.
+        episodes_per_task: of others; 20 if not given.
+        tasks: which of their tasks.
+        seed: of the scenes.
+        usual_tasks: those that are played where `tasks` names none; all of the environment's if this is empty, too.
+        spelled: what an argument is called, for messages.
+
+    Raises:
+        UserError: something is asked for that the environment does not play.
+    """
+    of_chains, of_tasks, which = map(spelled, ("chains", "episodes_per_task", "tasks"))
+    if facts.chained:
+        if tasks or episodes_per_task is not None:
+            raise UserError(f"{env_id} plays chains: give {of_chains} instead of {which} and {of_tasks}")
+        return chain_items(chains or 100, seed)
+    if chains is not None:
+        raise UserError(f"{env_id} plays single tasks: give {of_tasks} instead of {of_chains}")
+    if not facts.named:
+        return episode_items(env_id, episodes_per_task or 20, seed)
+    return task_items(list(dict.fromkeys(tasks or usual_tasks or facts.tasks)), episodes_per_task or 20, seed)
 
 
 @dataclass(frozen=True)

@@ -303,7 +303,8 @@ class Session:
             self.outbox.append({"type": "possible", "tasks": list(table.possible_tasks())})
 
     def _ask(self, words: str, task: str | None = None, chain: Chain | None = None) -> None:
-        before = self.attempt if self._outcome() == "running" else None
+        asks = hasattr(self.env.unwrapped, "ask")  # elsewhere asking begins an episode, and ends what was running
+        before = self.attempt if asks and self._outcome() == "running" else None
         answer = ask(self.env, words, task, self._seed)  # what is refused here ends nothing
         if before and self.actor_name == "expert" and answer.not_scored:
             answer_before = ask(self.env, before.instruction, before.task or None, self._seed)
