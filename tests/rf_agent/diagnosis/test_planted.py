@@ -168,6 +168,7 @@ def test_an_environment_of_chains_is_refused(demos):
 
 
 def test_demonstrations_of_chains_begin_where_they_began(tmp_path):
+    pytest.importorskip("pybullet", reason="demonstrations come from the play table")
     path = tmp_path / "chains.hdf5"
     collect(CollectConfig(output=path, env=("rf/PlayTableChainD-v0",), chains=2, workers=1, image_size=112, seed=5))
     found = diagnose("expert", path, "rf/PlayTableD-v0")
