@@ -11,7 +11,7 @@ import pytest
 
 import rf_envs
 from rf_envs.expert import SKILLS, Expert, blocks
-from rf_envs.expert.grasping import is_on_table
+from rf_envs.expert.grasping import is_on_table, shelf_openings
 from rf_envs.expert.motions import GAIN, LEAD, SPEED, Command, approach, servo, shove
 from rf_envs.expert.view import Block, View
 
@@ -127,8 +127,9 @@ def put_down(held: float, *others: float, length: float = 0.2) -> float:
     size = np.full(3, 0.05)
     red, *rest = (Block(np.array([x, -0.3, 0.4]), np.eye(3), size) for x in (held, *others))
     view = replace(view_at((held, -0.3, 0.5)), blocks={"red": red} | dict(zip(("blue", "pink"), rest, strict=False)))
-    x, y, z = blocks._free_spot(view, red, np.array([-0.1, -0.3, 0.34]), length)
-    assert (y, z) == (-0.3, pytest.approx(0.365))
+    places = -0.1 + np.linspace(0.0, length, 1 + round(length / blocks.SPOT_GRID))
+    (x, y, z), index = blocks._free_spot(view, red, places, -0.3, 0.34)
+    assert (y, z) == (-0.3, pytest.approx(0.365)) and x == places[index]
     return float(x)
 
 
@@ -138,13 +139,38 @@ def test_a_block_is_put_down_where_it_is_if_there_is_room():
     assert put_down(0.05, length=0.0) == pytest.approx(-0.1)  # only one spot
 
 
-def test_the_choice_of_a_spot_does_not_flip_as_the_hand_moves():
-    # the other block leaves more room on the right: that is where it goes, from whichever side the hand comes
-    for held in (-0.1, -0.02, 0.0, 0.02):
-        assert put_down(held, -0.04) == pytest.approx(0.06, abs=blocks.SPOT_GRID)
-    assert put_down(0.09, -0.04) == pytest.approx(0.09, abs=blocks.SPOT_GRID)
+def test_a_block_is_put_down_at_the_nearest_place_with_room():
+    assert put_down(0.03, -0.01, length=0.4) == pytest.approx(0.09, abs=blocks.SPOT_GRID)
+    assert put_down(-0.02, 0.02, length=0.4) == pytest.approx(-0.08, abs=blocks.SPOT_GRID)
     # nowhere is room enough: as far from both as can be
     assert put_down(0.0, -0.06, 0.06) == pytest.approx(0.0, abs=blocks.SPOT_GRID)
+
+
+def sideways_into_the_cabinet(held: float, slide: float) -> float:
+    """x of the action with a block held before the cabinet, the sliding door `slide` (m) to the left."""
+    view = view_at((held, -0.06, 0.63))
+    red = Block(view.tcp, np.eye(3), np.full(3, 0.05))
+    away = Block(np.array([0.3, -0.1, 0.46]), np.eye(3), np.full(3, 0.05))
+    view = replace(view, width=0.05, slide=slide, blocks={"red": red, "blue": away, "pink": away})
+    return float(servo(view, SKILLS["place_in_slider"](view))[0])
+
+
+def test_a_step_towards_one_side_of_the_door_makes_that_side_the_choice():
+    # which of two sides is the wider cannot be seen within a centimetre, and must not decide where both are wide enough
+    for slide in (0.13, 0.14, 0.15):
+        assert sideways_into_the_cabinet(-0.15, slide) < -0.5
+        assert sideways_into_the_cabinet(0.0, slide) > 0.5
+    # one side only is wide enough
+    assert sideways_into_the_cabinet(0.0, 0.05) < -0.5
+    assert sideways_into_the_cabinet(-0.15, 0.25) > 0.5
+
+
+def test_a_block_is_aimed_further_into_the_cabinet_than_it_must_be():
+    left, right = shelf_openings(replace(view_at((0.0, -0.1, 0.6)), slide=0.28))[1]
+    edge = left + blocks.DOOR_ROOM
+    assert right - left > 2 * (blocks.DOOR_ROOM + blocks.INSIDE)
+    assert sideways_into_the_cabinet(edge, 0.28) > 0.05
+    assert sideways_into_the_cabinet(edge + blocks.INSIDE, 0.28) == pytest.approx(0.0, abs=0.01)
 
 
 def test_unknown_task_is_named():

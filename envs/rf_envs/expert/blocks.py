@@ -46,6 +46,9 @@ SPOT_ROOM = 0.1
 """Distance (m) from other blocks at which a block is put down, where there is room."""
 DOOR_ROOM = 0.05
 """Distance (m) of a block on the shelf from door and wall, so that the fingers beside it can open."""
+INSIDE = 0.02
+"""How much further (m) from door and wall a block is aimed at, where there is room: at a goal just within reach of an
+edge the sideways motion fades before who learns from it can tell on which side of the edge it is."""
 
 
 def lift(view: View, color: str, loose: bool = False) -> Command:
@@ -133,17 +136,31 @@ def place_in_drawer(view: View) -> Command:
     """Let the held block down into the open drawer, where no other block lies."""
     block = _carried(view)
     y = min((DRAWER_FRONT - view.drawer + DRAWER_BACK) / 2, -0.24)
-    spot = _free_spot(view, block, np.array([view.scene.drawer_x - 0.1, y, DRAWER_FLOOR]), 0.2)
+    places = view.scene.drawer_x + np.linspace(-0.1, 0.1, 1 + round(0.2 / SPOT_GRID))
+    spot, _ = _free_spot(view, block, places, y, DRAWER_FLOOR)
     return _put(view, block, spot, Release(TRAVEL - spot[2], above=0.07, within=0.045, radius=0.035))
 
 
 def place_in_slider(view: View) -> Command:
-    """Let the held block down onto the shelf, beside the sliding door."""
+    """Let the held block down onto the shelf, at the free place nearest to it on either side of the sliding door.
+
+    With the door in the middle both sides are as good. The nearer is the choice that a policy can follow: of two about
+    as wide it would not see which is wider, and goes back and forth between them; where the nearer is asked for, every
+    step towards one side makes that side more certain.
+    """
     block = _carried(view)
-    low, high = max(shelf_openings(view), key=lambda gap: gap[1] - gap[0])
-    slack = max((high - low) / 2 - DOOR_ROOM, 0.0)
-    spot = _free_spot(view, block, np.array([(low + high) / 2 - slack, 0.075, TABLE_TOP]), 2 * slack)
-    release = Release(SHELF_CLEARANCE, above=0.035, within=0.025, radius=0.016)
+    places, margins = [], []
+    for left, right in shelf_openings(view):
+        slack = (right - left) / 2 - DOOR_ROOM
+        if slack >= 0:
+            margin = min(INSIDE, slack)
+            reach = slack - margin
+            x = (left + right) / 2 + np.linspace(-reach, reach, 1 + round(2 * reach / SPOT_GRID))
+            places.append(x)
+            margins.append(np.full_like(x, margin))
+    spot, index = _free_spot(view, block, np.concatenate(places), 0.075, TABLE_TOP)
+    margin = float(np.concatenate(margins)[index])
+    release = Release(SHELF_CLEARANCE, above=0.035, within=0.025 + margin, radius=0.016 + margin)
     return _put(view, block, spot, release, np.array([0.0, SHELF_LEAN]), DOWN[2])
 
 
@@ -204,29 +221,29 @@ def _carried(view: View) -> Block:
     return min(view.blocks.values(), key=lambda block: float(np.linalg.norm(block.position - view.tcp)))
 
 
-def _free_spot(view: View, block: Block, start: Vector, length: float) -> Vector:
-    """Where the block's centre comes to rest on a line: as near to it as possible, with room to the other blocks.
-
-    Where others divide the line it is the longer part, whichever is nearer: the choice must not flip as the hand moves.
+def _free_spot(view: View, block: Block, x: Vector, y: float, surface: float) -> tuple[Vector, int]:
+    """Where the block's centre comes to rest: at the place nearest to it that has room to the other blocks.
 
     Args:
         view: the state.
         block: what is put down.
-        start: left end of the line (3,), on the surface.
-        length: of the line along x (m).
+        x: possible places (n,).
+        y: of all of them.
+        surface: height of what it is put on.
+
+    Returns:
+        the block's centre (3,) there, and the index of the place.
     """
-    x = start[0] + np.linspace(0.0, length, 1 + round(length / SPOT_GRID))
     crowded = np.zeros_like(x)
     for other in view.blocks.values():
         if other is not block:
-            room = np.hypot(x - other.position[0], start[1] - other.position[1])
+            room = np.hypot(x - other.position[0], y - other.position[1])
             crowded = np.maximum(crowded, SPOT_ROOM - room)
     free = np.flatnonzero(crowded <= 0)
     if not len(free):
         free = np.array([np.argmin(crowded)])
-    part = max(np.split(free, np.flatnonzero(np.diff(free) > 1) + 1), key=len)
-    best = part[np.argmin(np.abs(x[part] - block.position[0]))]
-    return np.array([x[best], start[1], start[2] + block.half_extent(UP)])
+    best = int(free[np.argmin(np.abs(x[free] - block.position[0]))])
+    return np.array([x[best], y, surface + block.half_extent(UP)]), best
 
 
 def _room_behind(view: View, block: Block, direction: Vector) -> float:
