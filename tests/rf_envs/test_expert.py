@@ -12,7 +12,7 @@ import pytest
 import rf_envs
 from rf_envs.expert import SKILLS, Expert, blocks
 from rf_envs.expert.grasping import is_on_table, shelf_openings
-from rf_envs.expert.motions import GAIN, LEAD, SPEED, Command, approach, servo, shove
+from rf_envs.expert.motions import FINGER, GAIN, LEAD, SPEED, Command, approach, servo, shove
 from rf_envs.expert.view import Block, View
 
 FIXTURES = (
@@ -171,6 +171,35 @@ def test_a_block_is_aimed_further_into_the_cabinet_than_it_must_be():
     assert right - left > 2 * (blocks.DOOR_ROOM + blocks.INSIDE)
     assert sideways_into_the_cabinet(edge, 0.28) > 0.05
     assert sideways_into_the_cabinet(edge + blocks.INSIDE, 0.28) == pytest.approx(0.0, abs=0.01)
+
+
+def into_the_drawer(tcp: tuple[float, float, float], block: tuple[float, float], slide: float = 0.0) -> np.ndarray:
+    """The action with one block on the table before the open drawer or beside it, and the others on the shelf."""
+    shelf = Block(np.array([-0.3, 0.1, 0.46]), np.eye(3), np.full(3, 0.05))
+    red = Block(np.array([*block, 0.46]), np.eye(3), np.full(3, 0.05))
+    view = replace(view_at(tcp), width=0.0, slide=slide, drawer=0.2, blocks={"red": red, "blue": shelf, "pink": shelf})
+    return servo(view, SKILLS["push_into_drawer"](view))
+
+
+def test_a_block_beside_the_drawer_is_pushed_further_before_it_than_it_must_be():
+    middle = rf_envs.scenes.SCENES["D"].drawer_x
+    behind = -(0.025 + FINGER + 0.005)  # the hand, seen from the block
+    for aside in (0.16, 0.13, 0.1):
+        x = middle - aside
+        assert into_the_drawer((x + behind, -0.1, 0.468), (x, -0.1))[0] > 0.5
+    # far enough, or no longer pushed: up, to come down behind it
+    x = middle - 0.08
+    assert into_the_drawer((x + behind, -0.1, 0.468), (x, -0.1))[2] > 0.3
+    x = middle - 0.13
+    assert into_the_drawer((x + behind, -0.1, 0.52), (x, -0.1))[2] > 0.3
+
+
+def test_a_block_before_the_doors_handle_is_pushed_aside_first():
+    x = rf_envs.scenes.SCENES["D"].slide_x + 0.01  # a little right of the handle: the hand goes to the block's left
+    assert into_the_drawer((x, -0.05, 0.6), (x, -0.08))[0] < -0.3
+    # with the handle elsewhere, or not so near the door, it comes down behind the block
+    assert abs(into_the_drawer((x, -0.05, 0.6), (x, -0.08), slide=0.1)[0]) < 0.1
+    assert abs(into_the_drawer((x, -0.05, 0.6), (x, -0.14))[0]) < 0.1
 
 
 def test_unknown_task_is_named():

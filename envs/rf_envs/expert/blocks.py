@@ -28,13 +28,19 @@ from rf_envs.expert.grasping import (
     thickness,
     way_out,
 )
-from rf_envs.expert.motions import DOWN, FINGER, TRAVEL, Command, approach, ramp, shove
+from rf_envs.expert.motions import DOWN, FINGER, OVERLAP, TRAVEL, Command, approach, ramp, shove
 from rf_envs.expert.view import Block, Vector, View
 from rf_envs.geometry import DOOR_HALF_WIDTH, DRAWER_BACK, DRAWER_FRONT, HAND_HALF_WIDTH, SHELF_FRONT
 from rf_envs.scenes import DRAWER_FLOOR, DRAWER_MAX, TABLE_TOP
 
 DRAWER_REACH = 0.14
 """How far (m) beside the drawer's middle a block still falls into it."""
+WELL_BEFORE = 0.09
+"""Up to this distance (m) beside the drawer's middle a block is pushed once a hand pushes it."""
+HANDLE_ROOM = 0.04
+"""How far (m) beside the sliding door's handle the hand passes it, on its way down behind a block."""
+BEFORE_HANDLE = -0.1
+"""y from which a block is so near the door that the hand comes down behind it at the handle."""
 OPEN_ENOUGH = 0.11
 """From this joint position (m) on, a block fits into the drawer."""
 AIM_BELOW = 0.01
@@ -87,7 +93,9 @@ def push(view: View, color: str, direction: Vector) -> Command:
 def push_into_drawer(view: View) -> Command:
     """Push a block over the table's edge into the open drawer: red before blue before pink, of those before it.
 
-    As in `stack`, the choice is one that can be seen: of two blocks about as near to the edge it would not be.
+    As in `stack`, the choice is one that can be seen: of two blocks about as near to the edge it would not be. A block
+    beside the drawer is first pushed sideways, and further than it must be: a policy that takes the hand away a little
+    early, or late, is right, too. So is one before the sliding door's handle, where no hand fits behind it.
     """
     if view.drawer < OPEN_ENOUGH:
         return fixtures.open_drawer(view)
@@ -95,11 +103,18 @@ def push_into_drawer(view: View) -> Command:
         return leave
     table = [color for color, block in view.blocks.items() if is_on_table(block)] or list(view.blocks)
     aside = {color: view.blocks[color].position[0] - view.scene.drawer_x for color in table}
+    for color in table:
+        inwards = np.array([-np.sign(aside[color]), 0.0, 0.0])
+        if WELL_BEFORE < abs(aside[color]) < DRAWER_REACH and _is_pushing(view, view.blocks[color], inwards):
+            return push(view, color, inwards)
     inside = [color for color in table if abs(aside[color]) < DRAWER_REACH]
     if not inside:
         color = min(table, key=lambda color: abs(aside[color]))
         return push(view, color, np.array([-np.sign(aside[color]), 0.0, 0.0]))
-    block = view.blocks[min(inside, key=COLORS.index)]
+    color = min(inside, key=lambda color: (_is_before_handle(view, view.blocks[color]), COLORS.index(color)))
+    block = view.blocks[color]
+    if _is_before_handle(view, block):
+        return push(view, color, np.array([1.0 if block.position[0] > view.door_x else -1.0, 0.0, 0.0]))
     towards = np.array([0.0, -1.0, 0.0])
     touch = block.half_extent(towards) + FINGER
     contact = block.position + [0, 0, 0.008] - touch * towards
@@ -208,10 +223,9 @@ def _uncover(view: View, block: Block) -> Command | None:
     if z < TABLE_TOP:
         in_the_way = view.drawer < OPEN_ENOUGH or y > DRAWER_BACK - 0.02
         return fixtures.open_drawer(view) if in_the_way and view.drawer < DRAWER_MAX - 0.01 else None
-    door = view.scene.slide_x - view.slide
-    side = np.sign(x - door)
+    side = np.sign(x - view.door_x)
     room = view.slide if side < 0 else view.scene.slide_max - view.slide
-    if y > SHELF_FRONT and abs(x - door) < DOOR_HALF_WIDTH + HAND_HALF_WIDTH and room > 0.005:
+    if y > SHELF_FRONT and abs(x - view.door_x) < DOOR_HALF_WIDTH + HAND_HALF_WIDTH and room > 0.005:
         return fixtures.unhook(view) or fixtures.move_slider(view, np.array([-side, 0.0, 0.0]))
     return None
 
@@ -244,6 +258,19 @@ def _free_spot(view: View, block: Block, x: Vector, y: float, surface: float) ->
         free = np.array([np.argmin(crowded)])
     best = int(free[np.argmin(np.abs(x[free] - block.position[0]))])
     return np.array([x[best], y, surface + block.half_extent(UP)]), best
+
+
+def _is_pushing(view: View, block: Block, direction: Vector) -> bool:
+    """Whether the gripper is right behind the block, as low as it pushes."""
+    offset = block.position - view.tcp
+    ahead = float(offset @ direction) - block.half_extent(direction) - FINGER
+    return bool(-OVERLAP < ahead < 0.015 and abs(offset[1]) < 0.02 and abs(offset[2]) < 0.03)
+
+
+def _is_before_handle(view: View, block: Block) -> bool:
+    """Whether the sliding door's handle leaves the hand no room behind the block."""
+    x, y, _ = block.position
+    return bool(y > BEFORE_HANDLE and abs(x - view.door_x) < HANDLE_ROOM)
 
 
 def _room_behind(view: View, block: Block, direction: Vector) -> float:

@@ -48,7 +48,7 @@ def _drawer_bar(view: View, y: float) -> Vector:
 
 def move_slider(view: View, direction: Vector) -> Command:
     """Put the fingers beside the door's upright handle and sweep it along."""
-    handle = np.array([view.scene.slide_x - view.slide, 0.008, 0.545])
+    handle = np.array([view.door_x, 0.008, 0.545])
     return Command(shove(view.tcp, handle - (0.02 + FINGER) * direction, direction, 0.035, (0, -0.06, 0.06), 0.018))
 
 

@@ -160,9 +160,8 @@ def _grasp_point(view: View, block: Block) -> Vector:
 
 def shelf_openings(view: View) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ranges of x left and right of the sliding door where the shelf is open."""
-    door = view.scene.slide_x - view.slide
     left, right = view.scene.plank_x
-    return (left, door - DOOR_HALF_WIDTH), (door + DOOR_HALF_WIDTH, right)
+    return (left, view.door_x - DOOR_HALF_WIDTH), (view.door_x + DOOR_HALF_WIDTH, right)
 
 
 def is_on_table(block: Block) -> bool:

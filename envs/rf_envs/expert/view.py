@@ -55,6 +55,11 @@ class View:
     blocks: dict[str, Block]
     """By colour."""
 
+    @property
+    def door_x(self) -> float:
+        """x of the middle of the sliding door, where its handle is (m)."""
+        return self.scene.slide_x - self.slide
+
     @classmethod
     def of(cls, env: Any) -> View:
         """Read an (unwrapped) environment of this package."""
