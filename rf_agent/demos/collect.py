@@ -211,11 +211,13 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
 
 
 def _tasks(config: CollectConfig, env: Any) -> tuple[str, ...]:
-    offered = tuple(env.unwrapped.expert().tasks)
+    offered = getattr(env.unwrapped.expert(), "tasks", config.tasks)
+    if not offered:
+        raise ValueError(f"the expert of {env.spec.id} has no `tasks` that say what it can do: name them with --tasks")
     unknown = [task for task in config.tasks if task not in offered]
     if unknown:
         raise ValueError(f"the expert cannot demonstrate {unknown[0]!r}: choose among {', '.join(offered)}")
-    return config.tasks or offered
+    return config.tasks or tuple(offered)
 
 
 def _jobs(config: CollectConfig, env_id: str, tasks: tuple[str, ...] | None, options: Mapping[str, Any]) -> list[_Job]:

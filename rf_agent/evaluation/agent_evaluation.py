@@ -35,7 +35,8 @@ def evaluate_agent(
             `is_success` or `success`, and `return` the rewards.
         chains: in environments of chains, how many; 100 if not given.
         episodes_per_task: in others, episodes of each task; 20 if not given.
-        tasks: which; all if none are given.
+        tasks: which; all of the environment if none are given, also for a checkpoint of which the command plays the
+            tasks that it was trained on.
         seed: of the scenes.
         env_options: further arguments of the environment.
         on_episode: called with each episode as it finishes.

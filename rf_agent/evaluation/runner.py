@@ -168,7 +168,9 @@ def ask(env: Any, env_id: str, wanted: Sequence[str] = ()) -> EnvFacts:
     chained = "chain" in info
     for task in () if chained else wanted:
         env.reset(seed=0, options={"task": task})
-    tasks = bare.expert().tasks if hasattr(bare, "expert") else getattr(bare, "tasks", (info["task"],))
+    tasks = getattr(bare, "tasks", (info["task"],))
+    if hasattr(bare, "expert"):
+        tasks = getattr(bare.expert(), "tasks", tasks)
     return EnvFacts(tuple(tasks), chained, renderer)
 
 

@@ -31,6 +31,8 @@ not been measured yet come last.
   difference leaves zero out.
 - RoboFlamingo, trained in all scenes on all demonstrations, is one run: the LSTM, the closed loop, L-IFT and what is
   called RoboFlamingo in other tables are the same policy on the same chains.
+- M, G and L name the kind of language model: MPT, GPT-NeoX, Llama. -IFT says that it has learned instructions and
+  questions, too (in the paper: instruction fine-tuning). The paper's numbers of billions of parameters follow: M-3B.
 - "{missing}" stands for what has not been measured yet. A sentence behind a verdict is our comment.
 """
 

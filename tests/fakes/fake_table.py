@@ -9,8 +9,8 @@ SIZE = 24
 TASKS = ("go_left", "go_right")
 
 
-class FakeExpert:
-    tasks = TASKS
+class ActingExpert:
+    """It does not say which tasks it can do."""
 
     def __init__(self, env):
         self._env = env
@@ -18,6 +18,10 @@ class FakeExpert:
     def act(self):
         sign = -1.0 if self._env.task == "go_left" else 1.0
         return np.array([sign * 0.5, 0, 0, 0, 0, 0, -1.0], np.float32)
+
+
+class FakeExpert(ActingExpert):
+    tasks = TASKS
 
 
 class FakeTable(gym.Env):
@@ -118,6 +122,11 @@ class OtherTable(FakeTable):
     scene = "E"
 
 
+class Silent(FakeTable):
+    def expert(self):
+        return ActingExpert(self)
+
+
 class Narrow(FakeTable):
     action_space = gym.spaces.Box(-1, 1, (3,), np.float32)
 
@@ -126,3 +135,4 @@ gym.register("FakeTable-v0", entry_point=FakeTable)
 gym.register("FakeChain-v0", entry_point=FakeChain)
 gym.register("OtherTable-v0", entry_point=OtherTable)
 gym.register("Narrow-v0", entry_point=Narrow)
+gym.register("Silent-v0", entry_point=Silent)

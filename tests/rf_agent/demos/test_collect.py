@@ -30,6 +30,13 @@ def config(path, **changes):
     return CollectConfig(**{"output": path, "env": (ENV,), "episodes_per_task": 4, "workers": 1} | changes)
 
 
+def test_an_expert_that_names_no_tasks_is_asked_for_those_of_the_command(tmp_path):
+    with pytest.raises(ValueError, match="the expert of Silent-v0 has no `tasks`.*: name them with --tasks"):
+        collect(config(tmp_path / "demos.hdf5", env=("fake_table:Silent-v0",)))
+    collect(config(tmp_path / "demos.hdf5", env=("fake_table:Silent-v0",), tasks=TASKS[:1], episodes_per_task=2))
+    assert [demo.task for _, demo in iterate_demos(tmp_path / "demos.hdf5")] == [TASKS[0]] * 2
+
+
 def content(path):
     return [
         (

@@ -19,6 +19,11 @@ def outcomes(episodes):
     return [(e.key, e.attempts, e.steps, e.seed, e.chain) for e in episodes]
 
 
+def test_an_expert_need_not_name_its_tasks():
+    assert env_facts("fake_table:Silent-v0").tasks == ("go_left",)  # that of the reset
+    assert env_facts("fake_table:FakeTable-v0").tasks == ("go_left", "go_right")
+
+
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
     items = task_items(["go_left", "go_right"], 5, seed=1)
     runs = [evaluate(TASK, "expert", items, tmp_path / str(w), workers=w)[0] for w in (1, 2, 5)]
