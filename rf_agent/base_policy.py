@@ -246,17 +246,25 @@ class BasePolicy(PolicyModel):
         if self._reads_state(observation):
             preprocess.check_state(observation, self.config.state, n, single)
         texts = np.array(instructions(observation["instruction"], n), dtype=object)
+        head = self.config.head
+        overlap = 0 if head.ensemble is None else head.chunk_size
         if state is None:
-            head = self.config.head
             blank = self.head.empty_history(n, self.frame_shape).memory.float().cpu().numpy()
-            overlap = 0 if head.ensemble is None else head.chunk_size
             return PolicyState.empty(texts, blank, self.config.action.dim, head.replan_every, overlap), single
         memory = PolicyState(*state)
-        if memory.queue.shape[1] != self.config.head.replan_every:
+        if memory.queue.shape[1] != head.replan_every:
             raise ValueError(
                 f"the state is of a policy that observes every {memory.queue.shape[1]} steps, and this one "
-                f"observes every {self.config.head.replan_every}; pass state=None."
+                f"observes every {head.replan_every}; pass state=None."
             )
+        theirs = memory.memory.shape[1:], memory.queue.shape[2], memory.blend.shape[1]
+        ours = self.head.memory_shape(self.frame_shape), self.config.action.dim, overlap
+        for what, given, expected in zip(("history", "actions", "average"), theirs, ours, strict=True):
+            if given != expected:
+                raise ValueError(
+                    f"the state is of another policy, or of this one set to act in another way: its {what} has shape "
+                    f"{given}, and this one's {expected}; pass state=None."
+                )
         return memory.restart(texts, episode_start), single
 
     def _reads_state(self, observation: Mapping[str, Any]) -> bool:

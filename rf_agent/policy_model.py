@@ -270,7 +270,13 @@ class PolicyModel(nn.Module):
             features: (B, T, f) of consecutive observation steps.
             actions: (B, T, K, D) demonstrated, in the environment's units.
             mask: (B, T) or (B, T, K) true for what counts.
+
+        Raises:
+            ValueError: the actions have another shape, which a robot without a gripper would not notice.
         """
+        expected = (*features.shape[:2], self.config.head.chunk_size, self.config.action.dim)
+        if actions.shape != expected:
+            raise ValueError(f"actions have shape {tuple(actions.shape)}: give (B, T, K, D) = {expected}")
         return self.head.loss(
             features, normalize_actions(actions, self.config.action), mask, self.config.loss, self.config.action
         )

@@ -8,6 +8,7 @@ import multiprocessing.util
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -57,7 +58,8 @@ def run_jobs(
 
     Raises:
         RuntimeError: when a worker process dies once more than that; what was yielded before stays valid. An error of
-            `work` is raised after the jobs under way have been yielded.
+            `work` is raised after the jobs under way have been yielded. If the caller stops before the end (Ctrl-C, an
+            error of its own), the workers are ended at once, with what they were doing.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: give 1 or more")
@@ -157,6 +159,9 @@ def _run_in_pool(
         if broken is not None:
             raise broken
     finally:
+        if pending:  # interrupted: nobody reads what is under way, and what waits in line cannot be cancelled
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -170,6 +175,8 @@ def _start_worker(make: Callable[[], AbstractContextManager[Any]], scratch: Path
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it stops the pool
     # The parallelism is in the processes. Set here because torch, which is slow to import, may not be needed.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:  # imported by the script that started this, which "spawn" reads first
+        sys.modules["torch"].set_num_threads(1)
     # kept from run to run, so not among the files that go with the worker
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), "torchinductor_rf_agent"))
     tempfile.tempdir = str(scratch)

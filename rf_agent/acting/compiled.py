@@ -21,6 +21,8 @@ Step: TypeAlias = Callable[
 
 WIDE = 512
 """Width of a language model from which choosing kernels saves more than checking every call costs."""
+MOST_SHAPES = 64
+"""Numbers of environments and text buckets that are compiled; torch's own limit is 8, and what is more runs eagerly."""
 BUCKET = 16
 """Compiled texts are padded to a multiple of so many tokens, so that few lengths occur."""
 
@@ -59,7 +61,9 @@ class CompiledStep:
         if self._compiled is eager_step:
             return eager_step(model, pixels, text, history)
         try:
-            with torch._dynamo.config.patch(allow_rnn=True):  # of an LSTM only the weights are read
+            with torch._dynamo.config.patch(  # of an LSTM only the weights are read
+                allow_rnn=True, recompile_limit=MOST_SHAPES
+            ):
                 return self._compiled(model, pixels, bucketed(text), history)
         except Exception as error:  # of many kinds; what is wrong with the call is raised again below
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

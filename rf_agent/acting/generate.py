@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rf_agent.base_policy import evaluating
+from rf_agent.nn.language import longest_text
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.tokenizer import END_OF_CHUNK, IMAGE, encode, pad
 
 PROMPT_TOKENS = 1024
-"""Most tokens of a prompt."""
+"""Most tokens of a prompt, where the language model reads as many."""
 
 
 @torch.inference_mode()
@@ -30,7 +31,8 @@ def generate(
         policy: on any device.
         images: uint8 (N, S, S, 3) of the policy's resolution, or (N, I, S, S, 3) where a prompt is about I images.
         prompts: N texts, each with `<image>` where an image stands, I times.
-        max_new_tokens: a text ends there, or before with `<|endofchunk|>` or the end of the text.
+        max_new_tokens: a text ends there, or before with `<|endofchunk|>` or the end of the text, or where with its
+            prompt it is as long as the language model reads.
 
     Returns:
         N texts without special tokens, stripped.
@@ -45,9 +47,10 @@ def generate(
             f"{len(prompts)} prompts with {sorted(counts)} images were given for images of shape {images.shape}: give "
             f"as many images as there are {IMAGE} in each prompt."
         )
-    sequences = encode(policy.tokenizer, prompts, PROMPT_TOKENS)
-    if max(map(len, sequences)) == PROMPT_TOKENS:
-        raise ValueError(f"a prompt has {PROMPT_TOKENS} tokens or more: give a shorter one.")
+    most = min(PROMPT_TOKENS, (longest_text(policy.language_model) or PROMPT_TOKENS + 1) - 1)
+    sequences = encode(policy.tokenizer, prompts, most + 1)
+    if max(map(len, sequences)) > most:
+        raise ValueError(f"a prompt has more than the {most} tokens that fit before an answer: give a shorter one.")
     with evaluating(policy):
         pixels = normalise(torch.from_numpy(images).to(policy.device), policy.config.image)  # (N, I, 3, S, S)
         said = greedy_tokens(policy, policy.vlm.image_media(pixels), sequences, images.shape[1], max_new_tokens)
@@ -66,7 +69,7 @@ def greedy_tokens(
         media: (N, m, dv).
         sequences: N token sequences.
         images: as of `rf_agent.nn.flamingo.Flamingo.logits`; None for media of all views.
-        limit: most tokens.
+        limit: most tokens; a text also ends where it is as long as the language model reads.
     """
     tokenizer = policy.tokenizer
     ends = torch.tensor([tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_CHUNK)], device=media.device)
@@ -74,11 +77,12 @@ def greedy_tokens(
     room = torch.full((len(given), limit), tokenizer.pad_token_id)
     tokens = torch.cat((given, room), dim=1).to(media.device)  # (N, L + limit), each row filled from its own end on
     at = mask.sum(dim=1).to(media.device)  # (N,) where the next token of a row goes
+    longest = longest_text(policy.language_model) or tokens.shape[1]
     rows = torch.arange(len(given), device=media.device)  # those that have not ended
     said: list[list[int]] = [[] for _ in sequences]
     for step in range(limit):
         # padding is right of everything, so it changes nothing
-        seen = tokens[:, : given.shape[1] + step]
+        seen = tokens[:, : min(given.shape[1] + step, longest)]
         following = policy.vlm.logits(media, seen, images=images, at=at - 1).argmax(dim=-1)  # (N,)
         (goes_on,) = torch.nonzero(~torch.isin(following, ends), as_tuple=True)
         if not len(goes_on):
@@ -88,4 +92,8 @@ def greedy_tokens(
             said[row].append(token)
         tokens[torch.arange(len(rows), device=media.device), at] = following
         at = at + 1
+        (goes_on,) = torch.nonzero(at <= longest, as_tuple=True)
+        rows, media, tokens, at = (x[goes_on] for x in (rows, media, tokens, at))
+        if not len(rows):
+            break
     return said

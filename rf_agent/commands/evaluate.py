@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, fingerprint, has_network, pick_device, trained_tasks
-from rf_agent.evaluation.episode import Item
 from rf_agent.evaluation.journal import NAME as EPISODES
 from rf_agent.evaluation.metrics import CHAIN_LENGTH
 from rf_agent.evaluation.options import parse_options
@@ -19,11 +18,11 @@ from rf_agent.evaluation.progress import Progress
 from rf_agent.evaluation.results import build_results, chain_table, return_line, task_table
 from rf_agent.evaluation.runner import (
     Engine,
-    EnvFacts,
     check_counts,
     choose_items,
     env_facts,
     evaluate,
+    requested,
     with_renderer,
 )
 from rf_agent.evaluation.shards import Shard
@@ -112,7 +111,7 @@ def run(args: Args) -> None:
             renderer=facts.renderer,
             execution=execution,
             shard=str(shard) if shard else None,
-            requested=_requested(args, facts, items),
+            requested=requested(facts, items),
             timeout=args.timeout or None,
             engine=args.engine,
             on_episode=Progress(reporter, len(own), CHAIN_LENGTH if facts.chained else 1),
@@ -129,7 +128,7 @@ def run(args: Args) -> None:
         seconds=seconds,
         length=CHAIN_LENGTH if facts.chained else 1,
         execution=asdict(acting) if has_network(args.policy) else {},
-        requested=_requested(args, facts, items),
+        requested=requested(facts, items),
         shard=str(shard) if shard else None,
     )
     write_json(args.output / "results.json", results)
@@ -157,11 +156,3 @@ def _check(args: Args) -> None:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _requested(args: Args, facts: EnvFacts, items: list[Item]) -> dict[str, Any]:
-    """What the whole evaluation is, all shards together."""
-    if facts.chained:
-        return {"chains": len(items)}
-    tasks = list(dict.fromkeys(item.key.rpartition("/")[0] for item in items))
-    return {"tasks": tasks, "episodes_per_task": len(items) // len(tasks)}

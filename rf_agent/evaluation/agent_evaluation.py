@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation import custom
-from rf_agent.evaluation.agents import Agent, load_agent
+from rf_agent.evaluation.agents import Agent, Execution, fingerprint, has_network, load_agent
 from rf_agent.evaluation.episode import play
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
 from rf_agent.evaluation.results import build_results
-from rf_agent.evaluation.runner import ask, check_counts, choose_items, make_env, with_renderer
+from rf_agent.evaluation.runner import check_counts, choose_items, env_facts, make_env, requested, with_renderer
 
 
 def evaluate_agent(
@@ -53,14 +54,15 @@ def evaluate_agent(
     if isinstance(tasks, str):
         raise UserError(f"tasks is {tasks!r}: give a list of names, such as [{tasks!r}]")
     check_counts(chains, episodes_per_task)
-    player: Agent = load_agent(agent) if isinstance(agent, str) else custom.as_agent(agent)
+    name = agent if isinstance(agent, str) else None
+    player: Agent = custom.as_agent(agent) if name is None else load_agent(name)
+    facts = env_facts(env_id, tasks, env_options)  # closes what it asks: with EGL a process has one simulator
+    options = with_renderer(env_id, env_options or {}, facts.renderer)
+    items = choose_items(env_id, facts, chains, episodes_per_task, tasks, seed)
     with Environments() as environments:
-        options = dict(env_options or {})
-        facts = ask(make_env(environments, env_id, env_options=options), env_id, tasks)
-        options = with_renderer(env_id, options, facts.renderer)
         env = make_env(environments, env_id, player.render_every, env_options=options)
         episodes = []
-        for item in choose_items(env_id, facts, chains, episodes_per_task, tasks, seed):
+        for item in items:
             episodes.append(play(env, player, item))
             if on_episode:
                 on_episode(episodes[-1])
@@ -68,9 +70,12 @@ def evaluate_agent(
         episodes,
         env=env_id,
         env_options=options,
-        policy=agent if isinstance(agent, str) else type(agent).__name__,
+        policy=type(agent).__name__ if name is None else name,
+        weights=None if name is None else fingerprint(name),
         seed=seed,
         renderer=facts.renderer,
         seconds=sum(episode.seconds for episode in episodes),
         length=CHAIN_LENGTH if facts.chained else 1,
+        execution=asdict(Execution().resolved(name)) if name is not None and has_network(name) else {},
+        requested=requested(facts, items),
     )

@@ -142,13 +142,20 @@ def has_network(name: str) -> bool:
     return name not in SCRIPTED and not custom.is_factory(name)
 
 
-@functools.lru_cache(maxsize=1)
 def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINED) -> Any:
-    """The policy of a checkpoint directory or bundled name, ready to act on `device`; the last one is kept.
+    """The policy of a checkpoint directory or bundled name, ready to act on `device`; the last one is kept, until its
+    files change.
 
     Raises:
         UserError: there is no such directory or bundled policy, no such device, or it cannot act so.
     """
+    files = sorted(file for file in find_policy(name).iterdir() if file.is_file())
+    seen = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return _loaded(name, device, execution, seen)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(name: str, device: str, execution: Execution, files: tuple[tuple[str, int, int], ...]) -> Any:
     from rf_agent.policies import load_policy as load
 
     chosen = execution.resolved(name)

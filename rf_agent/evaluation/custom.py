@@ -29,7 +29,7 @@ def make(name: str) -> Any:
         UserError: there is no such module or factory, or what it makes is no agent.
     """
     found = _find(name)
-    if isinstance(found, type) or (callable(found) and not hasattr(found, "act")):
+    if isinstance(found, type) or (callable(found) and not hasattr(found, "act") and not hasattr(found, "predict")):
         found = found()
     as_agent(found)
     return found

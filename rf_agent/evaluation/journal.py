@@ -41,6 +41,7 @@ class Journal:
 
     def __init__(self, directory: Path, settings: dict[str, Any], requested: Mapping[str, Any] | None = None) -> None:
         self.path = directory / NAME
+        settings = json.loads(json.dumps(settings))  # as they are read back: tuples become lists
         self._header = (
             json.dumps({"settings": settings, **({"requested": dict(requested)} if requested else {})}) + "\n"
         )
@@ -50,15 +51,26 @@ class Journal:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to --output {directory}: {error.strerror or error}") from error
+        self._begun = False  # whether the settings in the file are known to be these
         if self.path.exists():
             self._read(settings)
 
     def add(self, episode: Episode, seconds: float) -> None:
-        """Append a finished episode; `seconds` is the wall-clock time of the whole evaluation so far."""
-        self.episodes[episode.key] = episode
+        """Append a finished episode; `seconds` is the wall-clock time of the whole evaluation so far.
+
+        Raises:
+            UserError: another evaluation, perhaps of other settings, has begun in this directory meanwhile.
+        """
         line = json.dumps({**asdict(episode), "elapsed": round(seconds, 3)}) + "\n"
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(line if stream.tell() else self._header + line)
+            if stream.tell() and not self._begun:
+                raise UserError(
+                    f"another evaluation has begun in {self.path.parent} since this one did: give another --output, "
+                    "or start the same command again when that one has ended"
+                )
+            stream.write(line if self._begun else self._header + line)
+        self._begun = True
+        self.episodes[episode.key] = episode
 
     def discard_if_empty(self) -> None:
         """Remove the directory if nothing was written: an evaluation that failed at once leaves no trace."""
@@ -89,5 +101,6 @@ class Journal:
                     f"{self.path.parent} holds results for {name} {stored.get(name)!r}, but now {name} is "
                     f"{settings.get(name)!r}: give another --output, or delete that directory"
                 )
+        self._begun = True
         if cut:  # the line being written when the last run was killed
             self.path.write_text(whole + newline, encoding="utf-8")

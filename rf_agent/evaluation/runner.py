@@ -64,13 +64,15 @@ class EnvFacts:
     """What an evaluation must know about an environment before it begins."""
 
     tasks: tuple[str, ...]
-    """The tasks an episode can have."""
+    """The tasks an episode can have; of environments that do not say, the one of their first reset."""
     chained: bool
     """Whether an episode is a chain of tasks."""
     renderer: str
     """What draws the camera images; scores of different renderers do not compare."""
     named: bool = True
     """Whether its `info` names tasks; without, an episode is one try of whatever the environment is about."""
+    listed: bool = False
+    """Whether the environment says which tasks there are."""
 
 
 def check_counts(chains: int | None, episodes_per_task: int | None, spelled: Callable[[str], str] = str) -> None:
@@ -100,7 +102,8 @@ def choose_items(
         episodes_per_task: of others; 20 if not given.
         tasks: which of their tasks.
         seed: of the scenes.
-        usual_tasks: those that are played where `tasks` names none; all of the environment's if this is empty, too.
+        usual_tasks: those that are played where `tasks` names none, as far as the environment has them; all of the
+            environment's if this is empty, too.
         spelled: what an argument is called, for messages.
 
     Raises:
@@ -115,7 +118,21 @@ def choose_items(
         raise UserError(f"{env_id} plays single tasks: give {of_tasks} instead of {of_chains}")
     if not facts.named:
         return episode_items(env_id, episodes_per_task or 20, seed)
-    return task_items(list(dict.fromkeys(tasks or usual_tasks or facts.tasks)), episodes_per_task or 20, seed)
+    usual = [task for task in usual_tasks if task in facts.tasks or not facts.listed]
+    if usual_tasks and not tasks and not usual:
+        raise UserError(
+            f"{env_id} has none of the tasks that the policy was trained on ({', '.join(usual_tasks)}): name others "
+            f"with {which}"
+        )
+    return task_items(list(dict.fromkeys(tasks or usual or facts.tasks)), episodes_per_task or 20, seed)
+
+
+def requested(facts: EnvFacts, items: Sequence[Item]) -> dict[str, Any]:
+    """What a whole evaluation is, all shards together, as `results.json` says it."""
+    if facts.chained:
+        return {"chains": len(items)}
+    tasks = list(dict.fromkeys(item.key.rpartition("/")[0] for item in items))
+    return {"tasks": tasks, "episodes_per_task": len(items) // len(tasks)}
 
 
 @dataclass(frozen=True)
@@ -168,10 +185,10 @@ def ask(env: Any, env_id: str, wanted: Sequence[str] = ()) -> EnvFacts:
     chained = "chain" in info
     for task in () if chained else wanted:
         env.reset(seed=0, options={"task": task})
-    tasks = getattr(bare, "tasks", (info["task"],))
+    tasks = getattr(bare, "tasks", None)
     if hasattr(bare, "expert"):
         tasks = getattr(bare.expert(), "tasks", tasks)
-    return EnvFacts(tuple(tasks), chained, renderer)
+    return EnvFacts(tuple(tasks or (info["task"],)), chained, renderer, listed=bool(tasks))
 
 
 def evaluate(

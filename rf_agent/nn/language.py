@@ -63,3 +63,12 @@ class EarlyExitHook:
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.conditioning.early_exit:
             raise EarlyExit(args[0] if args else kwargs["hidden_states"])
+
+
+def longest_text(language_model: Any) -> int | None:
+    """How many tokens a language model reads at most, by its configuration; None where that does not say."""
+    config = language_model.config
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        if (length := getattr(config, name, None)) is not None:
+            return int(length)
+    return None

@@ -169,3 +169,21 @@ class Unnamed(gym.Env):
 
 
 gym.register("fake/Unnamed-v3", Unnamed)
+
+
+class Single(FakeEnv):
+    """Like a simulator that draws with EGL: a process can have one of them open."""
+
+    opened, is_open = 0, False
+
+    def __init__(self, **options):
+        assert not Single.is_open, "another one is open"
+        Single.is_open = True
+        Single.opened += 1
+        super().__init__(**options)
+
+    def close(self):
+        Single.is_open = False
+
+
+gym.register("fake/Single-v0", Single)

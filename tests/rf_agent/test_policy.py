@@ -248,6 +248,34 @@ def test_states_of_another_execution_are_refused():
         twin.predict(observation, state)
 
 
+def test_states_of_another_policy_are_refused():
+    policy, observation = make_policy(), make_observation(0, n=2)
+    _, state = policy.predict(observation)
+    with pytest.raises(ValueError, match=r"its history has shape \(4, .*\), and this one's \(3, .*\); pass state=None"):
+        make_policy(0, "head.window=3").predict(observation, state)
+    averaging = make_policy(0, "head.n_action_steps=1")
+    _, state = averaging.predict(observation)
+    averaging.set_execution(n_action_steps=1, ensemble=0.01)
+    with pytest.raises(ValueError, match="its average has shape 0, and this one's 3; pass state=None"):
+        averaging.predict(observation, state)
+
+
+def test_actions_of_another_shape_are_no_demonstration():
+    policy = make_policy(0, "action.gripper=null", "action.dim=6")
+    tokens, mask = policy.tokenize(list(CORPUS[:2]))
+    batch = {
+        "pixels": torch.randn(2, 4, 2, 3, 32, 32),
+        "tokens": tokens,
+        "token_mask": mask,
+        "actions": torch.zeros(2, 4, 3, 6),
+        "mask": torch.ones(2, 4, dtype=torch.bool),
+    }
+    policy(batch)
+    for shape in ((2, 4, 6), (2, 4, 1, 6), (2, 4, 3, 1)):
+        with pytest.raises(ValueError, match=r"actions have shape .*: give \(B, T, K, D\) = \(2, 4, 3, 6\)"):
+            policy(batch | {"actions": torch.zeros(shape)})
+
+
 @pytest.mark.parametrize(("shape", "value"), [((2, 7), 0.0), ((1, 15), 0.0), ((2, 15), np.nan)])
 def test_proprioception_needs_the_whole_state(shape, value):
     policy = make_policy(0, "head.proprioception=true")

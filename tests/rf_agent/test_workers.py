@@ -128,3 +128,41 @@ def test_an_owner_keeps_an_environment_until_it_closes():
 def test_an_unknown_environment_is_named():
     with Environments() as environments, pytest.raises(ValueError, match="cannot make the environment 'rf/Nope-v0'"):
         environments.get("rf/Nope-v0")
+
+
+UNEVEN = """
+import os, sys, time
+from contextlib import nullcontext
+from pathlib import Path
+import torch
+from rf_agent.workers import run_jobs
+
+def work(owned, job):
+    Path(sys.argv[1], f"{job}-{os.getpid()}").touch()
+    time.sleep(60 if job else 0)
+    return torch.get_num_threads()
+
+if __name__ == "__main__":
+    for job, threads in run_jobs(work, range(8), 2, nullcontext):
+        print(threads, flush=True)
+        raise KeyboardInterrupt
+"""
+
+
+def test_a_caller_that_stops_ends_its_workers_at_once(tmp_path):
+    script, started = tmp_path / "uneven.py", tmp_path / "started"
+    script.write_text(UNEVEN)
+    started.mkdir()
+    begun = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, str(script), str(started)],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "KeyboardInterrupt" in result.stderr and time.monotonic() - begun < 45
+    assert result.stdout == "1\n"  # although the script imports torch before a worker can set OMP_NUM_THREADS
+    names = [path.name.split("-") for path in started.iterdir()]
+    assert len(names) <= 3  # what waited in line was not begun
+    assert not any(alive(int(process)) for _, process in names)

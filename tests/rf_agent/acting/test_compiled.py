@@ -112,3 +112,13 @@ def test_copies_of_a_compiled_policy_are_their_own(counted):
         other.head.actions.mlp[-1].bias.add_(0.5)
     assert np.abs(acted(other, steps=1) - expected)[..., :6].max() > 0.1
     np.testing.assert_array_equal(acted(policy, steps=1), expected)
+
+
+def test_more_numbers_of_environments_are_compiled_than_torch_usually_allows(counted):
+    graphs, backend = counted
+    policy = make_policy()
+    policy.compile_acting(backend=backend)
+    for n in range(1, 11):
+        policy.reset()
+        policy.predict_action_chunk(make_observation(0, n, [CORPUS[0]] * n))
+    assert [len(calls) for calls in graphs] == [1] * 10

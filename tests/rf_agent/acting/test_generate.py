@@ -73,6 +73,22 @@ def test_examples_come_before_the_image():
     assert said == [one_by_one(policy, image, prompt, 6) for image in images]
 
 
+@torch.no_grad()
+def test_a_text_ends_where_the_language_model_reads_no_further(monkeypatch):
+    policy = make_policy()
+    asked = []
+
+    def logits(media, tokens, images, at):
+        asked.append(tokens.shape[1])
+        return torch.nn.functional.one_hot(torch.full((len(tokens),), 70), len(policy.tokenizer)).float()
+
+    monkeypatch.setattr(policy.vlm, "logits", logits)
+    most = policy.language_model.config.max_position_embeddings
+    sequences = [[5] * (most - 2), [5] * (most - 5)]
+    said = greedy_tokens(policy, torch.zeros(2, 4, 32), sequences, 1, 20)
+    assert [len(tokens) for tokens in said] == [3, 6] and max(asked) == most
+
+
 def test_modes_are_left_as_they_were():
     policy = make_policy().train()
     generate(policy, pictures(1)[:, 0], PROMPTS[:1], 1)
@@ -85,7 +101,7 @@ def test_modes_are_left_as_they_were():
         (pictures(2), PROMPTS[:1], "1 prompts with"),
         (pictures(1), ["no image"], r"prompts with \[0\] images"),
         (pictures(1), [IMAGE * 2], "as many images as there are <image>"),
-        (pictures(1), [IMAGE + "word " * 1100], "1024 tokens or more"),
+        (pictures(1), [IMAGE + "word " * 1100], "more than the 127 tokens that fit before an answer"),
     ],
 )
 def test_what_does_not_fit_is_refused(images, prompts, said):

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
+from rf_agent import RoboFlamingoPolicy
 from rf_agent.commands import evaluate
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, RandomAgent, load_policy
@@ -32,6 +34,19 @@ def test_a_policy_acts_as_it_was_told():
     head = load_policy(TINY, "cpu", Execution(ensemble=0.1)).config.head
     assert (head.replan_every, head.ensemble) == (1, 0.1)
     assert str(load_policy(TINY, "cpu", Execution(dtype="bfloat16")).dtype) == "torch.bfloat16"
+
+
+def test_a_checkpoint_that_was_written_anew_is_read_anew(tmp_path):
+    bias = []
+    for value in (0.0, 1.0):
+        policy = RoboFlamingoPolicy.from_pretrained(TINY)
+        with torch.no_grad():
+            next(iter(policy.head.parameters())).fill_(value)
+        policy.save_pretrained(tmp_path / "policy")
+        loaded = load_policy(str(tmp_path / "policy"))
+        bias.append(next(iter(loaded.head.parameters())).mean().item())
+        assert load_policy(str(tmp_path / "policy")) is loaded
+    assert bias == [0.0, 1.0]
 
 
 def test_compiling_reaches_the_policy():

@@ -10,7 +10,8 @@ import pytest
 
 from rf_agent import cli
 from rf_agent.errors import UserError
-from rf_agent.evaluation import custom, evaluate_agent
+from rf_agent.evaluation import agent_evaluation, custom, evaluate_agent
+from rf_agent.evaluation.agents import fingerprint
 from rf_agent.evaluation.episode import chain_items, task_items
 from rf_agent.evaluation.runner import evaluate
 
@@ -29,6 +30,21 @@ def test_an_object_with_predict_gets_its_state_back():
     agent = fake_agents.Predictor()
     evaluate_agent(agent, TASK, episodes_per_task=2, tasks=["go_far"])
     assert agent.seen == [(step, step == 0, True) for _ in range(2) for step in range(20)]
+
+
+def test_one_environment_is_open_at_a_time(monkeypatch):
+    """As those are that draw with EGL; what asks which renderer there is must not stay."""
+    monkeypatch.setattr(agent_evaluation, "with_renderer", lambda env_id, options, renderer: {**options, "length": 1})
+    fake_env.Single.opened = 0
+    evaluate_agent("random", "fake_env:fake/Single-v0", episodes_per_task=1, tasks=["go_left"])
+    assert fake_env.Single.opened == 2
+
+
+def test_python_says_which_weights_acted_and_how():
+    results = evaluate_agent("roboflamingo-tiny-17", TASK, episodes_per_task=1, tasks=["go_left"])
+    assert results["weights"] == fingerprint("roboflamingo-tiny-17")
+    assert results["execution"]["n_action_steps"] == 3 and results["execution"]["dtype"] == "float32"
+    assert results["requested"] == {"tasks": ["go_left"], "episodes_per_task": 1}
 
 
 def test_python_and_command_play_the_same(tmp_path):
@@ -65,6 +81,10 @@ def test_an_environment_of_the_present_folder_is_found(tmp_path, monkeypatch, ca
         cli.main(["evaluate", *words, "--workers", "2", "--tasks", "go_right", "--output", str(tmp_path / "run")])
     out, err = capfd.readouterr()
     assert stop.value.code == 0 and "2/2" in out, err
+
+
+def test_an_object_with_predict_is_the_agent_even_if_it_can_be_called():
+    assert custom.make("fake_agents:network") is fake_agents.network
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The work queue: what comes out depends on the items alone, and survives interruptions."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from policy_cases import make_policy
@@ -9,7 +10,9 @@ from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation import runner
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
-from rf_agent.evaluation.runner import env_facts, evaluate, make_env, with_renderer
+from rf_agent.evaluation.journal import Journal
+from rf_agent.evaluation.metrics import Attempt, Episode
+from rf_agent.evaluation.runner import choose_items, env_facts, evaluate, make_env, with_renderer
 from rf_agent.serving.server import PolicyServer
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
@@ -183,3 +186,26 @@ def test_a_large_policy_on_a_cpu_is_held_once_and_answers_in_batches(tmp_path, m
     together, _ = evaluate(CHAIN, str(tmp_path / "policy"), items, tmp_path / "together", workers=2)
     assert len(served) == 1
     assert outcomes(together) == outcomes(alone)
+
+
+def test_two_evaluations_that_begin_in_one_directory_do_not_mix(tmp_path):
+    first, second = (Journal(tmp_path, {"policy": name, "image_size": (8, 4)}) for name in "ab")
+    episode = Episode("go_left/0", (Attempt("go_left", True, 3, "go left"),), 3, 0.1, 0, None)
+    first.add(episode, 1.0)
+    with pytest.raises(UserError, match="another evaluation has begun in .*: give another --output"):
+        second.add(episode, 1.0)
+    again = Journal(tmp_path, {"policy": "a", "image_size": (8, 4)})  # tuples are the lists that they are read back as
+    again.add(replace(episode, key="go_left/1"), 2.0)
+    first.add(replace(episode, key="go_left/2"), 2.0)
+    kept = Journal(tmp_path, {"policy": "a", "image_size": (8, 4)}).episodes
+    assert sorted(kept) == ["go_left/0", "go_left/1", "go_left/2"]
+
+
+def test_only_those_of_a_policys_tasks_are_played_that_the_environment_has():
+    facts = env_facts(TASK)
+    items = choose_items(TASK, facts, None, 1, (), 0, usual_tasks=("reach", "go_left"))
+    assert [item.key for item in items] == ["go_left/0"]
+    with pytest.raises(UserError, match=r"none of the tasks that the policy was trained on \(reach\): name others"):
+        choose_items(TASK, facts, None, 1, (), 0, usual_tasks=("reach",))
+    unknown = replace(facts, listed=False)  # an environment that does not say which tasks there are
+    assert [item.key for item in choose_items(TASK, unknown, None, 1, (), 0, ("reach",))] == ["reach/0"]
