@@ -146,13 +146,20 @@ def test_a_block_is_put_down_at_the_nearest_place_with_room():
     assert put_down(0.0, -0.06, 0.06) == pytest.approx(0.0, abs=blocks.SPOT_GRID)
 
 
-def sideways_into_the_cabinet(held: float, slide: float) -> float:
-    """x of the action with a block held before the cabinet, the sliding door `slide` (m) to the left."""
+def into_the_cabinet(held: float, slide: float, slipped: float = 0.0) -> np.ndarray:
+    """The action with a block held before the cabinet, the sliding door `slide` (m) to the left.
+
+    The block lies `slipped` (m) nearer than the middle of the fingers.
+    """
     view = view_at((held, -0.06, 0.63))
-    red = Block(view.tcp, np.eye(3), np.full(3, 0.05))
+    red = Block(view.tcp - [0, slipped, 0], np.eye(3), np.full(3, 0.05))
     away = Block(np.array([0.3, -0.1, 0.46]), np.eye(3), np.full(3, 0.05))
     view = replace(view, width=0.05, slide=slide, blocks={"red": red, "blue": away, "pink": away})
-    return float(servo(view, SKILLS["place_in_slider"](view))[0])
+    return servo(view, SKILLS["place_in_slider"](view))
+
+
+def sideways_into_the_cabinet(held: float, slide: float) -> float:
+    return float(into_the_cabinet(held, slide)[0])
 
 
 def test_a_step_towards_one_side_of_the_door_makes_that_side_the_choice():
@@ -163,6 +170,12 @@ def test_a_step_towards_one_side_of_the_door_makes_that_side_the_choice():
     # one side only is wide enough
     assert sideways_into_the_cabinet(0.0, 0.05) < -0.5
     assert sideways_into_the_cabinet(-0.15, 0.25) > 0.5
+
+
+def test_a_block_that_has_slipped_is_put_down_as_it_is():
+    action = into_the_cabinet(-0.15, 0.14, slipped=0.03)
+    assert action[0] < -0.5 and action[6] == -1.0  # opening the fingers before the cabinet would drop it
+    assert into_the_cabinet(-0.15, 0.14, slipped=0.06)[6] == 1.0  # that one is not between the fingers
 
 
 def test_a_block_is_aimed_further_into_the_cabinet_than_it_must_be():

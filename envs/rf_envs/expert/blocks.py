@@ -18,6 +18,7 @@ from rf_envs.expert.grasping import (
     SHELF_LEAN,
     UP,
     back_out,
+    carries,
     grasp,
     grasp_lean,
     is_caged,
@@ -204,11 +205,13 @@ def _put(
     lean = np.zeros(2) if lean is None else lean
     error = block.position - spot
     arrived = float(np.hypot(*error[:2])) < release.within and -0.02 < error[2] < release.above
-    if arrived and is_caged(view, block):
+    carried = carries(view, block)
+    if arrived and (carried or is_caged(view, block)):
         free = 0.1 * ramp(view.width, thickness(view, block) + 0.005, thickness(view, block) + 0.02)
         leave = max(free, RELIEF) * back_out(lean, view.euler[2])
         return Command(view.tcp + leave, view.euler[2], lean, open=True)
-    picking = grasp(view, block)
+    # a block that has slipped is put down as it is: to grasp it anew would be to drop it
+    picking = None if carried else grasp(view, block)
     if picking is not None:
         return picking
     # aim below where the hand opens: towards a goal that is reached actions fade, and a policy comes to a halt there

@@ -34,7 +34,7 @@ def grasp(view: View, block: Block, sink: float = GRASP_SINK, loose: bool = Fals
         view: the state.
         block: what to grasp.
         sink: how far (m) below the block's centre the fingers close.
-        loose: close as soon as the fingers are around it, however exactly.
+        loose: come down and close however the hand is turned, up to `LOOSE_TURN`.
     """
     yaw, lean, retreat = _grasp_yaw(block), grasp_lean(view, block), way_out(view, block)
     goal = _grasp_point(view, block) - sink * UP
@@ -48,13 +48,20 @@ def grasp(view: View, block: Block, sink: float = GRASP_SINK, loose: bool = Fals
         return Command(goal, yaw, lean)
     if view.width < 0.06 and height < 0.05:
         return Command(view.tcp + 0.6 * retreat, yaw, lean, open=True)
-    misaligned = max(turned / 0.12, 0.0 if is_on_table(block) else abs(across) / NARROW)
+    misaligned = max(turned / (LOOSE_TURN if loose else 0.12), 0.0 if is_on_table(block) else abs(across) / NARROW)
     return Command(approach(view.tcp, goal, retreat, 0.012, misaligned), yaw, lean, open=True)
 
 
 def holds(view: View, block: Block) -> bool:
     """Whether the fingers have closed on the block."""
     return is_caged(view, block) and view.width < thickness(view, block) + 0.003
+
+
+def carries(view: View, block: Block) -> bool:
+    """Whether the fingers have closed on the block in the air, however it has slipped between them."""
+    near = float(np.linalg.norm(block.position - view.tcp)) < 0.05
+    closed = 0.012 < view.width < thickness(view, block) + 0.003
+    return bool(near and closed and block.position[2] - block.half_extent(UP) > TABLE_TOP + 0.01)
 
 
 def is_caged(view: View, block: Block) -> bool:
