@@ -37,7 +37,7 @@ COMMANDS = {
     "evaluate-vl": "score a policy's captions and its answers to questions",
     "reproduce": "train and measure what the paper's tables compare, in miniature",
     "grounding": "measure whether the colour word decides which block is touched",
-    "convert": "make a policy of published weights, or convert data sets",
+    "convert": "make a policy of published weights or of other policies, or convert data sets",
     "inspect": "say what a demonstration file holds and what is wrong with it",
     "diagnose": "say why a policy scores zero: its data, its environment or its checkpoint",
     "doctor": "say what this machine can do and what to install for the rest",

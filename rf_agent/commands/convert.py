@@ -1,4 +1,5 @@
-"""`rf-agent convert`: published weights to a policy's checkpoint directory, and data sets (see `convert_data`)."""
+"""`rf-agent convert`: published weights, or a mean of policies, to a checkpoint directory; and data sets (see
+`convert_data`)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ from rf_agent.calvin_robot import CALVIN_VIEWS
 from rf_agent.checkpoint import check_target
 from rf_agent.commands import convert_data
 from rf_agent.config import HeadConfig
+
+LOADING = "Load it with `rf_agent.load_policy(<this directory>)`.\n"
+"""Last line of the cards."""
 
 
 @dataclass(kw_only=True)
@@ -118,19 +122,34 @@ class Voltron(_Representation):
     """The same of the language model."""
 
 
+@dataclass(kw_only=True)
+class Average:
+    """The weighted mean of policies, such as one that was fine-tuned and the one that it began with (WiSE-FT)."""
+
+    policies: tuple[str, ...]
+    """Checkpoint directories or bundled names, of one architecture; the mean acts as the last one does."""
+    shares: tuple[float, ...]
+    """Weight of each of them."""
+    output: Path
+    """Directory of the policy that is made."""
+
+
 Args = (
     Annotated[OpenFlamingo, tyro.conf.subcommand("openflamingo")]
     | Annotated[RoboFlamingo, tyro.conf.subcommand("roboflamingo")]
     | Annotated[R3M, tyro.conf.subcommand("r3m")]
     | Annotated[Voltron, tyro.conf.subcommand("voltron")]
+    | Annotated[Average, tyro.conf.subcommand("average")]
     | convert_data.Args
 )
 
 
-def run(args: OpenFlamingo | RoboFlamingo | R3M | Voltron | convert_data.DataSet) -> None:
+def run(args: OpenFlamingo | RoboFlamingo | R3M | Voltron | Average | convert_data.DataSet) -> None:
     """Convert. Of weights, print what became of the tensors."""
     if isinstance(args, convert_data.DataSet):
         return convert_data.run(args)
+    if isinstance(args, Average):
+        return _average(args)
     import torch
 
     from rf_agent.weights import from_openflamingo, from_r3m, from_roboflamingo, from_voltron
@@ -151,6 +170,17 @@ def run(args: OpenFlamingo | RoboFlamingo | R3M | Voltron | convert_data.DataSet
     console.print(f"Policy: {args.output}", markup=False)
 
 
+def _average(args: Average) -> None:
+    from rf_agent.finetuning.averaging import average_policies
+
+    check_target(args.output)
+    policy = average_policies(args.policies, args.shares)
+    parts = ", ".join(f"{share:g} x {name}" for name, share in zip(args.policies, args.shares, strict=True))
+    card = f"# {args.output.name}\n\nThe weighted mean of policies: {parts}.\n\n{LOADING}"
+    policy.save_pretrained(args.output, card=card)
+    Console(soft_wrap=True, highlight=False).print(f"Policy: {args.output}", markup=False)
+
+
 def _card(args: OpenFlamingo | RoboFlamingo | R3M | Voltron) -> str:
     """The model card: which files the policy was made of."""
     others: tuple[Path, ...] = ()
@@ -162,6 +192,5 @@ def _card(args: OpenFlamingo | RoboFlamingo | R3M | Voltron) -> str:
     names = [file.name for file in files if file is not None]
     untrained = "" if isinstance(args, RoboFlamingo) else " Its head is random: train it before it acts."
     return (
-        f"# {args.output.name}\n\n{what} (arXiv:2311.01378) converted from {', '.join(names)}."
-        f"{untrained}\n\nLoad it with `rf_agent.load_policy(<this directory>)`.\n"
+        f"# {args.output.name}\n\n{what} (arXiv:2311.01378) converted from {', '.join(names)}.{untrained}\n\n{LOADING}"
     )
