@@ -43,9 +43,7 @@ def average_policies(policies: Sequence[str | Path], shares: Sequence[float]) ->
     for other, policy in zip(policies, loaded, strict=True):
         theirs = {**policy.config.to_dict(), "tasks": tasks}
         if different := [key for key in ours | theirs if ours.get(key) != theirs.get(key)]:
-            raise UserError(
-                f"{other} and {name} differ in {different[0]}: only policies of one architecture have a mean"
-            )
+            raise UserError(f"{other} and {name} differ in {different[0]}: policies of one architecture have a mean")
         if policy.tokenizer.get_vocab() != mean.tokenizer.get_vocab():
             raise UserError(f"{other} and {name} know different words: policies of one vocabulary have a mean")
     states = [{key: value.clone() for key, value in policy.state_dict().items()} for policy in loaded]
