@@ -17,7 +17,7 @@ from rf_agent.diagnosis.language import LanguageReport
 from rf_agent.diagnosis.observations import CameraReport, ObservationReport
 from rf_agent.diagnosis.replay import ReplayReport, Trial
 
-HELPS = 0.8
+HELPS = 0.85
 """A correction is evidence if the error falls to this share, or below."""
 
 
