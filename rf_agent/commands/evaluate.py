@@ -96,6 +96,7 @@ def run(args: Args) -> None:
     if not own:
         raise UserError(f"--shard {args.shard} has none of the {len(items)} episodes: divide them into fewer shards")
     with RichReporter("evaluate") as reporter:
+        progress = Progress(reporter, len(own), CHAIN_LENGTH if facts.chained else 1)
         if args.video_episodes and (args.output / EPISODES).is_file():
             reporter.log("videos are of episodes that are played now: those of an earlier run are not played again")
         episodes, seconds = evaluate(
@@ -114,7 +115,8 @@ def run(args: Args) -> None:
             requested=requested(facts, items),
             timeout=args.timeout or None,
             engine=args.engine,
-            on_episode=Progress(reporter, len(own), CHAIN_LENGTH if facts.chained else 1),
+            on_kept=progress.keep,
+            on_episode=progress,
             on_restart=lambda why: reporter.log(f"{why}; what was being played is played again"),
         )
     results = build_results(

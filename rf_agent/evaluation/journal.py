@@ -11,6 +11,7 @@ from typing import Any
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.metrics import Attempt, Episode
+from rf_agent.files import write_text
 
 NAME = "episodes.jsonl"
 
@@ -33,7 +34,8 @@ class Journal:
     Args:
         directory: made if need be.
         settings: what makes episodes comparable (environment, policy, seed); others are refused.
-        requested: what the whole evaluation is, for those who read a journal before it is finished.
+        requested: what the whole evaluation is, for those who read a journal before it is finished; it may ask for
+            more than an earlier run did.
 
     Raises:
         UserError: the directory holds results of different settings, or something that is not a journal.
@@ -42,9 +44,8 @@ class Journal:
     def __init__(self, directory: Path, settings: dict[str, Any], requested: Mapping[str, Any] | None = None) -> None:
         self.path = directory / NAME
         settings = json.loads(json.dumps(settings))  # as they are read back: tuples become lists
-        self._header = (
-            json.dumps({"settings": settings, **({"requested": dict(requested)} if requested else {})}) + "\n"
-        )
+        self._requested = dict(requested or {})
+        self._header = self._first_line(settings)
         self.episodes: dict[str, Episode] = {}
         self.seconds = 0.0  # wall-clock time of earlier runs
         try:
@@ -102,5 +103,11 @@ class Journal:
                     f"{settings.get(name)!r}: give another --output, or delete that directory"
                 )
         self._begun = True
-        if cut:  # the line being written when the last run was killed
-            self.path.write_text(whole + newline, encoding="utf-8")
+        asks_for_more = self._requested and self._requested != header.get("requested")
+        if cut or asks_for_more:  # cut: the line that was being written when the last run was killed
+            first, _, rest = (whole + newline).partition("\n")
+            write_text(self.path, (self._first_line(stored) if asks_for_more else first + "\n") + rest)
+
+    def _first_line(self, settings: dict[str, Any]) -> str:
+        requested = {"requested": self._requested} if self._requested else {}
+        return json.dumps({"settings": settings, **requested}) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from rf_agent.evaluation import metrics
 from rf_agent.evaluation.metrics import Episode
@@ -21,7 +22,16 @@ class Progress:
     def __init__(self, reporter: Reporter, total: int, length: int) -> None:
         self.reporter, self.total, self.length = reporter, total, length
         self.episodes: list[Episode] = []
+        self._kept = 0
         self._begun = time.perf_counter()
+
+    def keep(self, episodes: Iterable[Episode]) -> None:
+        """Take over the episodes of an earlier run: they count in the score, but not in the speed of this one."""
+        self.episodes.extend(episodes)
+        self._kept = len(self.episodes)
+        self._begun = time.perf_counter()
+        if self.episodes:
+            self.reporter.update(min(self._kept / self.total, 1.0), self.text())
 
     def __call__(self, episode: Episode) -> None:
         self.episodes.append(episode)
@@ -30,12 +40,15 @@ class Progress:
     def text(self) -> str:
         """The state in a line."""
         parts = [f"{len(self.episodes)}/{self.total}", self._score()]
+        played = self.episodes[self._kept :]
+        if not played:
+            return ", ".join([*parts, "of an earlier run"])
         elapsed = time.perf_counter() - self._begun
-        parts.append(f"{sum(episode.steps for episode in self.episodes) / max(elapsed, 1e-9):.0f} steps/s")
-        seconds = sum(episode.seconds for episode in self.episodes)
+        parts.append(f"{sum(episode.steps for episode in played) / max(elapsed, 1e-9):.0f} steps/s")
+        seconds = sum(episode.seconds for episode in played)
         if seconds > 0:
-            policy = sum(episode.policy_seconds for episode in self.episodes) / seconds
-            rendering = sum(episode.render_seconds for episode in self.episodes) / seconds
+            policy = sum(episode.policy_seconds for episode in played) / seconds
+            rendering = sum(episode.render_seconds for episode in played) / seconds
             simulator = max(0.0, 1 - policy - rendering)
             parts.append(f"simulator {simulator:.0%}, rendering {rendering:.0%}, policy {policy:.0%}")
         return ", ".join(parts)

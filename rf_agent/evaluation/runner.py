@@ -208,6 +208,7 @@ def evaluate(
     requested: Mapping[str, Any] | None = None,
     timeout: float | None = None,
     engine: Engine = "local",
+    on_kept: Callable[[list[Episode]], None] | None = None,
     on_episode: Callable[[Episode], None] | None = None,
     on_restart: Callable[[str], None] | None = None,
 ) -> tuple[list[Episode], float]:
@@ -232,6 +233,7 @@ def evaluate(
         requested: what the whole evaluation is, all shards together, for reports on an unfinished one.
         timeout: seconds that a step may take before its worker is ended.
         engine: `ray` plays the items as tasks of a Ray cluster, as many at once as it has CPUs.
+        on_kept: called once, before any episode is played, with those of `items` that `output` holds.
         on_episode: called with each episode as it finishes.
         on_restart: hears, in a sentence, why workers are replaced.
 
@@ -256,6 +258,8 @@ def evaluate(
     }
     journal = Journal(output, settings, requested)
     wanted = [(index, item) for index, item in enumerate(items) if item.key not in journal.episodes]
+    if on_kept:
+        on_kept([journal.episodes[item.key] for item in items if item.key in journal.episodes])
     begun = time.perf_counter() - journal.seconds
     serve = has_network(policy) and (device != "cpu" or (workers > 1 and checkpoint_bytes(policy) >= LARGE))
     if serve and engine == "ray":

@@ -39,3 +39,17 @@ def test_without_successes_rewards_count():
     progress = Progress(Lines(), 2, 1)
     progress(Episode("x/0", (), 5, 0.0, 0, None, 2.5))
     assert "1/2, return 2.50" in progress.text()
+
+
+def test_episodes_of_an_earlier_run_count_in_the_score_but_not_in_the_speed():
+    reporter = Lines()
+    progress = Progress(reporter, 4, 5)
+    progress.keep([])
+    assert reporter.updates == []
+    progress.keep([episode(5, policy_seconds=4.0), episode(5, policy_seconds=4.0)])
+    assert reporter.updates == [(0.5, "2/4, SR1-5 100 100 100 100 100 %, length 5.00, of an earlier run")]
+    progress(episode(2, policy_seconds=1.0, render_seconds=1.0))
+    fraction, text = reporter.updates[-1]
+    assert fraction == 0.75
+    assert text.startswith("3/4, SR1-5 100 100 67 67 67 %, length 4.00, ")
+    assert text.endswith("simulator 50%, rendering 25%, policy 25%")

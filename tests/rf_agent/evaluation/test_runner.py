@@ -12,6 +12,7 @@ from rf_agent.evaluation import runner
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Attempt, Episode
+from rf_agent.evaluation.run_folder import read_folder
 from rf_agent.evaluation.runner import choose_items, env_facts, evaluate, make_env, with_renderer
 from rf_agent.serving.server import PolicyServer
 
@@ -78,8 +79,11 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path):
         evaluate(TASK, "random", items, tmp_path / "cut", on_episode=stop_after_four)
     journal = tmp_path / "cut" / "episodes.jsonl"
     journal.write_text(journal.read_text() + '{"key": "go_le')  # killed while it wrote the next line
-    seconds = []
-    episodes, total = evaluate(TASK, "random", items, tmp_path / "cut", on_episode=lambda e: seconds.append(e.key))
+    kept, seconds = [], []
+    episodes, total = evaluate(
+        TASK, "random", items, tmp_path / "cut", on_kept=kept.extend, on_episode=lambda e: seconds.append(e.key)
+    )
+    assert sorted(episode.key for episode in kept) == sorted(played)
     assert sorted(played + seconds) == sorted(item.key for item in items)
     assert outcomes(episodes) == outcomes(whole)
     assert total > 0
@@ -199,6 +203,16 @@ def test_two_evaluations_that_begin_in_one_directory_do_not_mix(tmp_path):
     first.add(replace(episode, key="go_left/2"), 2.0)
     kept = Journal(tmp_path, {"policy": "a", "image_size": (8, 4)}).episodes
     assert sorted(kept) == ["go_left/0", "go_left/1", "go_left/2"]
+
+
+def test_what_is_asked_for_can_grow(tmp_path):
+    evaluate(CHAIN, "random", chain_items(2, seed=0), tmp_path, requested={"chains": 2})
+    evaluate(CHAIN, "random", chain_items(5, seed=0), tmp_path, requested={"chains": 5})
+    folder = read_folder(tmp_path)
+    assert folder.requested == {"chains": 5}
+    assert sorted(folder.episodes) == [f"chain/{index}" for index in range(5)]
+    evaluate(CHAIN, "random", chain_items(5, seed=0), tmp_path)  # says nothing of it, so nothing changes
+    assert read_folder(tmp_path).requested == {"chains": 5}
 
 
 def test_only_those_of_a_policys_tasks_are_played_that_the_environment_has():
