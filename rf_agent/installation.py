@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rf_agent.errors import UserError
+from rf_agent.workers import usable_cores
 
 if TYPE_CHECKING:
     from rf_agent.policy_config import PolicyConfig
@@ -142,7 +143,9 @@ def policies() -> Iterable[Finding]:
 
 def processor() -> Finding:
     """The processor, which is always there."""
-    return Finding("CPU", "ok", f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}")
+    cores, usable = os.cpu_count() or 1, usable_cores()
+    here = f"{cores} cores" if usable == cores else f"{usable} of {cores} cores, as many as this process may use"
+    return Finding("CPU", "ok", f"{here}, {platform.machine()}, {platform.system()}")
 
 
 def gpus() -> Iterable[Finding]:

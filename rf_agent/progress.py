@@ -58,6 +58,7 @@ class RichReporter:
         self._started: tuple[float, float] | None = (
             None  # (time, fraction) at the first update: a resumed job starts late
         )
+        self._fraction = 0.0
         self._printed = 0.0
 
     def __enter__(self) -> RichReporter:
@@ -72,8 +73,9 @@ class RichReporter:
 
     def update(self, fraction: float, text: str) -> None:
         now = time.monotonic()
-        if self._started is None:
+        if self._started is None or fraction < self._fraction:  # less than before: another part has begun
             self._started = (now, fraction)
+        self._fraction = fraction
         elapsed, gained = now - self._started[0], fraction - self._started[1]
         left = duration(elapsed * (1.0 - fraction) / gained) if gained > 0 else "?"
         self._bar.update(self._task, completed=fraction, state=text, left=left)

@@ -34,6 +34,11 @@ HUNG = 2
 _owned: Any = None
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use: Slurm, taskset and the like grant it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_jobs(
     work: Callable[[Owned, Job], Result],
     jobs: Iterable[Job],

@@ -95,6 +95,8 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
     """The entry of an action that opens (above zero) or closes the gripper."""
     noise_weights: ClassVar[tuple[float, ...]] = (1, 1, 1, 0.5, 0.5, 0.5, 0)
     """How strongly disturbances of a demonstrator act on each entry of an action: on rotations by half."""
+    paraphrased: ClassVar[bool] = True
+    """Whether all instructions of a task mean the same, so that training may exchange them."""
     scenes: ClassVar[tuple[str, ...]] = tuple(SCENES)
     """What the argument `scene` takes."""
     position_step: ClassVar[float] = MAX_RELATIVE_POSITION
@@ -296,6 +298,8 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
             check_task(checked["task"])
         if "instruction" in checked:
             encode_instruction(checked["instruction"])
+            if not checked["instruction"].strip():
+                raise ValueError("The instruction is blank: give words, or leave it out for one of the task's own.")
         if "robot_obs" in checked:
             checked["robot_obs"] = check_robot_obs(checked["robot_obs"])
         if "scene_obs" in checked:

@@ -38,7 +38,9 @@ class Window:
         self._figure.canvas.flush_events()
 
     def _open(self, frame: np.ndarray) -> None:
-        self._figure, axes = self._plt.subplots(num=self._title, clear=True)
+        self._figure, axes = self._plt.subplots()  # of its own: two environments may have the same title
+        if self._figure.canvas.manager is not None:
+            self._figure.canvas.manager.set_window_title(self._title)
         axes.set(xticks=[], yticks=[])
         self._image = axes.imshow(frame)
         self._figure.canvas.mpl_connect("close_event", self._on_close)

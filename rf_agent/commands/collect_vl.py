@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.demos.vision_language.export import export_scene_images
 from rf_agent.progress import RichReporter
+from rf_agent.workers import usable_cores
 
 
 @dataclass(kw_only=True)
@@ -31,7 +31,7 @@ class Args:
     """Images to render."""
     image_size: int = 112
     """Side of the rendered images in pixels."""
-    workers: int = os.cpu_count() or 1
+    workers: int = usable_cores()
     """Processes that render."""
     seed: int = 0
     """Seed of the scenes."""

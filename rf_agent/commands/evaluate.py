@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +27,7 @@ from rf_agent.evaluation.runner import (
 from rf_agent.evaluation.shards import Shard
 from rf_agent.files import write_json
 from rf_agent.progress import RichReporter
+from rf_agent.workers import usable_cores
 
 
 @dataclass(kw_only=True)
@@ -50,7 +50,7 @@ class Args:
     """Single tasks: which; if none is given those that the policy was trained on, or all of the expert."""
     chains: int | None = None
     """Chains: how many of the 1000, from the first (100 if not given)."""
-    workers: int = os.cpu_count() or 1
+    workers: int = usable_cores()
     """Simulator processes."""
     shard: str | None = None
     """Play one part of the episodes, such as 1/3 on one machine and 2/3 and 3/3 on others, each with an OUTPUT of its

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from rf_agent.evaluation.metrics import wilson_interval
 from rf_agent.evaluation.results import interval, percent
 from rf_agent.files import write_json
 from rf_agent.progress import RichReporter
+from rf_agent.workers import usable_cores
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class Args:
     """A checkpoint directory, the name of a bundled policy, `expert` or `random`."""
     trials: int = 30
     """Scenes; each is played with three colour words."""
-    workers: int = os.cpu_count() or 1
+    workers: int = usable_cores()
     """Simulator processes."""
     seed: int = 0
     """Seed of the scenes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rf_agent.presets import preset
 from rf_agent.progress import RichReporter
 from rf_agent.training.pretrain import PretrainConfig, check_type, pretrain
 from rf_agent.training.settings import prepare_output
+from rf_agent.workers import usable_cores
 
 
 @dataclass(kw_only=True)
@@ -30,7 +30,7 @@ class Args(PretrainConfig):
     """Environments that randomize and describe the scenes; each gives as many images."""
     env_options: tuple[str, ...] = ()
     """Arguments of the environments as NAME=VALUE, such as renderer=tiny of the real CALVIN."""
-    workers: int = os.cpu_count() or 1
+    workers: int = usable_cores()
     """Processes that render."""
 
 

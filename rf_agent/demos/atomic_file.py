@@ -221,7 +221,8 @@ class AtomicFile:
 
 
 class DeferredInterrupts:
-    """From its making until `deliver`, Ctrl-C waits: within HDF5's calls of a file, the exception could get lost."""
+    """From its making until `deliver`, or the end of its `with` block, Ctrl-C waits: within HDF5's calls of a file, the
+    exception could get lost."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, FrameType | None]] = []
@@ -230,6 +231,12 @@ class DeferredInterrupts:
             self._handler = signal.getsignal(signal.SIGINT)
             if callable(self._handler):
                 signal.signal(signal.SIGINT, lambda number, frame: self._waiting.append((number, frame)))
+
+    def __enter__(self) -> DeferredInterrupts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.deliver()
 
     def deliver(self) -> None:
         """End it, and handle what has come in between."""

@@ -83,6 +83,11 @@ def image_shape(dataset: h5py.Dataset) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(int(size) for size in dataset.attrs["shape"]), np.dtype(np.uint8)
 
 
+def is_color(shape: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Whether an observation is colour images (F, H, W, 3) uint8: no depth, no segmentation."""
+    return len(shape) == 4 and shape[3] == 3 and dtype == np.uint8
+
+
 def read_all(dataset: h5py.Dataset) -> NDArray[Any]:
     """All images (F, H, W, 3) of a data set; raises what `read_images` does."""
     if "codec" not in dataset.attrs:

@@ -115,6 +115,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     Raises:
         ValueError: for unknown tasks or environments, impossible settings, a policy that does not fit the environment,
             or a file begun with other settings.
+        DemoError: another process writes to the file meanwhile, such as the same command a second time.
         DiskFullError: the disk is full.
         RuntimeError: if a worker process dies (run again to go on).
     """
@@ -124,7 +125,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     reporter = reporter or Silent()
     jobs, layout, origin = _survey(config)
     create_store(config.output, layout, origin)
-    held = _held(config.output)
+    held, total = _held(config.output)
     due = [job for job in jobs if (job.env, job.task, job.number) not in held]
     failures: Counter[str] = Counter()
     missing: Counter[str] = Counter()
@@ -132,7 +133,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     for count, (job, result) in enumerate(run_jobs(_demonstrate, due, config.workers, Environments), start=begun + 1):
         failures += result.failures
         if result.demos:
-            append_demos(config.output, result.demos, layout)
+            append_demos(config.output, result.demos, layout, held=total + samples)
         elif job.task is not None:
             missing[job.task] += 1
         samples += sum(len(demo.actions) for demo in result.demos)
@@ -261,15 +262,15 @@ def _fit(policy: str, env: Any, env_id: str, frame_stride: int) -> None:
         )
 
 
-def _held(path: Path) -> set[tuple[str, str | None, int]]:
-    """What a store already holds: (environment, task, number), or (environment, None, chain)."""
+def _held(path: Path) -> tuple[set[tuple[str, str | None, int]], int]:
+    """What a store already holds, (environment, task, number) or (environment, None, chain), and its samples."""
     with open_hdf5(path) as file, reading(path):
         found: set[tuple[str, str | None, int]] = set()
         for group in file["data"].values():
             attributes = group.attrs
             task = None if "chain" in attributes else str(attributes["task"])
             found.add((str(attributes["env_id"]), task, int(attributes["episode"])))
-        return found
+        return found, int(file["data"].attrs.get("total", 0))
 
 
 def _counts(path: Path) -> dict[str, int]:

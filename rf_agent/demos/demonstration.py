@@ -136,13 +136,14 @@ class Demonstration:
         found = [wrong] if (wrong := wrong_instruction(self.instruction)) else []
         if not isinstance(self.task, str) or "\0" in self.task:
             found.append(f"the task is {self.task!r}, expected words")
-        if not isinstance(self.success, bool | np.bool_):
+        if not isinstance(self.success, bool | np.bool_ | int | np.integer) or self.success not in (0, 1):
             found.append(f"success is {self.success!r}, expected a truth value")
         found += [
             f"the attribute {key!r} is {value!r}, expected a number, a text or a truth value"
             for key, value in self.attributes.items()
             if not _is_storable(value)
         ]
+        found += [f"the attribute name {key!r} is no text" for key in self.attributes if not isinstance(key, str)]
         for key, numbers in self.start.items():
             if np.ndim(numbers) < 1 or np.asarray(numbers).dtype.kind not in "fiub" or "/" in key:
                 found.append(f"the start has {key!r} {numbers!r}, expected a list of numbers under a name without '/'")
@@ -173,8 +174,8 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
     """
     if not demos:
         raise DemoError("no demonstrations were given: give at least one")
-    if fps is not None and not fps > 0:
-        raise DemoError(f"fps is {fps}: give the actions a second, or None")
+    if fps is not None and not (isinstance(fps, int | float | np.number) and fps > 0):
+        raise DemoError(f"fps is {fps!r}: give the actions a second, or None")
     if gripper is not None and (isinstance(gripper, bool) or not isinstance(gripper, int | np.integer)):
         raise DemoError(f"gripper is {gripper!r}: give the number of an entry of the actions, or None")
     fps, gripper = None if fps is None else float(fps), None if gripper is None else int(gripper)

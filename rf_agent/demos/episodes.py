@@ -59,7 +59,7 @@ def env_layout(env: Any, frame_stride: int) -> Layout:
         fps=env.metadata.get("render_fps"),
         frame_stride=frame_stride,
         bounded=True,
-        paraphrased=True,
+        paraphrased=getattr(env.unwrapped, "paraphrased", False),
     )
 
 
@@ -150,7 +150,8 @@ class Demonstrator:
             for camera in self.layout.cameras:
                 image = observation[camera]
                 kept = image if settings.image_size is None else resize(image, settings.image_size)
-                recording.images.setdefault(camera, []).append(np.asarray(kept, np.uint8))
+                # a copy: an environment may use the arrays of its observations again
+                recording.images.setdefault(camera, []).append(np.array(kept, np.uint8))
         label = np.clip(np.asarray(expert.act(), np.float32), -1.0, 1.0)
         if self.policy is not None and steps < settings.patience:
             action = self.policy(observation)
@@ -159,7 +160,7 @@ class Demonstrator:
                 recording.takeover = steps
             action = recording.noise(label)
         if self.layout.state is not None:
-            recording.states.append(observation[self.layout.state])
+            recording.states.append(np.array(observation[self.layout.state]))
         recording.labels.append(label)
         recording.executed.append(action)
         return action

@@ -54,6 +54,9 @@ def reading(path: str | Path, part: str = "") -> Iterator[None]:
         raise DemoError(f"{path}{where}, because the file is damaged: {way_out}") from error
 
 
+IN_USE = "is in use by another process, which writes it, or reads it as a training does: wait for it, or stop it"
+
+
 def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
     """Open an HDF5 file of plain data.
 
@@ -81,13 +84,13 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
     except JournalError as error:
         raise DemoError(str(error)) from error
     except BlockingIOError as error:
-        raise DemoError(f"{path} is being written by another process: wait for it, or stop it") from error
+        raise DemoError(f"{path} {IN_USE}") from error
     except PermissionError as error:
         raise PermissionError(f"{path} cannot be opened, permission is denied: give another file") from error
     except OSError as error:
         # h5py's own text names C functions and addresses; what a user can do about it is always the same.
         if "unable to lock" in str(error).lower():
-            raise DemoError(f"{path} is being written by another process: wait for it, or stop it") from error
+            raise DemoError(f"{path} {IN_USE}") from error
         if error.errno == errno.EROFS:
             raise PermissionError(f"{path} lies on a read-only file system: give another file") from error
         raise DemoError(

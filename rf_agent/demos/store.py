@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,13 +28,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rf_agent.demos.clips import encode_clip, image_shape, read_all, write_clip
+from rf_agent.demos.clips import encode_clip, image_shape, is_color, read_all, write_clip
 from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
 from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading, text_of
 from rf_agent.demos.rollback import replace_file
 
 SPARE_BYTES = 16 * 2**20
 """Free space that a write leaves on the disk."""
+NUMBERED = re.compile(r"demo_(\d+)")
+"""Names of demonstrations; what else a file holds in their place is left as it is."""
 OWN = ("num_samples", "task", "instruction", "success", "complete")
 """Attributes of a demonstration that are fields of `Demonstration`, or the store's own."""
 
@@ -65,6 +68,8 @@ def write_demonstrations(
     """
     path, demos = Path(path), list(demos)
     layout = layout_of(demos, fps, gripper, state)
+    if path.is_dir():
+        raise DemoError(f"{path} is a directory: give the name of an HDF5 file")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: give another name, or overwrite=True to replace it")
     draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}")
@@ -123,7 +128,9 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
             del data[name]
 
 
-def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout, quality: int | None = None) -> list[str]:
+def append_demos(
+    path: Path, demos: Sequence[Demonstration], layout: Layout, quality: int | None = None, held: int | None = None
+) -> list[str]:
     """Write some demonstrations, all or none of them, under the next free names, which are returned.
 
     Whenever the process is killed, they are all in the file or the file is as it was (`rf_agent.demos.atomic_file`).
@@ -133,8 +140,10 @@ def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout, qua
         demos: the demonstrations.
         layout: theirs and the store's.
         quality: of the clips that their images are packed into, 0 (best) to 51; None stores images as they are.
+        held: samples that the store held when the caller last looked, if nobody else may have written to it since.
 
     Raises:
+        DemoError: somebody has; the file is as it was.
         DiskFullError: the disk has no room for them; the file is as it was.
         MissingPackageError: PyAV, which packs images, is not installed.
     """
@@ -150,7 +159,13 @@ def append_demos(path: Path, demos: Sequence[Demonstration], layout: Layout, qua
         )
     with open_hdf5(path, "r+") as file:
         data = file["data"]
-        first = 1 + max((int(other.split("_")[1]) for other in data), default=-1)
+        if held is not None and int(data.attrs.get("total", 0)) != held:
+            raise DemoError(
+                f"{path} was written by another process since this one began: when that one has ended, start the same "
+                "command again, which goes on with what is missing"
+            )
+        numbers = (int(found[1]) for other in data if (found := NUMBERED.fullmatch(other)))
+        first = 1 + max(numbers, default=-1)
         names = [f"demo_{first + index}" for index in range(len(demos))]
         for name, demo, own in zip(names, demos, clips, strict=True):
             _write(data.create_group(name), demo, layout, own)
@@ -177,7 +192,7 @@ def _write(group: h5py.Group, demo: Demonstration, layout: Layout, clips: dict[s
         group.attrs[key] = str(value) if isinstance(value, str) else value  # numpy's str has no type in HDF5
     group.attrs["num_samples"] = len(demo.actions)
     group.attrs["task"], group.attrs["instruction"] = demo.task, demo.instruction
-    group.attrs["success"] = demo.success
+    group.attrs["success"] = bool(demo.success)
     group.attrs["complete"] = True
 
 
@@ -226,7 +241,9 @@ def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
     if actions is None or len(actions) != 2:
         what = "is missing" if actions is None else f"has shape {actions}, expected (T, D)"
         raise DemoError(f"{file.filename}: {name}: actions {what}; write the file again")
-    cameras = said.get("cameras") or [key for key, (shape, kind) in shapes.items() if len(shape) == 4]
+    images = [key for key, (shape, _) in shapes.items() if len(shape) == 4]
+    # without any colour images, say what is wrong with those that there are
+    cameras = said.get("cameras") or [key for key in images if is_color(*shapes[key])] or images
     if not cameras:
         raise DemoError(f"{file.filename}: {name} has no camera images under obs: write the file again")
     states = [key for key, (shape, kind) in shapes.items() if len(shape) == 2 and kind.kind == "f"]
@@ -278,14 +295,6 @@ def demo_names(file: h5py.File) -> list[str]:
                     (text_of(attributes.get("task", "")), str(seed).zfill(12), origin, str(subtask), order, name)
                 )
     return [name for *_, name in sorted(keys)]
-
-
-def iterate_arrays(path: Path, key: str) -> Iterator[NDArray[np.float32]]:
-    """One array of every complete demonstration, such as its `actions`, without reading images."""
-    with open_hdf5(path) as file:
-        for name in demo_names(file):
-            with reading(path, name):
-                yield np.asarray(file["data"][name][key][:], np.float32)
 
 
 def iterate_demos(path: Path) -> Iterator[tuple[str, Demonstration]]:

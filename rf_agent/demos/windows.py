@@ -8,6 +8,7 @@ windows in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -118,17 +119,17 @@ class DemoSet:
             )
 
     def split(self, validation_fraction: float) -> tuple[list[int], list[int]]:
-        """Episodes for training and for validation: every n-th is held out, across all tasks.
+        """Episodes for training and for validation, which is spread evenly across all tasks.
 
         Episodes that share frames, as CALVIN's overlapping windows do, stay together: what is held out was never seen.
         """
         if validation_fraction <= 0:
             return list(range(len(self.episodes))), []
-        period = max(2, round(1 / validation_fraction))
         training: list[int] = []
         held_out: list[int] = []
-        for number, group in enumerate(self._groups()):
-            (held_out if number % period == period - 1 else training).extend(group)
+        for number, group in enumerate(self._groups(), start=1):
+            before, now = (math.floor(count * validation_fraction + 0.5) for count in (number - 1, number))
+            (held_out if now > before else training).extend(group)
         return sorted(training), sorted(held_out)
 
     def _groups(self) -> list[list[int]]:
@@ -218,8 +219,9 @@ class ChunkSampler:
         self.demos, self.indices, self.length = demos, list(indices), length
         steps = np.array([demos.episodes[i].observation_steps(demos.n_action_steps) for i in self.indices], float)
         tasks = [demos.episodes[i].task for i in self.indices]
-        totals = {task: sum(n for n, t in zip(steps, tasks, strict=True) if t == task) for task in set(tasks)}
-        weights = steps * np.array([totals[task] ** (balance - 1.0) for task in tasks])
+        # where each instruction is a task of its own, there are as many tasks as episodes
+        _, task_of = np.unique(tasks, return_inverse=True)
+        weights = steps * np.bincount(task_of, steps)[task_of] ** (balance - 1.0)
         self._probabilities = weights / weights.sum()
         if more_instructions and not mix_instructions:
             raise DemoError(

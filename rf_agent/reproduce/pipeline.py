@@ -20,6 +20,7 @@ from rf_agent.progress import Reporter, duration
 from rf_agent.reproduce.jobs import Commands
 from rf_agent.reproduce.stages import Stage, in_order
 from rf_agent.training.run_info import git_revision
+from rf_agent.workers import usable_cores
 
 MARK = "stage.json"
 OUTPUT = "output.txt"
@@ -201,7 +202,7 @@ class Pipeline:
 
 
 def _share_of_cores(jobs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs)
+    return max(1, usable_cores() // jobs)
 
 
 def _gone(stage: Stage, is_done: Callable[[Stage], bool]) -> str:

@@ -29,7 +29,10 @@ from rf_agent.training.batches import (
 )
 from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
+from rf_agent.workers import usable_cores
 
+MOST_WORKERS = 16
+"""Processes that read images ahead where nobody says how many: each holds its own part of the data."""
 HELD_SHARE, HELD_MOST = 0.25, 3 * 2**30
 """Share of the machine's memory, and most bytes, that images may take which are encoded at every step: training stays
 below 4 GB however large the data are."""
@@ -102,7 +105,7 @@ class Imitation:
         split: what of each step is computed here.
         augmentation: of images, where they are encoded anew at each step.
         cache_vision: whether frames are encoded once, if the vision tower is frozen and nothing changes images.
-        workers: processes that read images ahead; chosen by the machine if None.
+        workers: processes that read images ahead; if None half the cores but one, at most `MOST_WORKERS`.
         cotraining: captions and questions that are learned in the same steps.
     """
 
@@ -153,8 +156,8 @@ class Imitation:
             demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once, texts
         )
         self._local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
-        free = (os.cpu_count() or 1) // (2 * self._local) - 1
-        self.workers = max(0, free) if workers is None else workers
+        free = usable_cores() // (2 * self._local) - 1
+        self.workers = min(max(0, free), MOST_WORKERS) if workers is None else workers
         self.skipped = 0  # images of captions and questions that a process which reads could not decode
         self.encoding = 0.0  # seconds in which frames were encoded to be kept
         self._caches: list[VisionCache] = []

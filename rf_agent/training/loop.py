@@ -195,18 +195,19 @@ class Loop:
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         if accelerator.scaler is None and not torch.isfinite(norm):  # a scaler leaves such a step out
             self._stop(f"the norm of the gradient is {float(norm)}", parts)
-        interrupts = DeferredInterrupts()  # weights, average and step change together
-        self._scaled.step()
-        if self.ema:
-            self.ema.update()
-        self.step += 1
-        interrupts.deliver()
+        with DeferredInterrupts():  # weights, average and step change together
+            self._scaled.step()
+            if self.ema:
+                self.ema.update()
+            self.step += 1
         return {**total, "gradient_norm": norm}
 
     def _check(self, loss: float, parts: Sequence[Any]) -> None:
         """Stop before the step, so that neither weights nor checkpoints ever hold what is not a number."""
-        usual = float(np.median(self._recent)) if len(self._recent) == SPIKE_WINDOW else math.inf
-        jumps = self.config.spike > 0 and loss > self.config.spike * usual
+        known = len(self._recent) == SPIKE_WINDOW
+        usual = float(np.median(self._recent)) if known else math.inf
+        size = float(np.median(np.abs(self._recent))) if known else math.inf  # a likelihood may lie below zero
+        jumps = self.config.spike > 0 and loss - usual > (self.config.spike - 1) * size
         if math.isfinite(loss) and not jumps:
             self._recent.append(loss)
             return

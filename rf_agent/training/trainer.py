@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from rf_agent.training.run_info import RUN, check_same_demos, demos_facts, write
 from rf_agent.training.settings import LoopConfig, command, prepare_output
 from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
+from rf_agent.workers import usable_cores
 
 GO_ON = "go on with --resume, or start again where there is no checkpoint yet"
 
@@ -199,7 +199,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         reporter.log("no validation: there are too few demonstrations to hold any out")
     plan = None
     if config.evaluation_env and accelerator.is_main_process:
-        workers = max(1, (os.cpu_count() or 1) // 2)
+        workers = max(1, usable_cores() // 2)
         plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes, str(accelerator.device), workers)
     # everything that can be refused has been
     accelerator.wait_for_everyone()

@@ -80,7 +80,7 @@ class VisionCache:
         """The blocks that some run has written down as encoded."""
         try:
             done = np.load(self._record)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):  # not there, or cut off as the machine went down
             return np.zeros(blocks, bool)
         return done if done.shape == (blocks,) else np.zeros(blocks, bool)
 

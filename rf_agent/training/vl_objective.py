@@ -265,12 +265,11 @@ class PretrainObjective:
         said = []
         for row in rows:
             captions, questions = self.data.captions[row], self.data.questions[row]
-            question, answer = questions[int(rng.integers(len(questions)))]
-            pair = [
-                ("", captions[int(rng.integers(len(captions)))]),
-                (f"Question: {question} Short answer:", answer),
-            ]
-            said += pair if count == 2 else [pair[int(rng.integers(1 + self.config.instructions))]]
+            pair = [("", captions[int(rng.integers(len(captions)))])]
+            if questions:  # images without any are for captions alone
+                question, answer = questions[int(rng.integers(len(questions)))]
+                pair.append((f"Question: {question} Short answer:", answer))
+            said += pair if count == 2 else [pair[int(rng.integers(len(pair)) if self.config.instructions else 0)]]
         return said
 
     def _language(self, media: Tensor, said: Sequence[tuple[str, str]]) -> tuple[Tensor, Tensor]:

@@ -131,6 +131,35 @@ class Narrow(FakeTable):
     action_space = gym.spaces.Box(-1, 1, (3,), np.float32)
 
 
+class TwoGoals(FakeTable):
+    """One task with two goals, in observations whose arrays are used again and again."""
+
+    def __init__(self):
+        super().__init__()
+        self.goal, self.buffers = "red", {}
+
+    def reset(self, *, seed=None, options=None):
+        self.goal = ("red", "blue")[(seed or 0) % 2]
+        return super().reset(seed=seed, options=options)
+
+    def _observe(self):
+        for key, values in super()._observe().items():
+            values.flat[0] = self.steps
+            self.buffers.setdefault(key, values.copy())[...] = values
+        return dict(self.buffers)
+
+    def _info(self, success):
+        return super()._info(success) | {"instruction": f"go to the {self.goal} one"}
+
+
+class Paraphrased(FakeTable):
+    """All instructions of a task mean the same."""
+
+    paraphrased = True
+
+
+gym.register("Paraphrased-v0", entry_point=Paraphrased)
+gym.register("TwoGoals-v0", entry_point=TwoGoals)
 gym.register("FakeTable-v0", entry_point=FakeTable)
 gym.register("FakeChain-v0", entry_point=FakeChain)
 gym.register("OtherTable-v0", entry_point=OtherTable)

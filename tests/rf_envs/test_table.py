@@ -129,6 +129,8 @@ def scene_obs(changes):
         ({"chain": 3}, "Unknown reset option 'chain'"),
         ({"instruction": "ä" * 129}, "The instruction takes 258 bytes in UTF-8.* 256"),
         ({"instruction": "a\0b"}, "null character"),
+        ({"instruction": ""}, "The instruction is blank: give words, or leave it out"),
+        ({"instruction": "  "}, "The instruction is blank"),
         ({"instruction": 7}, "The instruction must be a str, got int"),
         ({"instruction": "\ud800"}, "not valid Unicode"),
         ({"scene_obs": np.zeros(23)}, r"scene_obs has shape \(23,\); expected \(24,\)"),

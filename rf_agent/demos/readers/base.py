@@ -97,6 +97,7 @@ class DemoReader(ABC):
             state=record.state,
             success=record.success,
             attributes=dict(record.attributes),
+            start=self.start(record),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -105,7 +106,7 @@ def _share(readers: Sequence[DemoReader], fraction: float, seed: int) -> list[De
     kept: list[set[int]] = [set() for _ in readers]
     for _, places in sorted(tasks.items()):
         order = np.random.default_rng(seed).permutation(len(places))
-        for place in order[: max(1, int(fraction * len(places)))]:
+        for place in order[: max(1, math.floor(fraction * len(places) + 1e-9))]:
             number, index = places[place]
             kept[number].add(index)
     return [ChosenReader(reader, chosen) for reader, chosen in zip(readers, kept, strict=True)]

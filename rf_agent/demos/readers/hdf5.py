@@ -134,7 +134,6 @@ class HDF5Reader(DemoReader):
             group = self._file["data"][record.name]
             if "actions_executed" in group:
                 demo.actions_executed = np.asarray(group["actions_executed"][:], np.float32)
-        demo.start = self.start(record)
         return demo
 
     def start(self, record: Record) -> dict[str, Any]:

@@ -77,6 +77,14 @@ class LeRobotReader(DemoReader):
                 found[place] = image[:height, :width]
         return found
 
+    def start(self, record: Record) -> dict[str, Any]:
+        """The state that our export says an episode began in; nothing for parts of an episode that begin later."""
+        owner = int(np.searchsorted(self._starts, record.first_frame, side="right")) - 1
+        if record.first_frame != self._starts[owner]:
+            return {}
+        start = self._meta.own.episode(self._meta.episodes[owner]).get("start", {})
+        return {option: np.array(numbers, np.float64) for option, numbers in start.items()}
+
     def problems(self) -> Iterator[str]:
         """What stands in the way of training, each beginning with the name of its demonstration.
 
@@ -156,7 +164,11 @@ def _episodes(meta: LeRobotMeta) -> Iterator[tuple[EpisodeFiles, dict[str, NDArr
         if path != last:  # episodes share files
             table = read_table(path, list(sizes), episode.name, stored)
             columns, last = {key: vectors(table, key, dim, path) for key, dim in sizes.items()}, path
-        (rows,) = np.nonzero(columns["episode_index"][:, 0] == episode.index)
+            owners = columns["episode_index"][:, 0]
+            order = np.argsort(owners, kind="stable")
+            in_order = owners[order]
+        begin, end = (np.searchsorted(in_order, episode.index, side=side) for side in ("left", "right"))
+        rows = order[begin:end]
         first = int(rows[0]) if len(rows) else 0
         if len(rows) != episode.length or (len(rows) and rows[-1] != first + len(rows) - 1):
             raise DemoError(

@@ -66,7 +66,7 @@ class OwnMeta:
     image_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By camera: height and width of images that had to be enlarged."""
     episodes: list[dict[str, Any]] = field(default_factory=list)
-    """Of each episode: length, task, success, attributes."""
+    """Of each episode: length, task, success, attributes, and start if it is known."""
 
     def episode(self, episode: EpisodeFiles) -> dict[str, Any]:
         """What is said of an episode; nothing where the data set was changed since."""

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from rf_agent.demos.clips import image_shape
+from rf_agent.demos.clips import image_shape, is_color
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError, reading, text_of
 from rf_agent.demos.readers.base import DemoReader, Record, record_problems
@@ -64,7 +64,7 @@ class RobomimicReader(HDF5Reader):
             actions = group["actions"].shape
         if len(actions) != 2:
             raise DemoError(f"{self.path}: {names[0]}: actions has shape {actions}, expected (T, D)")
-        images = [key for key, (shape, dtype) in shapes.items() if dtype == np.uint8 and len(shape) == 4]
+        images = [key for key, (shape, dtype) in shapes.items() if is_color(shape, dtype)]
         vectors = [key for key, (shape, dtype) in shapes.items() if dtype.kind == "f" and len(shape) == 2]
         for kind, wanted, known in (("camera", self._cameras, images), ("state", self._state, vectors)):
             if missing := [key for key in wanted if key not in known]:

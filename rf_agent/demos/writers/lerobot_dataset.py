@@ -105,7 +105,9 @@ class LeRobotDataset:
         self.rows.append(row)
         self.frames += length
         attributes = {key: v.item() if isinstance(v, np.generic) else v for key, v in demo.attributes.items()}
-        self.own.append({"length": length, "task": demo.task, "success": demo.success, "attributes": attributes})
+        own = {"length": length, "task": demo.task, "success": demo.success, "attributes": attributes}
+        start = {option: np.asarray(numbers).tolist() for option, numbers in demo.start.items()}
+        self.own.append(own | ({"start": start} if start else {}))
         if len(self.rows) >= EPISODES_AT_ONCE:
             self._flush()
 

@@ -61,6 +61,7 @@ def test_a_share_is_of_every_task_and_part_of_a_larger_one(tmp_path):
     assert set(tenth) < set(half) < set(chosen(1.0))
     assert tenth == chosen(0.1) and tenth != chosen(0.1, seed=1)
     assert len(chosen(0.001)) == 2  # one of each task
+    assert len(chosen(0.55)) == 22 and len(chosen(0.15)) == 6  # 0.15 * 20 is a little less than 3
 
 
 def test_images_are_those_of_the_chosen_demonstrations(tmp_path):

@@ -16,10 +16,13 @@ from policy_cases import make_policy
 
 from rf_agent.demos.checks import inspect
 from rf_agent.demos.collect import CollectConfig, collect
+from rf_agent.demos.files import DemoError
 from rf_agent.demos.noise import ActionNoise
+from rf_agent.demos.readers import open_demos
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, read_scene_images
 from rf_agent.demos.store import iterate_demos
 from rf_agent.errors import UserError
+from rf_agent.workers import run_jobs
 
 ENV = "fake_table:FakeTable-v0"
 CAMERAS = ("rgb_static", "rgb_gripper")
@@ -66,6 +69,33 @@ def test_only_successes_are_kept_and_failures_are_counted(tmp_path):
         assert len(demo.images["rgb_static"]) == -(-len(demo.actions) // 3)
     executed = np.concatenate([demo.actions_executed for _, demo in iterate_demos(report.output)])
     assert executed[:, :6].std() > 0.05 and set(executed[:, 6]) == {-1.0}
+
+
+def test_goals_keep_their_instructions_and_frames_are_copies(tmp_path):
+    collect(config(tmp_path / "d.hdf5", env=("fake_table:TwoGoals-v0",)))
+    demos = [demo for _, demo in iterate_demos(tmp_path / "d.hdf5")]
+    assert {demo.instruction for demo in demos} == {"go to the red one", "go to the blue one"}
+    for demo in demos:  # each step has its own
+        assert demo.state[:, 0].tolist() == list(range(len(demo.actions)))
+        assert demo.images["rgb_static"][:, 0, 0, 0].tolist() == list(range(0, len(demo.actions), 3))
+    assert not open_demos(tmp_path / "d.hdf5").layout.paraphrased
+    collect(config(tmp_path / "ours.hdf5", env=("fake_table:Paraphrased-v0",), episodes_per_task=1))
+    assert open_demos(tmp_path / "ours.hdf5").layout.paraphrased
+
+
+def test_the_same_collection_twice_at_a_time_stops_one(tmp_path, monkeypatch):
+    def with_another(*arguments):
+        monkeypatch.undo()
+        for pair in run_jobs(*arguments):
+            yield pair
+            collect(config(tmp_path / "d.hdf5"))  # the other one goes on with what is missing, and ends
+
+    monkeypatch.setattr("rf_agent.demos.collect.run_jobs", with_another)
+    with pytest.raises(DemoError, match="was written by another process since this one began"):
+        collect(config(tmp_path / "d.hdf5"))
+    demos = [demo for _, demo in iterate_demos(tmp_path / "d.hdf5")]
+    keys = [(demo.task, demo.attributes["episode"]) for demo in demos]
+    assert len(keys) == len(set(keys)) == 4 * len(TASKS)
 
 
 def test_extending_gives_the_same_demonstrations(tmp_path):

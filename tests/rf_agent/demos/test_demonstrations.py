@@ -74,6 +74,9 @@ def test_an_existing_file_is_only_replaced_when_asked(tmp_path):
         ([demo(actions=np.zeros((0, 4)), images={"front": np.zeros((0, 8, 8, 3), np.uint8)})], {}, "demonstration 0"),
         ([demo()], {"gripper": 4}, "gripper is 4, but an action has 4 entries"),
         ([demo()], {"fps": 0}, "fps is 0"),
+        ([demo()], {"fps": "20"}, "fps is '20': give the actions a second"),
+        ([demo(attributes={1: 2})], {}, "the attribute name 1 is no text"),
+        ([demo(success=2)], {}, "success is 2, expected a truth value"),
         ([demo()], {"gripper": 2.7}, "gripper is 2.7: give the number of an entry"),
         ([demo()], {"gripper": True}, "gripper is True: give the number of an entry"),
         ([demo(instruction="reach\0it")], {}, "the instruction is 'reach.*it', expected words"),
@@ -91,6 +94,11 @@ def test_what_does_not_fit_is_refused_and_leaves_no_file(tmp_path, demos, option
     with pytest.raises(DemoError, match=message):
         write_demonstrations(tmp_path / "mine.hdf5", demos, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(DemoError, match="is a directory: give the name of an HDF5 file"):
+        write_demonstrations(tmp_path, [demo()], overwrite=True)
 
 
 def test_a_full_disk_is_said_before_the_file_is_touched(tmp_path, monkeypatch):

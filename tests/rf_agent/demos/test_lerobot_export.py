@@ -233,6 +233,14 @@ def test_a_store_survives_the_way_to_lerobot_and_back(exported, tmp_path):
     assert names == [(d.task, d.instruction, d.attributes, d.actions.tobytes()) for d in read_demonstrations(path)]
 
 
+def test_the_start_of_an_episode_comes_along(tmp_path):
+    start = {"scene_obs": np.arange(24.0)}
+    path = store(tmp_path / "d.hdf5", [demo(0, start=start), demo(1)])
+    reader = open_demos(write_lerobot(path, tmp_path / "set"))
+    starts = {record.attributes["seed"]: reader.demonstration(record).start for record in reader.records}
+    assert np.array_equal(starts[0]["scene_obs"], start["scene_obs"]) and starts[1] == {}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rf_agent.demos.files import DemoError
+from rf_agent.demos.readers import open_demos
 from rf_agent.demos.readers.robomimic import RobomimicReader
 
 LENGTHS = {"demo_0": 5, "demo_2": 6, "demo_10": 4}
@@ -42,6 +43,17 @@ def test_all_demonstrations_of_one_instruction(path):
         assert np.array_equal(demo.images["agentview_image"], file["data/demo_2/obs/agentview_image"][:])
         assert np.array_equal(demo.actions, file["data/demo_2/actions"][:].astype(np.float32))
     assert demo.attributes == {} and RobomimicReader(path, instruction="lift it").records[0].task == "lift it"
+
+
+def test_depth_and_segmentation_are_no_cameras(path):
+    with h5py.File(path, "a") as file:
+        for name, steps in LENGTHS.items():
+            file[f"data/{name}/obs/agentview_depth"] = np.zeros((steps, 8, 8, 1), np.float32)
+            file[f"data/{name}/obs/agentview_segmentation"] = np.zeros((steps, 8, 8, 1), np.uint8)
+            file[f"data/{name}"].attrs.update(instruction="lift the cube", task="lift")
+    for reader in (RobomimicReader(path), open_demos(path)):
+        assert reader.layout.cameras == ("agentview_image", "robot0_eye_in_hand_image")
+        assert list(reader.problems()) == []
 
 
 def test_observations_make_up_the_state(path):

@@ -124,3 +124,20 @@ def test_a_damaged_demonstration_is_named_with_the_way_out(tmp_path):
     with pytest.raises(DemoError, match="d.hdf5: demo_1 cannot be read.* damaged"):
         dict(iterate_demos(path))
     assert any("demo_1" in problem for problem in inspect(path).problems)
+
+
+def test_what_another_process_wrote_meanwhile_is_not_written_twice(tmp_path):
+    path = tmp_path / "d.hdf5"
+    create_store(path, CALVIN, {"env_id": "test"})
+    append_demos(path, [make_demo(5, 1, "open_drawer", 0)], CALVIN, held=0)
+    with pytest.raises(DemoError, match="was written by another process since this one began: .* the same command"):
+        append_demos(path, [make_demo(5, 1, "open_drawer", 0)], CALVIN, held=0)
+    assert append_demos(path, [make_demo(6, 1, "open_drawer", 1)], CALVIN, held=5) == ["demo_1"]
+
+
+def test_names_of_others_are_left_alone(tmp_path):
+    path = tmp_path / "d.hdf5"
+    create_store(path, CALVIN, {"env_id": "test"})
+    with h5py.File(path, "a") as file:
+        file["data"].create_group("notes")
+    assert append_demos(path, [make_demo(5, 1, "open_drawer", 0)], CALVIN) == ["demo_0"]

@@ -1,6 +1,7 @@
 """What stops a run, and what is left of it then."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,30 @@ def test_a_jump_of_the_loss_stops_the_run_and_it_can_go_on(demos, tmp_path, monk
     parts = train(run_settings(demos, tmp_path / "run", resume=True, spike=0.0))
     first, second = (RoboFlamingoPolicy.from_pretrained(run.output, "cpu").state_dict() for run in (whole, parts))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_loss_below_zero_may_fall(demos, tmp_path, monkeypatch):
+    forward = ImitationObjective.forward
+
+    def likelihood(self, batch, progress=0.0):
+        loss, metrics = forward(self, batch, progress)
+        return loss - 1.0 - 60 * progress, metrics  # the last one is far below those before
+
+    monkeypatch.setattr(ImitationObjective, "forward", likelihood)
+    monkeypatch.setattr("rf_agent.training.loop.SPIKE_WINDOW", 3)
+    assert train(run_settings(demos, tmp_path / "run")).output.is_dir()
+
+
+def test_after_a_step_that_fails_ctrl_c_works(demos, tmp_path, monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+
+    def full(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(run_settings(demos, tmp_path / "run"))
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize(

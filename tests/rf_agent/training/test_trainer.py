@@ -85,6 +85,14 @@ def test_every_observation_step_is_drawn(demos):
     assert len(set(covered.frames.tolist())) == covered.valid.sum()
 
 
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.4, 0.7, 0.9])
+def test_what_is_held_out_is_the_share(tmp_path, share):
+    data = dataset(make_store(tmp_path / "d.hdf5", 40), 2)
+    training, held_out = data.split(share)
+    assert len(held_out) == round(40 * share) and sorted(training + held_out) == list(range(40))
+    assert max(np.diff([-1, *held_out])) <= round(1 / share) + 1  # spread evenly
+
+
 def test_shared_features_equal_windows_encoded_alone(demos):
     """Encoding each observation step of a run once changes nothing about the loss of its windows."""
     data = dataset(demos, 2)

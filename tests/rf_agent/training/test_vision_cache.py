@@ -86,6 +86,17 @@ def test_a_record_without_its_tokens_is_not_believed(tmp_path):
     assert again.share == 0 and again.get(np.array([3])).item() == 3
 
 
+def test_an_empty_record_is_no_record(tmp_path):
+    def encode(rows):
+        return rows[:, None].float()
+
+    cache = VisionCache(tmp_path, (0, BLOCK), (1,), encode)
+    cache.get(np.array([3])), cache.close()
+    (tmp_path / "blocks.npy").write_bytes(b"")  # as after a power cut
+    again = VisionCache(tmp_path, (0, BLOCK), (1,), encode)
+    assert again.share == 0 and again.get(np.array([3])).item() == 3
+
+
 def test_two_runs_may_share_a_cache(tmp_path):
     def encode(rows):
         return rows[:, None].float()

@@ -25,7 +25,8 @@ _LOCK = threading.RLock()
 def quiet() -> Iterator[None]:
     """Keep what Python and C code print out of the terminal."""
     sink = io.StringIO()
-    with silence(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+    # `sys.stdout` belongs to all threads: two that replace it at a time would put each other's sink back
+    with _LOCK, silence(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         yield
 
 

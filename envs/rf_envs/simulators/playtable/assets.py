@@ -7,6 +7,7 @@ import multiprocessing.util
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
@@ -19,6 +20,7 @@ from rf_envs.simulators.playtable.meshes import box, disc, write_obj
 from rf_envs.simulators.playtable.robot import write_panda
 from rf_envs.simulators.playtable.textures import write_textures
 
+_LOCK = threading.Lock()
 MOVING_LINKS = ("button_link", "switch_link", "slide_link", "drawer_link", "led_link", "light_link")
 
 
@@ -40,21 +42,24 @@ class Assets:
     @classmethod
     def of(cls, scene: str) -> Assets:
         """This process's files of a scene, given its letter."""
-        return _of(scene, os.getpid())
+        with _LOCK:  # or two threads that ask at a time get one each
+            return _of(scene, os.getpid())
 
     def acquire(self) -> Path:
         """The folder, written if need be; it stays until as many users have released it."""
-        if self._users == 0:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            write_assets(self._scene, self._folder)
-        self._users += 1
+        with _LOCK:  # a second thread waits until all of it is written
+            if self._users == 0:
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                write_assets(self._scene, self._folder)
+            self._users += 1
         return self._folder
 
     def release(self) -> None:
         """A user needs the folder no more. In a forked process this leaves the parent's folder alone."""
-        self._users -= 1
-        if self._users == 0 and self._process == os.getpid():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        with _LOCK:
+            self._users -= 1
+            if self._users == 0 and self._process == os.getpid():
+                shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @functools.cache

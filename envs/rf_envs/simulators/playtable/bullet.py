@@ -6,33 +6,54 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from rf_envs.errors import INSTALL_PYBULLET
 
+_lock = threading.Lock()
+_silent = 0  # blocks of `silence` that are entered, in all threads
+_saved: list[tuple[int, int]] = []
+"""Standard output and standard error, which belong to all threads, and copies of what they were."""
+
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Keep what C code writes to standard output and standard error out of the terminal."""
-    saved: list[tuple[int, int]] = []
+    global _silent
+    with _lock:
+        _silent += 1
+        if _silent == 1:
+            _redirect()
     try:
-        with open(os.devnull, "w") as sink:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError, AttributeError):
-                    stream.flush()
-            for number in (1, 2):
-                with contextlib.suppress(OSError):
-                    saved.append((number, os.dup(number)))
-                    os.dup2(sink.fileno(), number)
         yield
     finally:
-        # C code keeps its output back when it does not write to a terminal, and would let go of it later
-        with contextlib.suppress(OSError, TypeError, AttributeError):
-            ctypes.CDLL(None).fflush(None)
-        for number, copy in saved:
-            os.dup2(copy, number)
-            os.close(copy)
+        with _lock:
+            _silent -= 1
+            if not _silent:
+                _restore()
+
+
+def _redirect() -> None:
+    with open(os.devnull, "w") as sink:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        for number in (1, 2):
+            with contextlib.suppress(OSError):
+                _saved.append((number, os.dup(number)))
+                os.dup2(sink.fileno(), number)
+
+
+def _restore() -> None:
+    # C code keeps its output back when it does not write to a terminal, and would let go of it later
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).fflush(None)
+    while _saved:
+        number, copy = _saved.pop()
+        os.dup2(copy, number)
+        os.close(copy)
 
 
 def connect() -> Any:
