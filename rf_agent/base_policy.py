@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,11 +32,6 @@ from rf_agent.tokenizer import build_tokenizer, encode, image_token, pad, prompt
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-DEFAULT_CARD = """# A policy
-
-Load it with `rf_agent.load_policy(<this directory>)`.
-"""
 
 
 class BasePolicy(PolicyModel):
@@ -95,9 +92,21 @@ class BasePolicy(PolicyModel):
             self._encoded.clear()
         for text in texts:
             if text not in self._encoded:
-                self._encoded[text] = encode(self.tokenizer, [self.prompt(text)], self.config.language.max_tokens)[0]
+                self._encoded[text] = self._encode(text)
         tokens, mask = pad([self._encoded[text] for text in texts], self.tokenizer.pad_token_id)
         return tokens.to(self.device), mask.to(self.device)
+
+    def _encode(self, text: str) -> list[int]:
+        most = self.config.language.max_tokens
+        tokens = encode(self.tokenizer, [self.prompt(text)], sys.maxsize)[0]
+        if len(tokens) <= most:
+            return tokens
+        warnings.warn(
+            f"the instruction {text!r} has {len(tokens)} tokens, of which the policy reads the first {most}: say it in "
+            "fewer words",
+            stacklevel=2,
+        )
+        return encode(self.tokenizer, [self.prompt(text)], most)[0]
 
     # --- acting ---
 
@@ -302,7 +311,13 @@ class BasePolicy(PolicyModel):
             opens = (logits.float() / 2).tanh()[..., None]
             chunks = torch.cat((chunks[..., :at], opens, chunks[..., at:]), dim=-1)  # (r, K, D)
         remembered = history.memory.float().cpu().numpy(), history.length.cpu().numpy()
-        return chunks.cpu().numpy(), memory.append(rows, *remembered)
+        actions = chunks.cpu().numpy()
+        if not np.isfinite(actions).all():  # a robot would take them for motions
+            raise ValueError(
+                "the policy computes actions that are not finite: its weights are damaged, or its number format is too "
+                "small for them (float16); load the checkpoint anew, in float32."
+            )
+        return actions, memory.append(rows, *remembered)
 
     def _enqueue(self, memory: PolicyState, rows: np.ndarray, chunks: np.ndarray) -> PolicyState:
         """The memory with the actions that the environments `rows` carry out before they observe again."""
@@ -373,7 +388,7 @@ class BasePolicy(PolicyModel):
 
         Args:
             directory: where; an older checkpoint there is replaced.
-            card: text of its README.md.
+            card: text of its README.md; if not given, that of an older checkpoint there stays.
             dtype: number format of the stored weights, such as torch.float16; that of the policy by default.
 
         Raises:
@@ -382,7 +397,7 @@ class BasePolicy(PolicyModel):
         weights = folded_tensors(self)
         if dtype is not None:
             weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
-        return checkpoint.write(directory, self.config, weights, self.tokenizer, card or DEFAULT_CARD)
+        return checkpoint.write(directory, self.config, weights, self.tokenizer, card)
 
     @classmethod
     def from_pretrained(
@@ -415,8 +430,11 @@ class BasePolicy(PolicyModel):
                 "rf_agent.load_policy, which knows all types."
             )
         tokenizer = checkpoint.read_tokenizer(directory)
-        with EmptyInit():
-            policy = cls(config, tokenizer)
+        try:
+            with EmptyInit():
+                policy = cls(config, tokenizer)
+        except ConfigError as error:
+            raise CheckpointError(f"{directory / checkpoint.CONFIG}: {error}") from error
         cast_uninitialized(policy, number_format)
         checkpoint.load_strictly(policy, checkpoint.read_weights(directory), str(directory / checkpoint.WEIGHTS))
         if compile:

@@ -31,6 +31,12 @@ from rf_agent.checkpoint_files import (
 from rf_agent.errors import ConfigError
 from rf_agent.policy_config import PolicyConfig
 
+DEFAULT_CARD = """# A policy
+
+Load it with `rf_agent.load_policy(<this directory>)`.
+"""
+"""The card of a checkpoint that is saved without one."""
+
 
 def check_target(directory: str | Path) -> Path:
     """`directory` as a path: it is free or holds a policy. Raises CheckpointError when it holds something else, such
@@ -57,7 +63,7 @@ def write(
     config: PolicyConfig,
     weights: Mapping[str, Tensor],
     tokenizer: Any,
-    card: str,
+    card: str | None = None,
 ) -> Path:
     """Write a checkpoint directory. It takes the place of an older checkpoint there, whose other files stay; other
     directories are left alone.
@@ -66,7 +72,7 @@ def write(
         directory: where; its parents are made.
         weights: tensors without aliases (see `unique_tensors`).
         tokenizer: a `transformers` tokenizer.
-        card: text of the model card.
+        card: text of the model card; if not given, an older one stays, and a new checkpoint gets one of a line.
 
     Raises:
         CheckpointError: `directory` holds something that is no checkpoint.
@@ -77,7 +83,8 @@ def write(
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, draft / WEIGHTS)
         shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors makes a file that only its owner may read
         tokenizer.save_pretrained(draft)
-        (draft / CARD).write_text(card, encoding="utf-8")
+        if card is not None or not (directory / CARD).exists():
+            (draft / CARD).write_text(card or DEFAULT_CARD, encoding="utf-8")
         _keep_others(directory, draft)
     return directory
 
@@ -171,8 +178,8 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str)
     """Copy `weights` into `module`, converting number formats.
 
     Raises:
-        CheckpointError: names every tensor that is missing, unexpected or of another shape. Nothing is copied
-        then.
+        CheckpointError: names every tensor that is missing, unexpected, of another shape or of whole numbers where
+            fractions belong. Nothing is copied then.
     """
     own = unique_tensors(module)
     problems = []
@@ -186,6 +193,12 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str)
         if name in weights and weights[name].shape != own[name].shape
     ]:
         problems.append(f"of another shape: {', '.join(misshaped)}")
+    if mistyped := [
+        f"{name} {str(weights[name].dtype).removeprefix('torch.')}"
+        for name in own
+        if name in weights and own[name].is_floating_point() and not weights[name].is_floating_point()
+    ]:
+        problems.append(f"of no floating point: {', '.join(mistyped)}")
     if problems:
         raise CheckpointError(
             f"{source} does not fit its configuration; tensors {'; '.join(problems)}. "

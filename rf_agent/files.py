@@ -25,8 +25,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a file so that it is either the old one or the whole new one; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def check_result_path(path: Path) -> None:
+    """Raise UserError if there cannot be such a file, before work is done whose result it shall hold."""
+    if path.is_dir():
+        raise UserError(f"--output {path} is a directory: give the name of a file")
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise UserError(f"--output {path} lies in {parent}, which is a file: give another name")
 
 
 @contextlib.contextmanager

@@ -54,16 +54,25 @@ REQUIRED = {
     "pillow": "images",
     "imageio": "videos",
     "matplotlib": "windows and plots",
+    "jinja2": "reports",
+    "pyyaml": "the real CALVIN, and its files of instructions",
+    "websockets": "serving policies",
+    "msgpack": "serving policies",
     "gymnasium": "environments",
     "pybullet": "simulators; not needed for training",
 }
 OPTIONAL = {
-    "pyyaml": "the real CALVIN, and its files of instructions",
     "accelerate": "training on several devices",
     "peft": "LoRA (--trainable lora)",
     "tensorboard": "training curves",
     "stable-baselines3": "its evaluation and vector environments",
     "moviepy": "Gymnasium's RecordVideo",
+    "pyarrow": "LeRobot data sets",
+    "av": "videos of LeRobot data sets, and packed demonstrations",
+    "starlette": "the page of rf-agent play",
+    "uvicorn": "the page of rf-agent play",
+    "pycocoevalcap": "scores of captions (rf-agent evaluate-vl)",
+    "ray": "evaluations on a cluster (--engine ray)",
 }
 """Names for pip, and what the package is for."""
 MODULES = {"pillow": "PIL", "pyyaml": "yaml"}

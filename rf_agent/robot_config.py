@@ -94,3 +94,5 @@ class StateConfig:
                 f"state.mean and state.std have {len(self.mean)} and {len(self.std)} values, but state.entries make "
                 f"{self.numbers} numbers."
             )
+        if not all(map(math.isfinite, self.mean)) or not all(0 < std < math.inf for std in self.std):
+            raise ConfigError("state.mean and state.std are to be finite numbers, those of state.std above zero.")

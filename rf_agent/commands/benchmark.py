@@ -16,8 +16,8 @@ from rich.table import Table
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation import speed
-from rf_agent.evaluation.agents import has_network, load_policy, pick_device
-from rf_agent.files import write_json
+from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
+from rf_agent.files import check_result_path, write_json
 from rf_agent.versions import versions
 
 
@@ -38,12 +38,13 @@ class Args:
     """Measure a control step of this preset's network instead, by part, without any environment."""
     random_weights: bool = False
     """Give the preset random weights: nothing is downloaded."""
-    dtype: tuple[str, ...] = ("bfloat16",)
-    """Number formats of the preset's network, measured one after the other."""
+    dtype: tuple[str, ...] = ()
+    """Number format of the policy's network, float32 if not given; of a preset's, bfloat16 if not given, several are
+    measured one after the other. Training is measured in float32."""
     environments: tuple[int, ...] = (1,)
     """Numbers of environments in which the preset's network acts at once."""
     compile: bool = False
-    """Compile the preset's network."""
+    """Compile the network that acts."""
     sequences: int = 8
     """Sequences of a training step."""
     sequence_length: int = 16
@@ -70,10 +71,15 @@ def run(args: Args) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: give 1 or more")
+    _refuse_unused(args)
+    if args.output is not None:
+        check_result_path(args.output)
     if args.preset is not None:
         return _control_step(args, args.preset)
     if args.what == "train":
         return _training(args)
+    if len(args.dtype) > 1:
+        raise UserError(f"--dtype is {' '.join(args.dtype)}: give one; several are measured of a --preset")
     if not args.env or len(set(args.env)) < len(args.env):
         raise UserError(f"--env is {' '.join(args.env) or 'empty'}: give one environment, or several different ones")
     if not has_network(args.policy):
@@ -84,11 +90,14 @@ def run(args: Args) -> None:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     model = load_policy(args.policy, device)
+    trainer = Trainer("first pass", copy.deepcopy(model), args.sequences, args.sequence_length)
+    if args.dtype or args.compile:
+        execution = Execution(dtype=args.dtype[0] if args.dtype else "float32", compile=args.compile)
+        model = load_policy(args.policy, device, execution)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("measuring"):
         speeds, ratios = speed.simulators(args.env, args.repeats, args.steps, args.renderer)
         speeds += speed.policy(args.env[0], model, args.repeats, args.steps, args.renderer)
-        trainer = Trainer("first pass", copy.deepcopy(model), args.sequences, args.sequence_length)
         speeds.append(speed.repeated("training, frames of all windows", "frames/s", args.repeats, trainer.measure))
     machine = _machine(device)
     console.print(_table(f"{args.policy} on {machine}", speeds, ratios))
@@ -97,6 +106,22 @@ def run(args: Args) -> None:
         measured = {"speeds": [asdict(entry) for entry in speeds], "ratios": [asdict(entry) for entry in ratios]}
         write_json(args.output, {**content, **measured})
         console.print(f"{args.output}")
+
+
+UNUSED = {
+    "--preset": ("what", "env", "renderer", "policy", "sequences", "sequence_length", "steps"),
+    "train": ("env", "renderer", "dtype", "compile", "environments", "random_weights", "steps"),
+    "a policy": ("random_weights", "environments"),
+}
+"""Options that say nothing about what is measured."""
+
+
+def _refuse_unused(args: Args) -> None:
+    mode = "--preset" if args.preset is not None else "train" if args.what == "train" else "a policy"
+    for name in UNUSED[mode]:
+        if getattr(args, name) != getattr(Args, name):
+            option = args.what if name == "what" else f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} has no effect where {mode} is measured: leave it out")
 
 
 def _table(title: str, speeds: list[speed.Speed], ratios: list[speed.Ratio]) -> Table:
@@ -168,7 +193,7 @@ def _control_step(args: Args, preset: str) -> None:
     from rf_agent.evaluation import step_cost
 
     device = resolve_device(args.device)
-    dtypes = [resolve_dtype(name) for name in args.dtype]
+    dtypes = [resolve_dtype(name) for name in args.dtype or ("bfloat16",)]
     if not args.environments or min(args.environments) < 1:
         raise UserError(f"--environments is {args.environments}: give numbers from 1 on")
     if args.threads is not None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rf_agent import installation
 from rf_agent.errors import UserError
-from rf_agent.files import write_json
+from rf_agent.files import check_result_path, write_json
 from rf_agent.installation import Finding
 from rf_agent.versions import versions
 
@@ -31,6 +31,8 @@ class Args:
 
 def run(args: Args) -> None:
     """Diagnose, print a table and what to do. What does not work by default is an error."""
+    if args.output:
+        check_result_path(args.output)
     console = Console(highlight=False)
     with console.status("trying"):
         groups = installation.diagnose(args.calvin_root)

@@ -82,7 +82,7 @@ def run(args: Args) -> None:
     """Evaluate, write OUTPUT/results.json and print its tables."""
     _check(args)
     device = pick_device(args.policy, args.device)
-    fingerprint(args.policy)  # a policy that does not exist should not wait for a simulator
+    weights = fingerprint(args.policy)  # a policy that does not exist should not wait for a simulator
     execution = Execution(args.n_action_steps, args.repeat, args.ensemble, args.dtype, args.compile)
     acting = execution.resolved(args.policy)
     env_options = parse_options(args.env_options)
@@ -124,7 +124,7 @@ def run(args: Args) -> None:
         env=args.env,
         env_options=env_options,
         policy=args.policy,
-        weights=fingerprint(args.policy),
+        weights=weights,
         seed=args.seed,
         renderer=facts.renderer,
         seconds=seconds,
@@ -135,6 +135,11 @@ def run(args: Args) -> None:
     )
     write_json(args.output / "results.json", results)
     console = Console(soft_wrap=True, highlight=False)
+    if fingerprint(args.policy) != weights:
+        console.print(
+            f"{args.policy} was changed while it was played: some of the episodes may be of other weights than those "
+            f"that {args.output} names. Evaluate a copy that stays as it is, with another --output."
+        )
     if results["tasks"]:
         console.print(task_table(results["tasks"]))
     if facts.chained:

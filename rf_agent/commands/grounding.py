@@ -13,7 +13,7 @@ from rf_agent.evaluation.agents import fingerprint, pick_device
 from rf_agent.evaluation.grounding import Trial, grounding, totals
 from rf_agent.evaluation.metrics import wilson_interval
 from rf_agent.evaluation.results import interval, percent
-from rf_agent.files import write_json
+from rf_agent.files import check_result_path, write_json
 from rf_agent.progress import RichReporter
 from rf_agent.workers import usable_cores
 
@@ -40,6 +40,8 @@ class Args:
 
 def run(args: Args) -> None:
     """Play the trials and print the rates."""
+    if args.output:
+        check_result_path(args.output)
     if args.trials < 1 or args.workers < 1:
         raise UserError(f"--trials is {args.trials} and --workers {args.workers}: give 1 or more of both")
     if args.seed < 0:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rf_agent.addresses import LOCAL, check_port
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
-from rf_agent.serving.server import Limits, PolicyServer
+from rf_agent.serving.server import Limits, PolicyServer, check_free
 
 
 @dataclass(kw_only=True)
@@ -55,6 +55,7 @@ def run(args: Args) -> None:
     """Serve until Ctrl-C, and say where. What happens to clients is logged on standard error."""
     _check(args)
     key = _read_key(args.api_key_file)
+    check_free(args.host, args.port)  # before a large policy is loaded
     execution = Execution(args.n_action_steps, args.repeat, args.ensemble, args.dtype, args.compile)
     policy = load_policy(args.policy, pick_device(args.policy, args.device), execution)
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -96,7 +97,12 @@ def _check(args: Args) -> None:
 def _read_key(file: Path | None) -> str | None:
     if file is None:
         return None
-    key = file.read_text(encoding="utf-8").strip()
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UserError(f"--api-key-file {file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--api-key-file {file} holds no text: write one line of letters and digits into it") from error
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise UserError(f"{file} holds no key: write one line of letters and digits into it")
     return key

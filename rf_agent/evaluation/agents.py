@@ -177,7 +177,8 @@ def find_policy(name: str) -> Path:
         return find_checkpoint(name)
     except CheckpointError as error:
         raise UserError(
-            f"{str(error).rstrip('.')}; --policy also takes 'expert', 'random' and module:factory"
+            f"{str(error).rstrip('.')}; where an agent is enough, --policy also takes 'expert', 'random' and "
+            "module:factory"
         ) from error
 
 

@@ -111,5 +111,7 @@ def return_line(mean_return: Mapping[str, Any]) -> str:
 
 def _add_mean(table: Table, name: str, counts: dict[str, dict[str, int]]) -> None:
     solved, total = (sum(entry[key] for entry in counts.values()) for key in ("success", "total"))
-    ends = interval(*metrics.wilson_interval(solved, total))
+    # of tasks that were tried unequally often, the share of all attempts is another number than the mean of the tasks
+    equal = len({entry["total"] for entry in counts.values()}) == 1
+    ends = interval(*metrics.wilson_interval(solved, total)) if equal else ""
     table.add_row(name, f"{solved}/{total}", percent(metrics.mean_success(counts)), ends, style="bold")

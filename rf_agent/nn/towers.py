@@ -91,10 +91,17 @@ def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
 
 @torch.no_grad()
 def output_shape(model: nn.Module, image_size: int) -> torch.Size:
-    """Shape of the last hidden state for one image, without computing it: on torch's "meta" device."""
+    """Shape of the last hidden state for one image, without computing it: on torch's "meta" device.
+
+    Raises:
+        ConfigError: the model cannot compute on an image of that size.
+    """
     tensors = {name: t.to("meta") for name, t in chain(model.named_parameters(), model.named_buffers())}
     pixels = torch.zeros(1, 3, image_size, image_size, device="meta")
-    return torch.func.functional_call(model.eval(), tensors, (pixels,)).last_hidden_state.shape
+    try:
+        return torch.func.functional_call(model.eval(), tensors, (pixels,)).last_hidden_state.shape
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"vision.model does not fit together, or not images of {image_size} px: {error}") from error
 
 
 def sine_cosine_grid(rows: int, columns: int, dim: int) -> Tensor:

@@ -77,9 +77,15 @@ class RemotePolicy:
         """The action (D,) float32 for one observation, as `RoboFlamingoPolicy.act`.
 
         Raises:
-            ValueError: the instruction is none.
+            ValueError: the observation is no dictionary, or holds nothing that the policy reads; or its instruction is
+                none.
             RemoteError: the server refused the observation, or cannot be reached.
         """
+        if not isinstance(observation, Mapping):
+            raise ValueError(
+                f"the observation is of type {type(observation).__name__}; give a dictionary (env.reset() returns it "
+                "and info: give the first of them)."
+            )
         text = instructions(observation["instruction"], 1)[0] if "instruction" in observation else None
         if self._start or text != self._text or not self._queue:
             self._queue = self._ask(observation, text)
@@ -104,6 +110,11 @@ class RemotePolicy:
         message: dict[str, Any] = {key: np.asarray(observation[key]) for key in wanted if key in observation}
         if text is not None:
             message["instruction"] = text
+        if not message:  # the server would take it for a reset
+            raise ValueError(
+                f"the observation has nothing that the policy reads (it has {', '.join(map(str, observation))}): give "
+                f"{', '.join(wanted)} and instruction."
+            )
         if self._start:
             message["reset"] = True
         data = pack(message)

@@ -105,7 +105,7 @@ class ObservationReader:
         if found:
             raise ValueError(f"the observation has both {found[0]!r} and {found[1]!r}; send one of them")
         names = " or ".join(map(repr, (key, *others)))
-        given = ", ".join(sorted(repr(name)[:40] for name in message)[:20]) or "nothing"
+        given = ", ".join(sorted(repr(name)[:40] for name in message if name != RESET)[:20]) or "nothing"
         raise ValueError(f"the observation has no {names} (it has {given}); add it")
 
 

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import gc
 import logging
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -305,6 +306,15 @@ def _close_reason(closed: ConnectionClosed) -> str:
 def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text or 'no message'}"
+
+
+def check_free(host: str, port: int) -> None:
+    """Raise UserError where a server could not listen now, so that this shows before a policy is loaded."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        socket.create_server(address[:2], family=family).close()
+    except (OSError, OverflowError) as error:
+        raise _explained(error, host, port) from error
 
 
 def _explained(error: BaseException, host: str, port: int) -> BaseException:

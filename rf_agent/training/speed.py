@@ -63,8 +63,7 @@ def compare(
         UserError: a sequence is shorter than the head's window; a side ended without a result, as when memory runs out.
     """
     window = load_policy(policy, "cpu").head.window_size
-    if length < window:
-        raise UserError(f"--sequence-length is {length}, shorter than the head's window: give {window} or more")
+    _check_length(length, window)
     context = multiprocessing.get_context("spawn")
     workers, speeds = {}, {side: list[float]() for side in SIDES}
     try:
@@ -94,6 +93,11 @@ def compare(
         TrainingSpeed(SIDES[side], values, window * statistics.median(values), peaks[side])
         for side, values in speeds.items()
     ]
+
+
+def _check_length(length: int, window: int) -> None:
+    if length < window:
+        raise UserError(f"--sequence-length is {length}, shorter than the head's window: give {window} or more")
 
 
 def _receive(side: str, pipe: Any) -> Any:
@@ -132,6 +136,9 @@ class Trainer:
         policy: what learns; it is changed.
         sequences: of a step.
         length: observation steps of a sequence.
+
+    Raises:
+        UserError: a sequence is shorter than the head's window.
     """
 
     def __init__(self, side: str, policy: RoboFlamingoPolicy, sequences: int, length: int) -> None:
@@ -141,6 +148,7 @@ class Trainer:
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=1e-6)
         config, self.window = self.model.config, self.model.head.window_size
+        _check_length(length, self.window)
         self.windows = sequences * (length - self.window + 1)
         generator = torch.Generator().manual_seed(0)
         steps, size = sequences * length, config.image.size

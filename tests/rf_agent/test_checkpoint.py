@@ -28,6 +28,37 @@ def test_saved_policy_loads_to_the_same_actions(saved):
     assert {p.name for p in saved.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
 
 
+def test_a_card_stays_unless_another_is_given(saved):
+    policy = RoboFlamingoPolicy.from_pretrained(saved)
+    assert policy.save_pretrained(saved).joinpath("README.md").read_text() == "# Card\n"
+    assert policy.save_pretrained(saved, card="# New\n").joinpath("README.md").read_text() == "# New\n"
+
+
+def test_weights_that_are_no_fractions_are_refused(saved):
+    weights = load_file(saved / "model.safetensors")
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name].to(torch.int32)}, saved / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"of no floating point: {name} int32"):
+        RoboFlamingoPolicy.from_pretrained(saved)
+
+
+def test_actions_that_are_no_numbers_never_leave_the_policy(saved):
+    weights = load_file(saved / "model.safetensors")
+    broken = {name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items() if name.startswith("head.")}
+    save_file(weights | broken, saved / "model.safetensors")
+    policy = RoboFlamingoPolicy.from_pretrained(saved)
+    with pytest.raises(ValueError, match="actions that are not finite: its weights are damaged"):
+        policy.act(make_observation(0))
+
+
+def test_parts_that_do_not_fit_together_are_named_with_their_file(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["vision"]["model"]["depths"] = [1]
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="config.json: vision.model"):
+        RoboFlamingoPolicy.from_pretrained(saved)
+
+
 def test_half_precision_halves_the_file(saved, tmp_path):
     policy = make_policy()
     half = policy.save_pretrained(tmp_path / "half", dtype=torch.float16)

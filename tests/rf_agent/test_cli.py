@@ -83,6 +83,14 @@ def test_help_needs_no_torch():
         (["train", "--demos", "missing.hdf5", "--output", "x"], 1, "missing.hdf5"),
         (["train", "--demos", "missing.hdf5", "--output", "x", "--preset", "huge"], 1, "huge"),
         (["benchmark", "--policy", "random"], 1, "no network to measure"),
+        (["benchmark", "--device", "cpu", "--sequence-length", "2"], 1, "shorter than the head's window: give 8"),
+        (["benchmark", "--environments", "4"], 1, "--environments has no effect where a policy is measured"),
+        (["benchmark", "train", "--dtype", "float16"], 1, "--dtype has no effect where train is measured"),
+        (["benchmark", "--preset", "mid", "--steps", "3"], 1, "--steps has no effect where --preset is measured"),
+        (["benchmark", "--dtype", "float32", "bfloat16"], 1, "give one; several are measured of a --preset"),
+        (["benchmark", "--output", "."], 1, "is a directory: give the name of a file"),
+        (["grounding", "--output", "."], 1, "is a directory: give the name of a file"),
+        (["doctor", "--output", "."], 1, "is a directory: give the name of a file"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_answered_with_one_sentence(capfd, tmp_path, monkeypatch, words, code, said):

@@ -80,6 +80,8 @@ def test_a_policy_reads_states_that_are_normalised_and_angles_without_a_jump():
     [
         ({"angles": (2,)}, "state.angles names entry 2, which is not in state.entries"),
         ({"angles": (1,), "mean": (0.0, 0.0), "std": (1.0, 1.0)}, "have 2 and 2 values, but state.entries make 3"),
+        ({"mean": (0.0, 0.0), "std": (1.0, 0.0)}, "those of state.std above zero"),
+        ({"mean": (0.0, float("nan")), "std": (1.0, 1.0)}, "are to be finite numbers"),
         ({"normalization": "z"}, "state.normalization is 'z': give one of none, mean_std"),
     ],
 )

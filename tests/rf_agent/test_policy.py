@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -281,3 +282,15 @@ def test_proprioception_needs_the_whole_state(shape, value):
     policy = make_policy(0, "head.proprioception=true")
     with pytest.raises(ValueError, match="robot_obs has"):
         policy.act({**make_observation(0, n=2), "robot_obs": np.full(shape, value)})
+
+
+def test_words_beyond_what_the_policy_reads_are_said():
+    policy = make_policy(0, "language.max_tokens=12")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy.tokenize(["go left"])
+    with pytest.warns(
+        UserWarning, match=r"has \d+ tokens, of which the policy reads the first 12: say it in fewer words"
+    ):
+        tokens, _ = policy.tokenize(["please be so kind as to open the drawer for me now"])
+    assert tokens.shape == (1, 12)

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -122,13 +123,26 @@ def test_a_server_that_ends_by_itself_says_why_and_the_command_fails(capsys, mon
         (["--port", "70000"], "--port is 70000: give 0 to 65535"),
         (["--max-connections", "0"], "--max-connections is 0: give 1 or more"),
         (["--api-key-file", "EMPTY"], "holds no key"),
+        (["--api-key-file", "nowhere"], "--api-key-file nowhere cannot be read: No such file"),
+        (["--api-key-file", "."], "--api-key-file . cannot be read: Is a directory"),
+        (["--api-key-file", "BINARY"], "binary holds no text"),
         (["--host", "nowhere.invalid"], "cannot listen at nowhere.invalid"),
     ],
 )
 def test_wrong_options_are_one_sentence(tmp_path, capsys, words, message):
     (tmp_path / "empty").touch()
-    words = [str(tmp_path / "empty") if word == "EMPTY" else word for word in words]
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    words = [str(tmp_path / word.lower()) if word in ("EMPTY", "BINARY") else word for word in words]
     with pytest.raises(SystemExit) as stop:
         main(["serve", "--device", "cpu", *words])
     assert stop.value.code == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_named_before_the_policy_is_loaded(capsys, monkeypatch):
+    monkeypatch.setattr("rf_agent.commands.serve.load_policy", lambda *args: pytest.fail("it was loaded"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SystemExit):
+            main(["serve", "--device", "cpu", "--port", str(port)])
+    assert f"port {port} of 127.0.0.1 is in use: give another --port" in capsys.readouterr().err

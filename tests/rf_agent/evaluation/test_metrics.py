@@ -4,6 +4,7 @@ import pytest
 
 from rf_agent.evaluation import metrics
 from rf_agent.evaluation.metrics import Attempt, Episode
+from rf_agent.evaluation.results import task_table
 
 
 def chain(key: str, completed: int) -> Episode:
@@ -73,3 +74,10 @@ def test_task_groups():
         "stack_block": "stack",
     }
     assert {task: metrics.task_group(task) for task in names} == names
+
+
+def test_the_mean_of_tasks_that_were_tried_unequally_often_has_no_interval_of_the_attempts():
+    equal = {"lift_a": {"success": 9, "total": 10}, "lift_b": {"success": 5, "total": 10}}
+    unequal = {"lift_a": {"success": 100, "total": 100}, "lift_b": {"success": 0, "total": 4}}
+    means = [list(task_table(counts).columns[3].cells)[-1] for counts in (equal, unequal)]
+    assert means == ["48.1 – 85.5", ""]

@@ -86,6 +86,17 @@ def test_an_observation_that_does_not_fit_is_refused_by_the_server():
         assert agent.act(observe(1)).tolist() == [1, 1]
 
 
+def test_what_is_no_observation_is_refused_before_it_is_sent():
+    with PolicyServer(FakePolicy(), port=0) as server, RemotePolicy(server.url) as agent:
+        with pytest.raises(ValueError, match="of type tuple; give a dictionary .*env.reset"):
+            agent.act((observe(), {}))
+        with pytest.raises(ValueError, match=r"nothing that the policy reads \(it has image, prompt\): give front"):
+            agent.act({"image": np.zeros((2, 2, 3), np.uint8), "prompt": "go"})
+        with pytest.raises(RuntimeError, match="it has 'instruction'\\)"):
+            agent.act({"instruction": "go"})
+        assert agent.act(observe(1)).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ws://", "ws://127.0.0.1:99999999"])
 def test_a_wrong_address_is_named(url):
     with pytest.raises(RuntimeError, match="give ws://HOST:PORT|cannot connect"):

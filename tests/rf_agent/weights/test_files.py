@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -77,6 +78,17 @@ def test_a_damaged_list_of_parts_is_named(tmp_path, content):
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(ConversionError, match="model.safetensors.index.json is damaged"):
         read_tensors(tmp_path)
+
+
+def test_files_that_are_cut_off_anywhere_are_named(tmp_path):
+    torch.save(TENSORS, tmp_path / "whole.pt", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "whole.pt").read_bytes()
+    rng = np.random.default_rng(0)
+    contents = [whole[: int(cut)] for cut in rng.integers(1, len(whole) - 1, 60)] + [rng.bytes(200) for _ in range(60)]
+    for content in contents:
+        (tmp_path / "cut.pt").write_bytes(content)
+        with pytest.raises(ConversionError, match="cut.pt"):
+            read_tensors(tmp_path / "cut.pt")
 
 
 def test_files_that_would_run_code_or_hold_no_tensors_are_refused(tmp_path):
