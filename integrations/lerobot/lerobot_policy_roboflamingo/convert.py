@@ -23,7 +23,6 @@ from lerobot_policy_roboflamingo.checkpoints import (
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig
 from lerobot_policy_roboflamingo.processor_roboflamingo import make_roboflamingo_pre_post_processors
 from rf_agent import checkpoint
-from rf_agent.base_policy import DEFAULT_CARD
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.cli import sentence
 from rf_agent.config import RoboFlamingoConfig as AgentConfig
@@ -100,7 +99,7 @@ def from_lerobot(source: str | Path, output: str | Path) -> Path:
 def _card(directory: Path) -> str:
     """The model card that goes along."""
     path = directory / checkpoint.CARD
-    return path.read_text(encoding="utf-8") if path.is_file() else DEFAULT_CARD
+    return path.read_text(encoding="utf-8") if path.is_file() else checkpoint.DEFAULT_CARD
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
