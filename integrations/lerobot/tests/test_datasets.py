@@ -201,7 +201,8 @@ def reads_a_state(tmp_path_factory):
 def test_a_data_set_without_the_state_that_the_head_reads(reads_a_state, tmp_path):
     episodes = make_episodes(dim=7)
     for episode in episodes:
-        episode.actions[:, 6] = np.sign(episode.actions[:, 6])  # the actions and their rate fit
+        episode.actions[:] = np.clip(episode.actions, -1, 1)  # the actions and their rate fit
+        episode.actions[:, 6] = np.sign(episode.actions[:, 6])
     data = write_v3(tmp_path / "data", episodes)
     info = json.loads((data / "meta" / "info.json").read_text())
     del info["features"]["observation.state"]
