@@ -128,7 +128,7 @@ class DemoSet:
         training: list[int] = []
         held_out: list[int] = []
         for number, group in enumerate(self._groups(), start=1):
-            before, now = (math.floor(count * validation_fraction + 0.5) for count in (number - 1, number))
+            before, now = (math.ceil(count * validation_fraction - 0.5 - 1e-9) for count in (number - 1, number))
             (held_out if now > before else training).extend(group)
         return sorted(training), sorted(held_out)
 

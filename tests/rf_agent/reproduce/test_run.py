@@ -85,7 +85,7 @@ MEET = (
 
 def test_jobs_run_at_once_and_each_after_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(run_module.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr("rf_agent.reproduce.pipeline.usable_cores", lambda: 6)
     threads = "import os; print(os.environ['OMP_NUM_THREADS']); "
     after = "import pathlib; assert pathlib.Path('policies/b/ran').exists(); "
 
