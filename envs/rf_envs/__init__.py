@@ -6,6 +6,7 @@ from rf_envs.benchmark.chains import chains
 from rf_envs.benchmark.tasks import TASKS
 from rf_envs.chain import ChainEnv
 from rf_envs.expert import Expert
+from rf_envs.random_table import RandomTableEnv
 from rf_envs.scenes import SCENES
 from rf_envs.table import TableEnv
 from rf_envs.wrappers import AbsoluteActions, LeRobotObservation, TextInstruction
@@ -16,6 +17,7 @@ __all__ = [
     "ChainEnv",
     "Expert",
     "LeRobotObservation",
+    "RandomTableEnv",
     "TableEnv",
     "TextInstruction",
     "chains",
@@ -26,3 +28,4 @@ for _scene in SCENES:
     gym.register(f"rf/PlayTableChain{_scene}-v0", "rf_envs.chain:ChainEnv", kwargs={"scene": _scene})
     gym.register(f"rf/Calvin{_scene}-v0", "rf_envs.calvin:CalvinEnv", kwargs={"scene": _scene})
     gym.register(f"rf/CalvinChain{_scene}-v0", "rf_envs.calvin:CalvinChainEnv", kwargs={"scene": _scene})
+gym.register("rf/PlayTableRandom-v0", "rf_envs.random_table:RandomTableEnv")

@@ -11,11 +11,10 @@ from rf_envs.benchmark import grounding
 from rf_envs.benchmark.chains import chain, initial_state
 from rf_envs.benchmark.preconditions import possible
 from rf_envs.benchmark.tasks import COLORS, TASKS, StateInfo
-from rf_envs.errors import check_choice
 from rf_envs.language import instructions as texts
 from rf_envs.language.annotations import Annotations
 from rf_envs.language.describe import Description, describe
-from rf_envs.scenes import SCENES
+from rf_envs.random_scenes import scene_named
 from rf_envs.simulators.base import Simulator
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class PrivilegedState:
 
     def possible_tasks(self) -> tuple[str, ...]:
         """The tasks that it makes sense to ask for in the present state."""
-        state, scene = self._present_state(), SCENES[self.scene]
+        state, scene = self._present_state(), scene_named(self.scene)
         return tuple(task for task in TASKS if possible(task, state, scene))
 
     @staticmethod
@@ -94,7 +93,7 @@ class PrivilegedState:
             ValueError: there is no such chain.
         """
         state, tasks = chain(index)
-        robot_obs, scene_obs = initial_state(state, SCENES[check_choice("scene", scene, SCENES)])
+        robot_obs, scene_obs = initial_state(state, scene_named(scene))
         return {"robot_obs": robot_obs, "scene_obs": scene_obs}, [(task, texts.EVALUATION[task]) for task in tasks]
 
     def expert(self) -> Expert:
@@ -105,7 +104,7 @@ class PrivilegedState:
 
     def describe(self) -> Description:
         """The present state in words: captions, questions with answers, and where things are."""
-        return describe(self._present_state(), SCENES[self.scene])
+        return describe(self._present_state(), scene_named(self.scene))
 
     def color_trial(self, kind: int, seed: int) -> tuple[str, dict[str, dict[str, Any]]]:
         """The same scene with an instruction for each colour: does the word decide which block is touched?

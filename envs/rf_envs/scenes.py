@@ -1,4 +1,4 @@
-"""CALVIN's four scenes as data: where the fixtures stand, how far they move, which block has which size.
+"""Layouts of the play table as data: where the fixtures stand, how far they move, which block has which size.
 
 Lengths are metres in the world frame: x to the right, y away from the robot, z up; the table's centre is the origin.
 The numbers are CALVIN's (its scene files and tables, after the scaling by 0.8), so a `scene_obs` means the same in the
@@ -41,7 +41,7 @@ class Scene:
     """One layout of the play table."""
 
     name: str
-    """Letter of the CALVIN scene."""
+    """Letter of the CALVIN scene, or R and a number, see `rf_envs.random_scenes`."""
     block_order: tuple[str, str, str]
     """Colours of the blocks in the order of their poses in `scene_obs`."""
     block_sizes: dict[str, str]
@@ -80,7 +80,10 @@ class Scene:
         return tuple(f"block_{color}" for color in self.block_order)
 
 
-def _surfaces(table_x: tuple[float, float], left_x: tuple[float, float], right_x: tuple[float, float]):
+def layout_surfaces(
+    table_x: tuple[float, float], left_x: tuple[float, float], right_x: tuple[float, float]
+) -> dict[str, Surface]:
+    """The surfaces of a layout, from their extents in x: the table's, and the shelf's left and right part."""
     on_table, on_shelf = (-0.15, -0.03), (0.05, 0.12)
 
     def surface(x: tuple[float, float], y: tuple[float, float]) -> Surface:
@@ -104,7 +107,7 @@ SCENES = {
         slide_x=0.04,
         slide_max=0.28,
         plank_x=(-0.36, 0.16),
-        surfaces=_surfaces((-0.20, 0.35), (-0.32, -0.16), (-0.05, 0.13)),
+        surfaces=layout_surfaces((-0.20, 0.35), (-0.32, -0.16), (-0.05, 0.13)),
         wood=("mahogany", "mahogany"),
     ),
     "B": Scene(
@@ -117,7 +120,7 @@ SCENES = {
         slide_x=0.228,
         slide_max=0.304,
         plank_x=(-0.18, 0.34),
-        surfaces=_surfaces((-0.35, 0.15), (-0.12, 0.06), (0.15, 0.33)),
+        surfaces=layout_surfaces((-0.35, 0.15), (-0.12, 0.06), (0.15, 0.33)),
         wood=("birch", "birch"),
     ),
     "C": Scene(
@@ -130,7 +133,7 @@ SCENES = {
         slide_x=0.20,
         slide_max=0.24,
         plank_x=(-0.18, 0.34),
-        surfaces=_surfaces((0.0, 0.35), (-0.12, 0.06), (0.15, 0.30)),
+        surfaces=layout_surfaces((0.0, 0.35), (-0.12, 0.06), (0.15, 0.30)),
         wood=("pine", "mahogany"),
     ),
     "D": Scene(
@@ -143,7 +146,7 @@ SCENES = {
         slide_x=0.04,
         slide_max=0.28,
         plank_x=(-0.36, 0.16),
-        surfaces=_surfaces((0.0, 0.35), (-0.32, -0.16), (-0.05, 0.13)),
+        surfaces=layout_surfaces((0.0, 0.35), (-0.32, -0.16), (-0.05, 0.13)),
         wood=("oak", "oak"),
     ),
 }

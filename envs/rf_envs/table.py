@@ -19,7 +19,8 @@ from rf_envs.language import instructions as texts
 from rf_envs.language.annotations import read_annotations
 from rf_envs.language.caption import captioned
 from rf_envs.privileged import PrivilegedState
-from rf_envs.scenes import SCENES
+from rf_envs.random_scenes import scene_named
+from rf_envs.scenes import SCENES, Scene
 from rf_envs.simulators.base import (
     CONTROL_FREQUENCY,
     MAX_RELATIVE_POSITION,
@@ -179,6 +180,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         """
         checked = self._check_options(options or {})
         super().reset(seed=seed)
+        self._prepare_scene(checked)
         self._simulator = self._simulator or self._make_simulator(self.scene)
         self._is_success, self._ended = False, [False, False]
         try:
@@ -242,7 +244,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         super().reset(seed=seed)
         self._simulator = self._simulator or self._make_simulator(self.scene)
         self._is_success, self._ended = False, [True, False]
-        self._state = randomize(SCENES[self.scene], self._simulator, self.np_random)
+        self._state = randomize(scene_named(self.scene), self._simulator, self.np_random)
         self._give(self._draw_possible_task(TASKS))
         return self._observe()
 
@@ -269,7 +271,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         state = self._present_state()
         reason: str | None = "no known instruction asks for that"
         if task is not None:
-            reason = obstacle(task, state, SCENES[self.scene])
+            reason = obstacle(task, state, scene_named(self.scene))
             if reason is None and is_done(task, state, state):
                 reason = "it is done already"
         self._is_success, self._ended = False, [False, False]
@@ -290,10 +292,18 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
 
     # An episode
 
+    def _prepare_scene(self, options: dict[str, Any]) -> None:
+        """For environments whose scene changes: called at each reset, when the random numbers are seeded."""
+
+    def _scene_of(self, options: dict[str, Any]) -> Scene:
+        """The scene that reset options are about."""
+        return scene_named(self.scene)
+
     def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
         for key in options:
             check_choice("reset option", key, self.reset_options)
         checked = {key: value for key, value in options.items() if value is not None}
+        scene = self._scene_of(checked)
         if "task" in checked:
             check_task(checked["task"])
         if "instruction" in checked:
@@ -303,7 +313,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         if "robot_obs" in checked:
             checked["robot_obs"] = check_robot_obs(checked["robot_obs"])
         if "scene_obs" in checked:
-            checked["scene_obs"] = check_scene_obs(checked["scene_obs"], SCENES[self.scene])
+            checked["scene_obs"] = check_scene_obs(checked["scene_obs"], scene)
         return checked
 
     def _begin_episode(self, simulator: Simulator, options: dict[str, Any]) -> None:
@@ -317,13 +327,13 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
             task = self._checked(task) if task else self._draw_possible_task(self._tasks)
         else:
             task = task or self._tasks[int(self.np_random.integers(len(self._tasks)))]
-            scene = SCENES[self.scene]
+            scene = scene_named(self.scene)
             self._state = draw_start(task, scene, simulator, self.np_random, options.get("robot_obs"))
         self._give(task, instruction)
 
     def _checked(self, task: str) -> str:
         """The task, if the present state does not rule it out."""
-        reason = obstacle(task, self._present_state(), SCENES[self.scene])
+        reason = obstacle(task, self._present_state(), scene_named(self.scene))
         if reason is not None:
             raise ValueError(
                 f"The task {task!r} cannot be fulfilled from the given scene_obs: {reason}. Leave out the task, for "
@@ -333,7 +343,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
 
     def _draw_possible_task(self, tasks: Sequence[str]) -> str:
         """One that the present state allows; among the sensible ones if there are any."""
-        state, scene = self._present_state(), SCENES[self.scene]
+        state, scene = self._present_state(), scene_named(self.scene)
         allowed = [task for task in tasks if possible(task, state, scene)]
         allowed = allowed or [task for task in tasks if obstacle(task, state, scene) is None]
         if not allowed:

@@ -134,15 +134,21 @@ def _render_block(environments: Environments, job: tuple[str, dict[str, Any], in
 
     env_id, options, seed, block, count, size = job
     env = environments.get(env_id, **options)
+    if hasattr(env.unwrapped, "draw_layout"):  # a block has one layout: building a table takes longer than its image
+        env.unwrapped.draw_layout(_seed(seed, block, 1))
     cameras = env_layout(env, 1).cameras
     images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras}
     descriptions = []
     for index in range(block * BLOCK, block * BLOCK + count):
-        observation = env.unwrapped.randomize(int(np.random.SeedSequence([seed, index]).generate_state(1)[0]))
+        observation = env.unwrapped.randomize(_seed(seed, index))
         for camera in cameras:
             images[camera].append(np.asarray(resize(observation[camera], size), np.uint8))
         descriptions.append(json.dumps(env.unwrapped.describe(), default=_plain))
     return {**{camera: np.stack(taken) for camera, taken in images.items()}, "description": descriptions}
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _plain(value: Any) -> Any:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_envs.random_scenes import scene_named
 from rf_envs.rotations import wrap_angle
-from rf_envs.scenes import BLOCK_WIDTH, SCENES, Scene
+from rf_envs.scenes import BLOCK_WIDTH, Scene
 
 Vector = NDArray[np.float64]
 
@@ -64,7 +65,7 @@ class View:
     def of(cls, env: Any) -> View:
         """Read an (unwrapped) environment of this package."""
         robot, info = env.robot_info, env.scene_info
-        scene = SCENES[env.scene]
+        scene = scene_named(env.scene)
         return cls(
             scene=scene,
             tcp=np.array(robot["tcp_pos"], dtype=float),

@@ -31,7 +31,7 @@ class Simulator(Protocol):
     """One table with its robot."""
 
     scene: str
-    """Letter of the scene, a key of `rf_envs.scenes.SCENES`."""
+    """Name of the scene, see `rf_envs.random_scenes.scene_named`."""
     renderer: str
     """Name of the renderer; scores depend on it, so every result names it."""
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as xml
 import numpy as np
 
 from rf_envs import scenes
-from rf_envs.scenes import SCENES
+from rf_envs.random_scenes import scene_named
 from rf_envs.simulators.playtable.furniture import add_inertial, write_block, write_table
 from rf_envs.simulators.playtable.meshes import box, disc, write_obj
 from rf_envs.simulators.playtable.robot import write_panda
@@ -32,7 +32,7 @@ class Assets:
     """
 
     def __init__(self, scene: str) -> None:
-        self._scene = SCENES[scene]
+        self._scene = scene_named(scene)
         self._process = os.getpid()
         self._users = 0
         self._folder = Path(tempfile.mkdtemp(prefix="play_table_"))
@@ -41,7 +41,7 @@ class Assets:
 
     @classmethod
     def of(cls, scene: str) -> Assets:
-        """This process's files of a scene, given its letter."""
+        """This process's files of a scene, given its name."""
         with _LOCK:  # or two threads that ask at a time get one each
             return _of(scene, os.getpid())
 

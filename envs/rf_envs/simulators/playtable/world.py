@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rf_envs import scenes
-from rf_envs.scenes import SCENES
+from rf_envs.random_scenes import scene_named
 from rf_envs.simulators.base import CONTROL_FREQUENCY, PHYSICS_FREQUENCY
 from rf_envs.simulators.playtable.assets import Assets
 from rf_envs.simulators.playtable.bullet import connect
@@ -45,7 +45,7 @@ class PlayTable:
 
     def __init__(self, scene: str = "D") -> None:
         self.scene = scene
-        self._scene = SCENES[scene]
+        self._scene = scene_named(scene)
         self._physics = connect()
         self._assets = Assets.of(scene)
         self._folder = self._assets.acquire()

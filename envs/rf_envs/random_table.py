@@ -1,0 +1,69 @@
+"""The play table with another layout in each episode."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rf_envs.random_scenes import PREFIX, scene_named
+from rf_envs.scenes import Scene
+from rf_envs.table import TableEnv
+
+
+class RandomTableEnv(TableEnv):
+    """A `TableEnv` whose table is drawn at each reset: fixtures, sizes of the blocks and woods.
+
+    ``reset(options={"layout": 7})`` chooses the layout. A ``scene_obs`` says where things are on one layout, so it
+    needs that number. `randomize` keeps the layout, as building a table takes several times as long as an image of it;
+    `draw_layout` changes it.
+
+    Args:
+        layouts: how many layouts there are to draw from, the first ones.
+        kwargs: as of `TableEnv`, without the scene.
+
+    Examples:
+        >>> env = gym.make("rf_envs:rf/PlayTableRandom-v0")
+        >>> observation, info = env.reset(seed=0, options={"layout": 7})
+        >>> env.unwrapped.scene
+        'R7'
+    """
+
+    reset_options: ClassVar[tuple[str, ...]] = (*TableEnv.reset_options, "layout")
+    scenes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, layouts: int = 1000, **kwargs: Any):
+        if isinstance(layouts, bool) or not isinstance(layouts, int) or layouts < 1:
+            raise ValueError(f"layouts is {layouts!r}; expected a whole number of at least 1.")
+        if "scene" in kwargs:
+            raise ValueError("The scene is drawn; leave it out, or make rf/PlayTableA-v0 and the like for CALVIN's.")
+        super().__init__(**kwargs)
+        self._layouts = layouts
+        self.scene = f"{PREFIX}0"
+
+    def draw_layout(self, seed: int) -> None:
+        """Set up the layout that a seed gives; `randomize` stays with it from then on."""
+        self._set_layout(int(np.random.default_rng(seed).integers(self._layouts)))
+
+    def _set_layout(self, number: int) -> None:
+        scene = f"{PREFIX}{number}"
+        if scene != self.scene:
+            self.close()
+            self.scene = scene
+
+    def _prepare_scene(self, options: dict[str, Any]) -> None:
+        layout = options.get("layout")
+        self._set_layout(int(self.np_random.integers(self._layouts)) if layout is None else layout)
+
+    def _scene_of(self, options: dict[str, Any]) -> Scene:
+        layout = options.get("layout")
+        if layout is None:
+            if options.get("scene_obs") is not None:
+                raise ValueError(
+                    "A scene_obs says where things are on one layout: give the layout's number, too, as in "
+                    'options={"layout": 7, "scene_obs": ...}.'
+                )
+            return super()._scene_of(options)
+        if isinstance(layout, bool) or not isinstance(layout, (int, np.integer)) or layout < 0:
+            raise ValueError(f"The layout is {layout!r}; expected a whole number of at least 0.")
+        return scene_named(f"{PREFIX}{layout}")
