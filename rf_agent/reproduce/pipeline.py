@@ -25,6 +25,8 @@ from rf_agent.workers import usable_cores
 MARK = "stage.json"
 OUTPUT = "output.txt"
 """What a command printed that ran beside others."""
+HEARING = 1.0
+"""Seconds after which a wait begins anew: Ctrl-C in the moment before a wait is heard only when the wait ends."""
 RENDERS = ("collect", "collect-vl", "pretrain", "evaluate")
 """Commands that take `--workers` for simulators."""
 COMPUTES = ("pretrain", "train", "evaluate", "evaluate-vl")
@@ -100,7 +102,7 @@ class Pipeline:
                             running[pool.submit(self._run, stage)] = name, stage
                     if not running:
                         raise UserError(_gone(waiting[0][1], self.is_done))
-                    for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                    for ended in wait(running, HEARING, FIRST_COMPLETED).done:
                         name, stage = running.pop(ended)
                         try:
                             seconds = ended.result()
@@ -109,9 +111,9 @@ class Pipeline:
                         except Exception as error:
                             failures.append(error)
                             self.reporter.log(f"{name} {error}" + ("; what else runs goes on" if running else ""))
-                    if self.jobs > 1:  # otherwise the command shows its own
-                        ended_count = len(left) - len(waiting) - len(running)
-                        self.reporter.update(ended_count / len(left), f"{ended_count} of {len(left)} commands")
+                        if self.jobs > 1:  # otherwise the command shows its own
+                            ended_count = len(left) - len(waiting) - len(running)
+                            self.reporter.update(ended_count / len(left), f"{ended_count} of {len(left)} commands")
             except BaseException:
                 self._commands.end()
                 raise

@@ -157,22 +157,27 @@ def test_what_is_deleted_meanwhile_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_interruption_ends_what_runs_and_what_is_about_to(tmp_path, monkeypatch, jobs):
+@pytest.mark.parametrize("wakes", [True, False])
+def test_an_interruption_ends_what_runs_and_what_is_about_to(tmp_path, monkeypatch, jobs, wakes):
     class Late(Quick):
         def _arguments(self, stage):
             if stage.folder == "policies/b":  # no process is there yet
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(0.5)
             return [sys.executable, "-c", "import time; time.sleep(600)"]
 
     monkeypatch.setattr(jobs_module, "GRACE", 0.2)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in tests that run in the background
+    if not wakes:  # as where it comes just before the main thread begins to wait: another thread gets it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     started = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
             stages = [Stage(f"policies/{name}", ("train",)) for name in ("ab" if jobs > 1 else "b")]
             make(tmp_path, Late, jobs=jobs).run(stages)
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 60
     marks = [json.loads((tmp_path / stage.folder / "stage.json").read_text()) for stage in stages]
