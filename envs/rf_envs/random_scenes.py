@@ -23,6 +23,10 @@ LIGHTS_APART = 0.16
 BUTTON_ROOM = (0.08, 0.13)
 """How far right and left of the button blocks begin to lie at the start of an episode."""
 TABLE_EDGE = 0.35
+DRAWER_REACH = 0.12
+"""Blocks are pushed into the drawer from so far right and left of its middle."""
+ROOM, DRAWER_ROOM = 0.2, 0.085
+"""Least width of where blocks lie, and of its part before the drawer: in scene B it is 9 cm."""
 ALIKE = {"button_x": 0.05, "drawer_x": 0.03}
 """A layout whose shelf is on the same side is as good as a known one if both are as near as this (m)."""
 
@@ -47,11 +51,14 @@ def layout_number(name: str) -> int:
 
 @functools.lru_cache(maxsize=64)
 def random_scene(number: int) -> Scene:
-    """The layout of that number: the same one on every machine, and none that is like A, B, C or D."""
+    """The layout of that number: the same one on every machine, all tasks possible, and none like A, B, C or D."""
     rng = np.random.default_rng([number, 0x7AB1E])
     while True:
         scene = _draw(number, rng)
-        if not any(_alike(scene, known) for known in SCENES.values()):
+        has_room = (
+            _width(_table_x(scene)) > ROOM and _width(_before_drawer(_table_x(scene), scene.drawer_x)) > DRAWER_ROOM
+        )
+        if has_room and not any(_alike(scene, known) for known in SCENES.values()):
             return scene
 
 
@@ -68,7 +75,8 @@ def _draw(number: int, rng: np.random.Generator) -> Scene:
     button = rng.uniform(-0.32, 0.32)
     while abs(button - switch) < LIGHTS_APART:
         button = rng.uniform(-0.32, 0.32)
-    free = (button + BUTTON_ROOM[0], TABLE_EDGE), (-TABLE_EDGE, button - BUTTON_ROOM[1])
+    drawer = rng.uniform(0.0, 0.21)
+    sides = (button + BUTTON_ROOM[0], TABLE_EDGE), (-TABLE_EDGE, button - BUTTON_ROOM[1])
     colors = [str(color) for color in rng.permutation(["red", "blue", "pink"])]
     woods = tuple(f"drawn{rng.integers(10_000)}" for _ in range(2))
     return Scene(
@@ -77,15 +85,31 @@ def _draw(number: int, rng: np.random.Generator) -> Scene:
         block_sizes=dict(zip(rng.permutation(colors).tolist(), BLOCK_LENGTHS, strict=True)),
         button_x=round(button, 4),
         switch_x=round(switch, 4),
-        drawer_x=round(rng.uniform(0.0, 0.21), 4),
+        drawer_x=round(drawer, 4),
         slide_x=round(slide, 4),
         slide_max=round(rng.uniform(0.22, 0.28), 4),
         plank_x=(round(shelf, 4), round(shelf + SHELF_LENGTH, 4)),
         surfaces=layout_surfaces(
-            max(free, key=lambda x: x[1] - x[0]), (shelf + 0.05, shelf + 0.21), (shelf + 0.32, shelf + 0.48)
+            max(sides, key=lambda side: _width(_before_drawer(side, drawer))),
+            (shelf + 0.05, shelf + 0.21),
+            (shelf + 0.32, shelf + 0.48),
         ),
         wood=(woods[0], woods[0] if rng.random() < 0.5 else woods[1]),
     )
+
+
+def _table_x(scene: Scene) -> tuple[float, float]:
+    (left, *_), (right, *_) = scene.surfaces["table"]
+    return left, right
+
+
+def _before_drawer(x: tuple[float, float], drawer: float) -> tuple[float, float]:
+    """The part of an extent from which a block can be pushed into the drawer."""
+    return max(x[0], drawer - DRAWER_REACH), min(x[1], drawer + DRAWER_REACH)
+
+
+def _width(x: tuple[float, float]) -> float:
+    return x[1] - x[0]
 
 
 def _alike(scene: Scene, known: Scene) -> bool:
