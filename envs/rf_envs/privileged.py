@@ -11,10 +11,12 @@ from rf_envs.benchmark import grounding
 from rf_envs.benchmark.chains import chain, initial_state
 from rf_envs.benchmark.preconditions import possible
 from rf_envs.benchmark.tasks import COLORS, TASKS, StateInfo
+from rf_envs.errors import check_choice
 from rf_envs.language import instructions as texts
 from rf_envs.language.annotations import Annotations
 from rf_envs.language.describe import Description, describe
 from rf_envs.random_scenes import scene_named
+from rf_envs.scenes import SCENES
 from rf_envs.simulators.base import Simulator
 
 if TYPE_CHECKING:
@@ -70,6 +72,11 @@ class PrivilegedState:
         """Name of the renderer that draws the images."""
         return self._running().renderer
 
+    @property
+    def scene_options(self) -> dict[str, Any]:
+        """Options with which a reset keeps the scene, where it changes otherwise."""
+        return {}
+
     def task_of(self, instruction: str) -> str | None:
         """The task that a known instruction asks for; None for free text, whose task a reset draws by chance."""
         return self._annotations.task_of(instruction) or texts.task_of(instruction)
@@ -93,7 +100,7 @@ class PrivilegedState:
             ValueError: there is no such chain.
         """
         state, tasks = chain(index)
-        robot_obs, scene_obs = initial_state(state, scene_named(scene))
+        robot_obs, scene_obs = initial_state(state, SCENES[check_choice("scene of chains", scene, SCENES)])
         return {"robot_obs": robot_obs, "scene_obs": scene_obs}, [(task, texts.EVALUATION[task]) for task in tasks]
 
     def expert(self) -> Expert:

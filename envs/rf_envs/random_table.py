@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rf_envs.random_scenes import PREFIX, scene_named
+from rf_envs.random_scenes import PREFIX, layout_number, scene_named
 from rf_envs.scenes import Scene
 from rf_envs.table import TableEnv
 
@@ -14,9 +14,9 @@ from rf_envs.table import TableEnv
 class RandomTableEnv(TableEnv):
     """A `TableEnv` whose table is drawn at each reset: fixtures, sizes of the blocks and woods.
 
-    ``reset(options={"layout": 7})`` chooses the layout. A ``scene_obs`` says where things are on one layout, so it
-    needs that number. `randomize` keeps the layout, as building a table takes several times as long as an image of it;
-    `draw_layout` changes it.
+    ``reset(options={"layout": 7})`` chooses the layout, and `scene` names it. With a ``scene_obs``, which says where
+    things are on one layout, the layout stays as it is unless it is given, too. `randomize` keeps the layout, as
+    building a table takes several times as long as an image of it; `draw_layout` changes it.
 
     Args:
         layouts: how many layouts there are to draw from, the first ones.
@@ -41,28 +41,33 @@ class RandomTableEnv(TableEnv):
         self._layouts = layouts
         self.scene = f"{PREFIX}0"
 
+    @property
+    def scene_options(self) -> dict[str, Any]:
+        """Options with which a reset keeps the layout."""
+        return {"layout": layout_number(self.scene)}
+
     def draw_layout(self, seed: int) -> None:
         """Set up the layout that a seed gives; `randomize` stays with it from then on."""
         self._set_layout(int(np.random.default_rng(seed).integers(self._layouts)))
 
     def _set_layout(self, number: int) -> None:
         scene = f"{PREFIX}{number}"
-        if scene != self.scene:
-            self.close()
-            self.scene = scene
+        if scene == self.scene:
+            return
+        if self._simulator is not None:
+            self._simulator.close()
+        self._simulator = self._state = None
+        self.scene = scene
 
     def _prepare_scene(self, options: dict[str, Any]) -> None:
-        layout = options.get("layout")
-        self._set_layout(int(self.np_random.integers(self._layouts)) if layout is None else layout)
+        if "layout" in options:
+            self._set_layout(int(options["layout"]))
+        elif "scene_obs" not in options:
+            self._set_layout(int(self.np_random.integers(self._layouts)))
 
     def _scene_of(self, options: dict[str, Any]) -> Scene:
         layout = options.get("layout")
         if layout is None:
-            if options.get("scene_obs") is not None:
-                raise ValueError(
-                    "A scene_obs says where things are on one layout: give the layout's number, too, as in "
-                    'options={"layout": 7, "scene_obs": ...}.'
-                )
             return super()._scene_of(options)
         if isinstance(layout, bool) or not isinstance(layout, (int, np.integer)) or layout < 0:
             raise ValueError(f"The layout is {layout!r}; expected a whole number of at least 0.")

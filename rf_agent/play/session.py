@@ -159,7 +159,10 @@ class Session:
         table = self.env.unwrapped
         if not hasattr(table, "chain_start"):
             raise UserError(f"{self._env_id()} has no chains: give an environment such as rf/PlayTableD-v0.")
-        options, tasks = table.chain_start(index, table.scene)
+        try:
+            options, tasks = table.chain_start(index, table.scene)
+        except ValueError as error:  # such as a table whose layout is drawn
+            raise UserError(str(error)) from error
         self._end("stopped")
         self._chain = None
         self._reset(options)

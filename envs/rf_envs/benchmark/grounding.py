@@ -32,11 +32,13 @@ def draw_scene(env: Any, seed: int) -> dict[str, np.ndarray]:
         RuntimeError: the blocks never stood apart.
     """
     rng = np.random.default_rng(seed)
+    same_scene: dict[str, Any] = {}
     for _ in range(ATTEMPTS):
         places = {}
         for color in COLORS:
-            options = {"task": f"lift_{color}_block_table"}
+            options = {"task": f"lift_{color}_block_table", **same_scene}
             observation, _ = env.reset(seed=int(rng.integers(2**31)), options=options)
+            same_scene = env.scene_options
             rows = np.array(env.scene_obs)[BLOCKS].reshape(3, 6)
             position = env.scene_info["movable_objects"][f"block_{color}"]["current_pos"]
             # Scenes list their blocks in different orders.
@@ -46,7 +48,7 @@ def draw_scene(env: Any, seed: int) -> dict[str, np.ndarray]:
         scene[BLOCKS] = np.concatenate([places[row] for row in range(3)])
         centres = [place[:2] for place in places.values()]
         if all(np.linalg.norm(a - b) >= SPACING for a, b in itertools.combinations(centres, 2)):
-            return {"scene_obs": scene, "robot_obs": np.array(observation["robot_obs"], np.float64)}
+            return {"scene_obs": scene, "robot_obs": np.array(observation["robot_obs"], np.float64), **same_scene}
     raise RuntimeError(f"In {ATTEMPTS} draws no three blocks stood {SPACING} m apart on the table.")
 
 

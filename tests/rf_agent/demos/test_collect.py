@@ -182,6 +182,24 @@ def test_images_resume_and_do_not_depend_on_workers(tmp_path):
             collect_scene_images(settings("two.hdf5", **changes))
 
 
+def test_images_of_drawn_tables_have_a_layout_for_each_block(tmp_path):
+    def settings(name, workers):
+        fields = {"env": "rf_envs:rf/PlayTableRandom-v0", "count": 40, "image_size": 16, "workers": workers}
+        return SceneImageConfig(output=tmp_path / name, **fields)
+
+    collect_scene_images(settings("one.hdf5", 1))
+    collect_scene_images(settings("two.hdf5", 2))
+    first, second = (list(read_scene_images(tmp_path / name, CAMERAS)) for name in ("one.hdf5", "two.hdf5"))
+    for a, b in zip(first, second, strict=True):
+        assert a.description == b.description and np.array_equal(a.views[0], b.views[0])
+
+    def button(image):
+        return next(entry["position"] for entry in image.description["objects"] if entry["name"] == "button")
+
+    places = [button(image)[0] for image in first]
+    assert len(set(places[:32])) == 1 and len(set(places[32:])) == 1 and places[0] != places[32]
+
+
 def test_images_of_an_environment_with_options(tmp_path):
     def settings(*words):
         return SceneImageConfig(

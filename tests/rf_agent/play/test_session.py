@@ -130,6 +130,22 @@ def test_a_chain_asks_for_the_next_task_after_success(make):
     ]
 
 
+class DrawnEnv(AskedEnv):
+    """Its scene has no chains."""
+
+    @staticmethod
+    def chain_start(index, scene):
+        raise ValueError("Unknown scene of chains 'R7'.")
+
+
+def test_a_scene_without_chains_is_named_and_ends_nothing(make):
+    session = make(kind=DrawnEnv)
+    do(session, do="ask", instruction="go left")
+    with pytest.raises(UserError, match="Unknown scene of chains 'R7'"):
+        do(session, do="chain", index=0)
+    assert session.wants_step()
+
+
 class ShortChainEnv(AskedEnv):
     """Its second task is refused."""
 
