@@ -13,7 +13,7 @@ import numpy as np
 
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.episodes import Demonstrator, EpisodeSettings, env_layout
-from rf_agent.demos.files import open_hdf5, reading
+from rf_agent.demos.files import PATIENCE, open_hdf5, reading
 from rf_agent.demos.store import append_demos, create_store
 from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
@@ -133,7 +133,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     for count, (job, result) in enumerate(run_jobs(_demonstrate, due, config.workers, Environments), start=begun + 1):
         failures += result.failures
         if result.demos:
-            append_demos(config.output, result.demos, layout, held=total + samples)
+            append_demos(config.output, result.demos, layout, held=total + samples, patience=PATIENCE)
         elif job.task is not None:
             missing[job.task] += 1
         samples += sum(len(demo.actions) for demo in result.demos)

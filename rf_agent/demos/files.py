@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ from rf_agent.errors import UserError
 
 class DemoError(UserError, ValueError):
     """Demonstrations that cannot be used; the message names the file, what is wrong and the way out."""
+
+
+class FileInUseError(DemoError):
+    """Another process writes the file, or reads what is to be written."""
 
 
 class DiskFullError(UserError, OSError):
@@ -54,10 +59,12 @@ def reading(path: str | Path, part: str = "") -> Iterator[None]:
         raise DemoError(f"{path}{where}, because the file is damaged: {way_out}") from error
 
 
+PATIENCE = 60.0
+"""Seconds that a long collection waits for somebody who looks into its file."""
 IN_USE = "is in use by another process, which writes it, or reads it as a training does: wait for it, or stop it"
 
 
-def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
+def open_hdf5(path: Path, mode: str = "r", patience: float = 0.0) -> h5py.File:
     """Open an HDF5 file of plain data.
 
     What is written becomes part of the file when it is closed, all of it or, if the process is killed or leaves the
@@ -66,12 +73,25 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
     Args:
         path: the file.
         mode: h5py's: `r` to read, `r+` to write to a file that exists, `a` to write to any, `w` to begin a new one.
+        patience: seconds to wait for others who use it.
 
     Raises:
         FileNotFoundError: if it is to be read and is not there.
         PermissionError: if it must not be opened.
-        DemoError: if it is truncated, no HDF5 file at all, in use, or has data in other files.
+        FileInUseError: if others still use it.
+        DemoError: if it is truncated, no HDF5 file at all, or has data in other files.
     """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _open(path, mode)
+        except FileInUseError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _open(path: Path, mode: str) -> h5py.File:
     path = Path(path)
     if path.is_dir():
         raise DemoError(f"{path} is a directory: give the name of an HDF5 file")
@@ -84,13 +104,13 @@ def open_hdf5(path: Path, mode: str = "r") -> h5py.File:
     except JournalError as error:
         raise DemoError(str(error)) from error
     except BlockingIOError as error:
-        raise DemoError(f"{path} {IN_USE}") from error
+        raise FileInUseError(f"{path} {IN_USE}") from error
     except PermissionError as error:
         raise PermissionError(f"{path} cannot be opened, permission is denied: give another file") from error
     except OSError as error:
         # h5py's own text names C functions and addresses; what a user can do about it is always the same.
         if "unable to lock" in str(error).lower():
-            raise DemoError(f"{path} {IN_USE}") from error
+            raise FileInUseError(f"{path} {IN_USE}") from error
         if error.errno == errno.EROFS:
             raise PermissionError(f"{path} lies on a read-only file system: give another file") from error
         raise DemoError(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.demos.episodes import env_layout
-from rf_agent.demos.files import open_hdf5
+from rf_agent.demos.files import PATIENCE, open_hdf5
 from rf_agent.environments import Environments
 from rf_agent.evaluation.options import parse_options
 from rf_agent.progress import Reporter, Silent
@@ -85,7 +85,7 @@ def collect_scene_images(config: SceneImageConfig, reporter: Reporter | None = N
     for (_, _, _, block, size, _), result in run_jobs(_render_block, jobs, config.workers, Environments):
         rows = slice(block * BLOCK, block * BLOCK + size)
         # Opened for each block: a process that is killed in between leaves a closed, readable file.
-        with open_hdf5(config.output, "r+") as file:
+        with open_hdf5(config.output, "r+", PATIENCE) as file:
             for camera in cameras:
                 file[camera][rows] = result[camera]
             file["description"][rows] = result["description"]

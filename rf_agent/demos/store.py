@@ -129,7 +129,12 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
 
 
 def append_demos(
-    path: Path, demos: Sequence[Demonstration], layout: Layout, quality: int | None = None, held: int | None = None
+    path: Path,
+    demos: Sequence[Demonstration],
+    layout: Layout,
+    quality: int | None = None,
+    held: int | None = None,
+    patience: float = 0.0,
 ) -> list[str]:
     """Write some demonstrations, all or none of them, under the next free names, which are returned.
 
@@ -141,9 +146,10 @@ def append_demos(
         layout: theirs and the store's.
         quality: of the clips that their images are packed into, 0 (best) to 51; None stores images as they are.
         held: samples that the store held when the caller last looked, if nobody else may have written to it since.
+        patience: seconds to wait for others who use the file.
 
     Raises:
-        DemoError: somebody has; the file is as it was.
+        DemoError: somebody has, or uses it still; the file is as it was.
         DiskFullError: the disk has no room for them; the file is as it was.
         MissingPackageError: PyAV, which packs images, is not installed.
     """
@@ -157,7 +163,7 @@ def append_demos(
             f"the disk of {path} has no room for {len(demos)} more demonstrations ({free / 2**20:.0f} MiB are free): "
             "what was written before is kept; make room and start again"
         )
-    with open_hdf5(path, "r+") as file:
+    with open_hdf5(path, "r+", patience) as file:
         data = file["data"]
         if held is not None and int(data.attrs.get("total", 0)) != held:
             raise DemoError(

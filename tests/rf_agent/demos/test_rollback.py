@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from io import FileIO
 
@@ -17,7 +18,7 @@ from demo_files import CALVIN, make_demo, make_store
 from rf_agent.demos import rollback
 from rf_agent.demos.atomic_file import PAGE, AtomicFile
 from rf_agent.demos.checks import check_demos
-from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5
+from rf_agent.demos.files import DemoError, DiskFullError, FileInUseError, open_hdf5
 from rf_agent.demos.rollback import journal_of
 from rf_agent.demos.store import append_demos, create_store, demo_names, iterate_demos
 
@@ -305,6 +306,22 @@ def test_two_writers_and_readers_are_kept_apart(tmp_path):
             open_hdf5(path, "r+")
         with open_hdf5(path) as second:
             assert "more" in second
+
+
+def test_a_writer_waits_for_a_reader_as_long_as_it_is_told(tmp_path):
+    path = make_store(tmp_path / "d.hdf5", demos=1, size=16)
+    reader = open_hdf5(path)
+    leaves = threading.Timer(0.4, reader.close)
+    leaves.start()
+    with open_hdf5(path, "r+", patience=60.0) as file:
+        file["more"] = np.zeros(3)
+    leaves.join()
+    with open_hdf5(path) as reader:
+        assert "more" in reader
+        started = time.monotonic()
+        with pytest.raises(FileInUseError, match="in use by another process"):
+            append_demos(path, [DEMO], CALVIN, patience=0.3)
+        assert time.monotonic() - started >= 0.3
 
 
 def test_a_journal_that_does_not_belong_to_the_file(traced, tmp_path, monkeypatch):
