@@ -26,6 +26,7 @@ SIMULATED = (
     "rf_envs/test_diagnosis.py",
     "rf_envs/test_expert",
     "rf_envs/test_playtable.py",
+    "rf_envs/test_random_table.py",
     "rf_envs/test_registered_environments.py",
     "rf_envs/test_wrappers_absolute_actions.py",
 )
