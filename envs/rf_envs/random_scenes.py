@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from rf_envs.scenes import BLOCK_LENGTHS, SCENES, Scene, layout_surfaces
+from rf_envs.scenes import BLOCK_LENGTHS, PUSH_REACH, SCENES, Scene, layout_surfaces
 
 PREFIX = "R"
 SHELF_LENGTH = 0.52
@@ -23,8 +23,6 @@ LIGHTS_APART = 0.16
 BUTTON_ROOM = (0.08, 0.13)
 """How far right and left of the button blocks begin to lie at the start of an episode."""
 TABLE_EDGE = 0.35
-DRAWER_REACH = 0.12
-"""Blocks are pushed into the drawer from so far right and left of its middle."""
 ROOM, DRAWER_ROOM = 0.2, 0.085
 """Least width of where blocks lie, and of its part before the drawer: in scene B it is 9 cm."""
 ALIKE = {"button_x": 0.05, "drawer_x": 0.03}
@@ -105,7 +103,7 @@ def _table_x(scene: Scene) -> tuple[float, float]:
 
 def _before_drawer(x: tuple[float, float], drawer: float) -> tuple[float, float]:
     """The part of an extent from which a block can be pushed into the drawer."""
-    return max(x[0], drawer - DRAWER_REACH), min(x[1], drawer + DRAWER_REACH)
+    return max(x[0], drawer - PUSH_REACH), min(x[1], drawer + PUSH_REACH)
 
 
 def _width(x: tuple[float, float]) -> float:

@@ -28,6 +28,8 @@ TABLE_TOP = 0.44
 """Height of the table top and of the shelf behind the sliding door."""
 DRAWER_FLOOR = 0.341
 DRAWER_MAX = 0.22
+PUSH_REACH = 0.12
+"""Blocks are pushed into the drawer from so far right and left of its middle (m)."""
 BUTTON_MAX = 0.02
 SWITCH_MAX = 0.088
 SWITCH_AXIS: Point = (0.0, 0.5, 0.8660254)

@@ -16,7 +16,7 @@ from rf_envs.benchmark.preconditions import possible, push_range
 from rf_envs.benchmark.tasks import COLORS, StateInfo, blocks
 from rf_envs.geometry import DRAWER_BACK, DRAWER_FRONT, DRAWER_HALF_WIDTH
 from rf_envs.rotations import wrap_angle
-from rf_envs.scenes import BLOCK_WIDTH, DRAWER_FLOOR, DRAWER_MAX, SWITCH_MAX, TABLE_TOP, Scene
+from rf_envs.scenes import BLOCK_WIDTH, DRAWER_FLOOR, DRAWER_MAX, PUSH_REACH, SWITCH_MAX, TABLE_TOP, Scene
 from rf_envs.simulators.base import Simulator
 
 MAX_TRIES = 200
@@ -134,7 +134,7 @@ def _layout(task: str, scene: Scene, rng: np.random.Generator) -> Layout:
     elif task == "unstack_block":
         places |= {first: second, second: "table"}
     elif task == "push_into_drawer":
-        table_x = _overlap(table_x, (scene.drawer_x - 0.12, scene.drawer_x + 0.12))
+        table_x = _overlap(table_x, (scene.drawer_x - PUSH_REACH, scene.drawer_x + PUSH_REACH))
     elif task.startswith("push"):
         table_x = _overlap(table_x, push_range(scene, 1 if task.endswith("right") else -1))
     elif task.startswith("turn"):

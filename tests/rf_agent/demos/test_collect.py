@@ -184,6 +184,7 @@ def test_images_resume_and_do_not_depend_on_workers(tmp_path):
 
 def test_images_of_drawn_tables_have_a_layout_for_each_block(tmp_path):
     pytest.importorskip("pybullet", reason="tables are drawn on the play table")
+
     def settings(name, workers):
         fields = {"env": "rf_envs:rf/PlayTableRandom-v0", "count": 40, "image_size": 16, "workers": workers}
         return SceneImageConfig(output=tmp_path / name, **fields)
