@@ -90,6 +90,7 @@ def test_the_tiny_policys_recipe_is_made_of_commands_and_sees_its_scenes_alone(w
     renders = [stage for stage in stages if stage.kind != "train"]  # by the same renderer, whatever the machine has
     assert all(("renderer=tiny" in stage.words) == (world == "Calvin") for stage in renders)
     assert not any("D-v0" in word for stage in stages[:-1] for word in stage.words)
+    assert ("rf/PlayTableRandom-v0" in stages[0].words) == (world == "PlayTable")
 
 
 @simulated
