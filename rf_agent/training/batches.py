@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from rf_agent.demos.augment import draw_colors, draw_offsets
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, window_indices
 from rf_agent.errors import UserError
+from rf_agent.training.scene_cotraining import SceneBatch
 from rf_agent.training.vl_cotraining import CoTraining, VLParts
 
 COLOR_JITTER = 0.05
@@ -43,6 +44,8 @@ class ImitationBatch:
     """(M, V, n, dv) float16, where they are kept instead."""
     vision_language: VLParts = field(default_factory=dict)
     """Captions and questions to be learned in the same step, with their shares of the step's."""
+    scenes: SceneBatch | None = None
+    """Scene images to be learned in the same step."""
     skipped: int = 0
     """Images of theirs that could not be decoded so far."""
 

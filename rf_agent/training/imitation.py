@@ -27,6 +27,7 @@ from rf_agent.training.batches import (
     supervised_windows,
     validation_batches,
 )
+from rf_agent.training.scene_cotraining import SceneCoTraining
 from rf_agent.training.vision_cache import FOLDER, VisionCache, cache_key, has_room, kept_tokens
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 from rf_agent.workers import usable_cores
@@ -47,6 +48,7 @@ class ImitationObjective(nn.Module):
         color_jitter: strength of the change of colour, for batches that have numbers for it.
         rounds: whether vision tokens are rounded to float16, as kept ones are.
         cotraining: computes the loss of captions and questions, where a batch has some.
+        scenes: computes that of scene images, where a batch has some.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class ImitationObjective(nn.Module):
         color_jitter: float,
         rounds: bool,
         cotraining: CoTraining,
+        scenes: SceneCoTraining | None = None,
     ) -> None:
         super().__init__()
-        self.policy, self.vision_learns = policy, vision_learns
+        self.policy, self.scenes, self.vision_learns = policy, scenes, vision_learns
         self.color_jitter, self.rounds, self.cotraining = color_jitter, rounds, cotraining
 
     def train(self, mode: bool = True) -> ImitationObjective:
@@ -73,6 +76,9 @@ class ImitationObjective(nn.Module):
         if batch.vision_language:
             extra, more = self.cotraining.loss(self.policy, batch.vision_language)
             # the loop weighs a batch by its share of the actions, which is not that of the texts
+            loss, metrics = loss + extra / max(batch.share, 1e-9), metrics | more
+        if self.scenes is not None and batch.scenes is not None:
+            extra, more = self.scenes(self.policy, batch.scenes)
             loss, metrics = loss + extra / max(batch.share, 1e-9), metrics | more
         return loss, metrics
 
@@ -107,6 +113,7 @@ class Imitation:
         cache_vision: whether frames are encoded once, if the vision tower is frozen and nothing changes images.
         workers: processes that read images ahead; if None half the cores but one, at most `MOST_WORKERS`.
         cotraining: captions and questions that are learned in the same steps.
+        scenes: scene images that are.
     """
 
     def __init__(
@@ -126,6 +133,7 @@ class Imitation:
         cache_vision: bool = True,
         workers: int | None = None,
         cotraining: CoTraining | None = None,
+        scenes: SceneCoTraining | None = None,
     ) -> None:
         self.policy, self.demos = policy, demos
         self.batch_size, self.length = batch_size, sequence_length
@@ -151,7 +159,7 @@ class Imitation:
             augmentation = replace(augmentation, color_jitter=0.0 if self.encodes_once else COLOR_JITTER)
         color_jitter = augmentation.color_jitter or 0.0
         texts = cotraining or CoTraining(CoTrainingConfig(), policy)
-        self.objective = ImitationObjective(policy, vision_learns, color_jitter, self.encodes_once, texts)
+        self.objective = ImitationObjective(policy, vision_learns, color_jitter, self.encodes_once, texts, scenes)
         self.batches = StepBatches(
             demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once, texts
         )
@@ -196,8 +204,10 @@ class Imitation:
     def iterate(self, first_step: int) -> Iterator[list[tuple[ImitationBatch, float]]]:
         """For each step from one on, its batches here and their shares of it."""
         reads_images = self.batches.loads_images or bool(self.batches.cotraining.data)
-        for parts in self.batches.iterate(first_step, self.workers if reads_images else 0):
+        steps = self.batches.iterate(first_step, self.workers if reads_images else 0)
+        for step, parts in enumerate(steps, first_step):
             self.skipped = max(self.skipped, *(part.skipped for part in parts))
+            self._add_scenes(step, parts)
             yield [(self._with_tokens(part), part.share) for part in parts]
 
     @torch.no_grad()
@@ -230,6 +240,14 @@ class Imitation:
         """Record which vision tokens are kept."""
         for cache in self._caches:
             cache.close()
+
+    def _add_scenes(self, step: int, parts: Sequence[ImitationBatch]) -> None:
+        """Their images are in memory: drawn here, they need not go to the processes that read others."""
+        if self.objective.scenes is None:
+            return
+        first = self.split.rank * len(parts)
+        for number, part in enumerate(parts, first):
+            part.scenes = self.objective.scenes.draw(self.batches.seed, step, number, self.split.processes * len(parts))
 
     def _with_tokens(self, batch: ImitationBatch) -> ImitationBatch:
         if self._caches:

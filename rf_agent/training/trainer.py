@@ -33,6 +33,7 @@ from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
 from rf_agent.training.run_info import RUN, check_same_demos, demos_facts, write_run_info
+from rf_agent.training.scene_cotraining import SceneCoTraining, SceneCoTrainingConfig
 from rf_agent.training.settings import LoopConfig, command, prepare_output
 from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
@@ -42,7 +43,7 @@ GO_ON = "go on with --resume, or start again where there is no checkpoint yet"
 
 
 @dataclass(kw_only=True)
-class TrainConfig(LoopConfig, CoTrainingConfig):
+class TrainConfig(LoopConfig, CoTrainingConfig, SceneCoTrainingConfig):
     """Train a policy by imitation of demonstrations."""
 
     demos: tuple[Path, ...]
@@ -179,6 +180,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
             f"left out: {count} of {count + len(cotraining.data[name].samples)} "
             f"{'images of captions' if name == 'captions' else 'questions'}, as {config.vl_images} lacks their images"
         )
+    scenes = SceneCoTraining(config, policy) if config.scene_images else None
     imitation = Imitation(
         policy,
         demos,
@@ -194,6 +196,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         cache_vision=config.cache_vision,
         workers=config.workers,
         cotraining=cotraining,
+        scenes=scenes,
     )
     if config.validation_fraction and not len(imitation.validation):
         reporter.log("no validation: there are too few demonstrations to hold any out")
@@ -221,7 +224,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
     pretrained = list(policy.pretrained_parameters())
     known = {id(parameter) for parameter in pretrained}
-    others = [parameter for parameter in policy.parameters() if id(parameter) not in known]
+    others = [parameter for parameter in imitation.objective.parameters() if id(parameter) not in known]
     groups = [
         *parameter_groups(pretrained, config.learning_rate * config.vlm_lr_scale, config.weight_decay),
         *parameter_groups(others, config.learning_rate, config.weight_decay),
@@ -297,10 +300,10 @@ def _check_processes(config: TrainConfig, processes: int) -> None:
     if config.fsdp and (config.keep or config.evaluation_env):
         raise UserError("with --fsdp only the last policy is kept: leave out --keep and --evaluation-env")
     parts = processes * config.gradient_accumulation
-    if (config.vl_captions or config.vl_questions) and config.vl_batch_size < parts:
-        raise UserError(
-            f"vl_batch_size is {config.vl_batch_size}, but the step has {parts} parts: give {parts} or more"
-        )
+    texts, scenes = bool(config.vl_captions or config.vl_questions), bool(config.scene_images)
+    for used, name in ((texts, "vl_batch_size"), (scenes, "scene_batch_size")):
+        if used and getattr(config, name) < parts:
+            raise UserError(f"{name} is {getattr(config, name)}, but the step has {parts} parts: give {parts} or more")
 
 
 def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:

@@ -124,7 +124,7 @@ class PretrainObjective:
         held_out = np.linspace(0, len(data) - 1, kept).round().astype(np.int64)
         self.train = np.setdiff1d(np.arange(len(data)), held_out)
         self.validation = held_out[:: -(-kept // config.evaluation_images)]
-        mean = torch.from_numpy(np.nan_to_num(_mean(data.positions.target)))
+        mean = mean_target(data)
         scene = torch.from_numpy(np.nan_to_num(_mean(data.scene)))
         policy.eval()
         with torch.no_grad():
@@ -232,8 +232,7 @@ class PretrainObjective:
     def _places(self, media: Tensor, entries: NDArray[np.int64]) -> Tensor:
         """Predicted targets (N * R, TARGET_SIZE) of entries (N, R)."""
         texts = [self.data.texts[index] for index in self.data.positions.text[entries.ravel()]]
-        tokens, mask = self.policy.tokenize(texts)
-        return self.model["positions"](max_pool(self.policy.vlm.hidden(media, tokens), mask))
+        return self.model["positions"](text_features(self.policy, media, texts))
 
     def _targets(self, entries: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         target = torch.from_numpy(self.data.positions.target[entries.ravel()]).to(self.policy.device)
@@ -294,6 +293,25 @@ class PretrainObjective:
                 self._tokens.clear()
             self._tokens[key] = ((before + after)[: 2 * MAX_TOKENS], len(before))
         return self._tokens[key]
+
+
+def mean_target(data: SceneImageSet) -> Tensor:
+    """The average position target (TARGET_SIZE,): a first guess."""
+    return torch.from_numpy(np.nan_to_num(_mean(data.positions.target)))
+
+
+def text_features(policy: RoboFlamingoPolicy, media: Tensor, texts: Sequence[str]) -> Tensor:
+    """What the language model makes of texts about images, as a policy's head reads it.
+
+    Args:
+        media: (N, m, dv) tokens of images.
+        texts: N * R of them, R consecutive ones for each image.
+
+    Returns:
+        (N * R, feature_dim).
+    """
+    tokens, mask = policy.tokenize(texts)
+    return max_pool(policy.vlm.hidden(media, tokens), mask)
 
 
 def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
