@@ -80,8 +80,6 @@ class SceneCoTraining(nn.Module):
                 "--scene-images are for fine-tuning, but nothing of the vision-language model learns: leave them out, "
                 "or give another --trainable"
             )
-        if config.scene_batch_size < 1:
-            raise UserError(f"--scene-batch-size is {config.scene_batch_size}: give 1 or more")
         if not 0 <= config.scene_weight < math.inf:
             raise UserError(f"--scene-weight is {config.scene_weight}: give a number from 0 on")
         self.config = config
@@ -104,7 +102,7 @@ class SceneCoTraining(nn.Module):
     def forward(self, policy: RoboFlamingoPolicy, batch: SceneBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss, to be added to that of demonstrations, and the metrics `scenes_loss` and `scenes_cm`.
 
-        The losses of all parts of a step sum to that of the step.
+        Parts of a step are weighed by their images.
         """
         pixels = jitter_colors(normalise(batch.images.to(policy.device), policy.config.image), JITTER)
         with torch.set_grad_enabled(any(p.requires_grad for p in policy.vision_encoder.parameters())):
