@@ -69,12 +69,11 @@ class Recipe:
     def stages(self) -> list[Stage]:
         """All of them; the last one measures the policy."""
         each = len(self.scenes)
-        images = ("--image-count", self.count(24_000, 64), "--batch-size", "32", "--color-jitter", "0.2")
-        learning = ("--learning-rate", "1.5e-3", "--steps", self.count(5000), *self.precision)
         # tables drawn at random, so that it looks where things are instead of remembering it of a few scenes
         drawn = ["rf/PlayTableRandom-v0"] if self.world == "PlayTable" else []
-        envs = ("--env", *drawn, *self.envs())
-        vlm = Stage("vlm", ("pretrain", *envs, *self.options, *images, *learning))
+        images = ("--env", *drawn, *self.envs(), *self.options, "--image-count", self.count(8000 * (each + 1), 64))
+        learning = ("--batch-size", "32", "--learning-rate", "1.5e-3", "--color-jitter", "0.2", "--steps")
+        vlm = Stage("vlm", ("pretrain", *images, *learning, self.count(5000), *self.precision))
 
         resets = self.collect("resets", "", "--episodes-per-task", self.count(48 // each), "--seed", "11")
         weak = ("--tasks", *WEAK, "--episodes-per-task", self.count(160 // each), "--seed", "12")

@@ -12,6 +12,8 @@ import re
 
 import numpy as np
 
+from rf_envs.benchmark.preconditions import push_range
+from rf_envs.geometry import DOOR_HALF_WIDTH
 from rf_envs.scenes import BLOCK_LENGTHS, PUSH_REACH, SCENES, Scene, layout_surfaces
 
 PREFIX = "R"
@@ -23,15 +25,17 @@ LIGHTS_APART = 0.16
 BUTTON_ROOM = (0.08, 0.13)
 """How far right and left of the button blocks begin to lie at the start of an episode."""
 TABLE_EDGE = 0.35
-ROOM, DRAWER_ROOM = 0.2, 0.085
-"""Least width of where blocks lie, and of its part before the drawer: in scene B it is 9 cm."""
+ROOM, DRAWER_ROOM, PUSH_ROOM = 0.2, 0.085, 0.03
+"""Least width (m) of where blocks lie, of its part before the drawer (in scene B it is 9 cm), and of where pushes to
+the right and to the left begin."""
+DOOR_ROOM, SWITCH_HALF_LENGTH = 0.01, 0.06
 ALIKE = {"button_x": 0.05, "drawer_x": 0.03}
 """A layout whose shelf is on the same side is as good as a known one if both are as near as this (m)."""
 
 
 def scene_named(name: str) -> Scene:
     """One of CALVIN's scenes by its letter, or a drawn one: R0, R1, ..."""
-    if name in SCENES:
+    if isinstance(name, str) and name in SCENES:
         return SCENES[name]
     return random_scene(layout_number(name))
 
@@ -42,21 +46,18 @@ def layout_number(name: str) -> int:
     Raises:
         ValueError: there is no such scene.
     """
-    if not re.fullmatch(PREFIX + r"\d+", name):
+    if not isinstance(name, str) or not re.fullmatch(PREFIX + r"\d+", name):
         raise ValueError(f"Unknown scene {name!r}; give A, B, C or D, or R and a number for a layout drawn at random.")
     return int(name.removeprefix(PREFIX))
 
 
 @functools.lru_cache(maxsize=64)
 def random_scene(number: int) -> Scene:
-    """The layout of that number: the same one on every machine, all tasks possible, and none like A, B, C or D."""
+    """The layout of that number: the same one on every machine, with room for all tasks, and none `ALIKE` A to D."""
     rng = np.random.default_rng([number, 0x7AB1E])
     while True:
         scene = _draw(number, rng)
-        has_room = (
-            _width(_table_x(scene)) > ROOM and _width(_before_drawer(_table_x(scene), scene.drawer_x)) > DRAWER_ROOM
-        )
-        if has_room and not any(_alike(scene, known) for known in SCENES.values()):
+        if _has_room(scene) and not any(_alike(scene, known) for known in SCENES.values()):
             return scene
 
 
@@ -96,6 +97,25 @@ def _draw(number: int, rng: np.random.Generator) -> Scene:
     )
 
 
+def _has_room(scene: Scene) -> bool:
+    """Whether blocks lie apart at the start, and there is a place to push them from: right, left, into the drawer."""
+    table = _table_x(scene)
+    pushes = [_common(table, push_range(scene, direction)) for direction in (-1, 1)]
+    return (
+        _width(table) > ROOM
+        and _width(_before_drawer(table, scene.drawer_x)) > DRAWER_ROOM
+        and min(map(_width, pushes)) > PUSH_ROOM
+        and _door_to_switch(scene) > DOOR_ROOM
+    )
+
+
+def _door_to_switch(scene: Scene) -> float:
+    """Least distance in x between the sliding door and the switch's handle beside it."""
+    if scene.switch_x > 0:
+        return scene.switch_x - SWITCH_HALF_LENGTH - (scene.slide_x + DOOR_HALF_WIDTH)
+    return scene.slide_x - scene.slide_max - DOOR_HALF_WIDTH - (scene.switch_x + SWITCH_HALF_LENGTH)
+
+
 def _table_x(scene: Scene) -> tuple[float, float]:
     (left, *_), (right, *_) = scene.surfaces["table"]
     return left, right
@@ -103,7 +123,11 @@ def _table_x(scene: Scene) -> tuple[float, float]:
 
 def _before_drawer(x: tuple[float, float], drawer: float) -> tuple[float, float]:
     """The part of an extent from which a block can be pushed into the drawer."""
-    return max(x[0], drawer - PUSH_REACH), min(x[1], drawer + PUSH_REACH)
+    return _common(x, (drawer - PUSH_REACH, drawer + PUSH_REACH))
+
+
+def _common(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return max(one[0], other[0]), min(one[1], other[1])
 
 
 def _width(x: tuple[float, float]) -> float:

@@ -131,13 +131,13 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         self.render_mode = render_mode
         if np.shape(image_size) != (2,):
             raise ValueError(f"image_size is {image_size!r}; expected two edges (static, gripper) in pixels.")
-        self._image_size = (_positive("image_size", image_size[0]), _positive("image_size", image_size[1]))
-        self._render_size = _positive("render_size", render_size)
-        self._render_every = _positive("render_every", render_every)
+        self._image_size = (positive("image_size", image_size[0]), positive("image_size", image_size[1]))
+        self._render_size = positive("render_size", render_size)
+        self._render_every = positive("render_every", render_every)
         if isinstance(black_cameras, str) or not isinstance(black_cameras, Iterable):
             raise ValueError(f"black_cameras is {black_cameras!r}; expected a list of names, such as ['rgb_static'].")
         self._black = frozenset(check_choice("camera", camera, CAMERAS) for camera in black_cameras)
-        self._max_steps = _positive("max_steps", max_steps)
+        self._max_steps = positive("max_steps", max_steps)
         self._texts = texts.KINDS[check_choice("kind of instructions", instructions, texts.KINDS)]
         self._annotations = read_annotations(annotations, chains="chain" in self.reset_options)
         self._caption = caption
@@ -405,7 +405,8 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         return self._state
 
 
-def _positive(name: str, value: Any) -> int:
+def positive(name: str, value: Any) -> int:
+    """The value, if it is a whole number of at least 1. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
     return int(value)

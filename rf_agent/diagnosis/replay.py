@@ -110,8 +110,11 @@ class ReplayReport:
 def begin(env: Any, episode: Episode) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reset an environment to the start of an episode, as nearly as it takes the options."""
     seed = zlib.crc32(episode.name.encode()) if episode.seed is None else episode.seed
-    options = {key: value for key, value in episode.start.items() if value is not None} | {"task": episode.task}
-    attempts: list[dict[str, Any] | None] = [options, {"task": episode.task}, None]
+    known = {"task": episode.task}
+    if "scene" in getattr(env.unwrapped, "reset_options", ()) and "scene" in episode.attributes:
+        known["scene"] = str(episode.attributes["scene"])
+    options = {key: value for key, value in episode.start.items() if value is not None} | known
+    attempts: list[dict[str, Any] | None] = [options, known, None]
     for choice in attempts[:-1]:
         try:
             return env.reset(seed=seed, options=choice)

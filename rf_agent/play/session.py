@@ -78,7 +78,7 @@ class Session:
             "policy": self._policy,
             "actors": available_actors(self.env, self._policy),
             "scenes": list(getattr(table, "scenes", ())),
-            "chains": hasattr(table, "chain_start"),
+            "chains": _has_chains(table),
             "wordings": {task: list(texts) for task, texts in wordings.items()},
             "renderer": str(getattr(table, "renderer", "")),
             "view": getattr(table, "static_camera", None) is not None,
@@ -157,12 +157,9 @@ class Session:
 
     def _do_chain(self, index: int) -> None:
         table = self.env.unwrapped
-        if not hasattr(table, "chain_start"):
+        if not _has_chains(table):
             raise UserError(f"{self._env_id()} has no chains: give an environment such as rf/PlayTableD-v0.")
-        try:
-            options, tasks = table.chain_start(index, table.scene)
-        except ValueError as error:  # such as a table whose layout is drawn
-            raise UserError(str(error)) from error
+        options, tasks = table.chain_start(index, table.scene)
         self._end("stopped")
         self._chain = None
         self._reset(options)
@@ -402,3 +399,8 @@ class Session:
     def _report(self) -> None:
         assert self.attempt is not None
         self.outbox.append({"type": "asked", **asdict(self.attempt)})
+
+
+def _has_chains(table: Any) -> bool:
+    """Whether chains start on this table: not on one that is drawn at random, which is none of its scenes."""
+    return hasattr(table, "chain_start") and table.scene in getattr(table, "scenes", (table.scene,))

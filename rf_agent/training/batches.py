@@ -44,7 +44,7 @@ class ImitationBatch:
     """(M, V, n, dv) float16, where they are kept instead."""
     vision_language: VLParts = field(default_factory=dict)
     """Captions and questions to be learned in the same step, with their shares of the step's."""
-    scenes: SceneBatch | None = None
+    scene_batch: SceneBatch | None = None
     """Scene images to be learned in the same step."""
     skipped: int = 0
     """Images of theirs that could not be decoded so far."""

@@ -48,7 +48,7 @@ class ImitationObjective(nn.Module):
         color_jitter: strength of the change of colour, for batches that have numbers for it.
         rounds: whether vision tokens are rounded to float16, as kept ones are.
         cotraining: computes the loss of captions and questions, where a batch has some.
-        scenes: computes that of scene images, where a batch has some.
+        scene_cotraining: computes that of scene images, where a batch has some.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class ImitationObjective(nn.Module):
         color_jitter: float,
         rounds: bool,
         cotraining: CoTraining,
-        scenes: SceneCoTraining | None = None,
+        scene_cotraining: SceneCoTraining | None = None,
     ) -> None:
         super().__init__()
-        self.policy, self.scenes, self.vision_learns = policy, scenes, vision_learns
+        self.policy, self.vision_learns, self.scene_cotraining = policy, vision_learns, scene_cotraining
         self.color_jitter, self.rounds, self.cotraining = color_jitter, rounds, cotraining
 
     def train(self, mode: bool = True) -> ImitationObjective:
@@ -77,8 +77,8 @@ class ImitationObjective(nn.Module):
             extra, more = self.cotraining.loss(self.policy, batch.vision_language)
             # the loop weighs a batch by its share of the actions, which is not that of the texts
             loss, metrics = loss + extra / max(batch.share, 1e-9), metrics | more
-        if self.scenes is not None and batch.scenes is not None:
-            extra, more = self.scenes(self.policy, batch.scenes)
+        if self.scene_cotraining is not None and batch.scene_batch is not None:
+            extra, more = self.scene_cotraining(self.policy, batch.scene_batch)
             loss, metrics = loss + extra / max(batch.share, 1e-9), metrics | more
         return loss, metrics
 
@@ -113,7 +113,7 @@ class Imitation:
         cache_vision: whether frames are encoded once, if the vision tower is frozen and nothing changes images.
         workers: processes that read images ahead; if None half the cores but one, at most `MOST_WORKERS`.
         cotraining: captions and questions that are learned in the same steps.
-        scenes: scene images that are.
+        scene_cotraining: scene images that are.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Imitation:
         cache_vision: bool = True,
         workers: int | None = None,
         cotraining: CoTraining | None = None,
-        scenes: SceneCoTraining | None = None,
+        scene_cotraining: SceneCoTraining | None = None,
     ) -> None:
         self.policy, self.demos = policy, demos
         self.batch_size, self.length = batch_size, sequence_length
@@ -159,7 +159,9 @@ class Imitation:
             augmentation = replace(augmentation, color_jitter=0.0 if self.encodes_once else COLOR_JITTER)
         color_jitter = augmentation.color_jitter or 0.0
         texts = cotraining or CoTraining(CoTrainingConfig(), policy)
-        self.objective = ImitationObjective(policy, vision_learns, color_jitter, self.encodes_once, texts, scenes)
+        self.objective = ImitationObjective(
+            policy, vision_learns, color_jitter, self.encodes_once, texts, scene_cotraining
+        )
         self.batches = StepBatches(
             demos, sampler, batch_size, self.window, seed, self.split, augmentation, not self.encodes_once, texts
         )
@@ -243,11 +245,11 @@ class Imitation:
 
     def _add_scenes(self, step: int, parts: Sequence[ImitationBatch]) -> None:
         """Their images are in memory: drawn here, they need not go to the processes that read others."""
-        if self.objective.scenes is None:
+        cotraining = self.objective.scene_cotraining
+        if cotraining is None:
             return
-        first = self.split.rank * len(parts)
-        for number, part in enumerate(parts, first):
-            part.scenes = self.objective.scenes.draw(self.batches.seed, step, number, self.split.processes * len(parts))
+        for number, part in enumerate(parts, self.split.rank * len(parts)):
+            part.scene_batch = cotraining.draw(step, number, self.split.processes * len(parts))
 
     def _with_tokens(self, batch: ImitationBatch) -> ImitationBatch:
         if self._caches:

@@ -35,6 +35,7 @@ RETURN_MEMORY_EVERY = 100  # steps
 RUNTIME = {
     "output",
     "demos",  # wherever they lie: whether they are the same is checked by their content
+    "scene_images",
     "steps",
     "minutes",
     "resume",

@@ -60,7 +60,8 @@ def check_same_demos(output: Path, data: dict[str, Any]) -> None:
         UserError: there are others now; the first that differs is named.
     """
     try:
-        begun = json.loads((output / RUN).read_text())[0]["data"]["files"]
+        first = json.loads((output / RUN).read_text())[0]["data"]
+        begun = first["files"]
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return
     remedy = f"resume with the same, or train on from them in another --output with --init {output}"
@@ -77,6 +78,14 @@ def check_same_demos(output: Path, data: dict[str, Any]) -> None:
             )
         if before.get("content", now["content"]) != now["content"]:
             raise UserError(f"{output} began with other demonstrations than {now['name']} has now: {remedy}")
+    images, images_now = (facts.get("scene_images") for facts in (first, data))
+    if images != images_now:
+        had, has = ((facts or {}).get("images", 0) for facts in (images, images_now))
+        raise UserError(
+            f"{output} began with {had} scene images, but now there are {has}: {remedy}"
+            if had != has
+            else f"{output} began with {had} scene images, but now there are others: {remedy}"
+        )
 
 
 def demos_facts(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, Any]:

@@ -7,17 +7,18 @@ vision-language model do that. Images of many tables, of which it is asked where
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rf_agent.base_policy import BasePolicy
-from rf_agent.demos.augment import jitter_colors
+from rf_agent.demos.augment import draw_colors, jitter_colors
 from rf_agent.demos.grounding import POSITION_UNIT, TARGETS, SceneImageSet
 from rf_agent.errors import UserError
 from rf_agent.nn.losses import position_loss
@@ -53,8 +54,10 @@ class SceneBatch(NamedTuple):
     """N * R of them, R consecutive ones for each image."""
     target: Tensor
     """(N * R, TARGET_SIZE), see `rf_agent.demos.grounding.TARGETS`; NaN where there is nothing to know."""
+    colors: Tensor
+    """(N, V, 5) numbers for `jitter_colors`."""
     share: float
-    """Share of the whole step's scene images that lie in this batch."""
+    """Share of what is known of the whole step's things that lies in this batch."""
 
 
 class SceneCoTraining(nn.Module):
@@ -63,13 +66,14 @@ class SceneCoTraining(nn.Module):
     Args:
         config: the images and their weight.
         policy: what learns. It is not kept as a part of this module.
+        seed: of the head's first weights and of the draws.
 
     Raises:
         UserError: the policy is none that a vision-language model is part of, or nothing of that learns.
         ValueError, FileNotFoundError: bad settings or files.
     """
 
-    def __init__(self, config: SceneCoTrainingConfig, policy: BasePolicy) -> None:
+    def __init__(self, config: SceneCoTrainingConfig, policy: BasePolicy, seed: int = 0) -> None:
         super().__init__()
         if not isinstance(policy, RoboFlamingoPolicy):
             raise UserError(
@@ -82,29 +86,43 @@ class SceneCoTraining(nn.Module):
             )
         if not 0 <= config.scene_weight < math.inf:
             raise UserError(f"--scene-weight is {config.scene_weight}: give a number from 0 on")
-        self.config = config
+        self.config, self._seed = config, seed
         self.data = SceneImageSet(config.scene_images, policy.config)
-        self.positions = PositionHead(policy.vlm.feature_dim, mean_target(self.data)).to(policy.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.positions = PositionHead(policy.vlm.feature_dim, mean_target(self.data)).to(policy.device)
 
-    def draw(self, seed: int, step: int, part: int, parts: int) -> SceneBatch | None:
-        """One of the parts of a step's batch, which depends on these numbers alone; None if there is nothing in it."""
-        rows = np.random.default_rng([seed, step, 1]).choice(
-            len(self.data), self.config.scene_batch_size, replace=len(self.data) < self.config.scene_batch_size
-        )
-        own = np.array_split(rows, parts)[part]
+    def draw(self, step: int, part: int = 0, parts: int = 1) -> SceneBatch | None:
+        """One of the parts of a step's batch; None if there is nothing in it. Together they are the same step."""
+        rng, count = np.random.default_rng([self._seed, step, 1]), self.config.scene_batch_size
+        rows = rng.choice(len(self.data), count, replace=len(self.data) < count)
+        entries = self.data.draw_positions(rows, POSITIONS, rng)  # (N, R)
+        colors = draw_colors([1] * count, self.data.images.shape[1], rng)
+        own = np.array_split(np.arange(count), parts)[part]
         if not len(own):
             return None
-        entries = self.data.draw_positions(own, POSITIONS, np.random.default_rng([seed, step, 2, part])).ravel()
-        texts = [self.data.texts[index] for index in self.data.positions.text[entries]]
-        target = torch.from_numpy(self.data.positions.target[entries])
-        return SceneBatch(torch.from_numpy(self.data.images[own]), texts, target, len(own) / len(rows))
+        targets = self.data.positions.target
+        target = targets[entries[own].ravel()]
+        return SceneBatch(
+            torch.from_numpy(self.data.images[rows[own]]),
+            [self.data.texts[index] for index in self.data.positions.text[entries[own].ravel()]],
+            torch.from_numpy(target),
+            torch.from_numpy(colors[own]),
+            float((~np.isnan(target)).sum() / (~np.isnan(targets[entries])).sum()),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Which images there are, wherever they lie: their number, and a checksum of them and of what is asked."""
+        content = zlib.crc32(self.data.positions.target.tobytes(), zlib.crc32(self.data.images.tobytes()))
+        return {"images": len(self.data), "content": f"{content:08x}"}
 
     def forward(self, policy: RoboFlamingoPolicy, batch: SceneBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss, to be added to that of demonstrations, and the metrics `scenes_loss` and `scenes_cm`.
 
-        Parts of a step are weighed by their images.
+        The losses of all parts of a step sum to that of the step.
         """
-        pixels = jitter_colors(normalise(batch.images.to(policy.device), policy.config.image), JITTER)
+        pixels = normalise(batch.images.to(policy.device), policy.config.image)
+        pixels = jitter_colors(pixels, JITTER, batch.colors.to(policy.device))
         with torch.set_grad_enabled(any(p.requires_grad for p in policy.vision_encoder.parameters())):
             vision = policy.vlm.encode_vision(pixels)
         predicted = self.positions(text_features(policy, policy.vlm.media(vision), batch.texts))

@@ -180,7 +180,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
             f"left out: {count} of {count + len(cotraining.data[name].samples)} "
             f"{'images of captions' if name == 'captions' else 'questions'}, as {config.vl_images} lacks their images"
         )
-    scenes = SceneCoTraining(config, policy) if config.scene_images else None
+    scene_cotraining = SceneCoTraining(config, policy, config.seed) if config.scene_images else None
     imitation = Imitation(
         policy,
         demos,
@@ -196,7 +196,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         cache_vision=config.cache_vision,
         workers=config.workers,
         cotraining=cotraining,
-        scenes=scenes,
+        scene_cotraining=scene_cotraining,
     )
     if config.validation_fraction and not len(imitation.validation):
         reporter.log("no validation: there are too few demonstrations to hold any out")
@@ -208,6 +208,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         facts = demos_facts(readers, demos)
+        if scene_cotraining is not None:
+            facts["scene_images"] = scene_cotraining.facts()
         _begin(config, shape)
         if config.resume:
             check_same_demos(config.output, facts)

@@ -18,8 +18,9 @@ BLOCKS = slice(6, 24)
 ATTEMPTS = 200
 
 
-def draw_scene(env: Any, seed: int) -> dict[str, np.ndarray]:
-    """Reset options of a scene with every block on the table: scene_obs (24,) and robot_obs (15,).
+def draw_scene(env: Any, seed: int) -> dict[str, Any]:
+    """Reset options of a scene with every block on the table: scene_obs (24,), robot_obs (15,), and the scene's name
+    where that changes from reset to reset.
 
     The environment puts a block on the table when the task needs it there, so each block's place comes from a
     reset of its own, drawn again until the three stand apart.

@@ -131,17 +131,16 @@ def test_a_chain_asks_for_the_next_task_after_success(make):
 
 
 class DrawnEnv(AskedEnv):
-    """Its scene has no chains."""
+    """Its table is none of the scenes of the benchmark, as that of rf/PlayTableRandom-v0."""
 
-    @staticmethod
-    def chain_start(index, scene):
-        raise ValueError("Unknown scene of chains 'R7'.")
+    scenes = ()
 
 
-def test_a_scene_without_chains_is_named_and_ends_nothing(make):
+def test_a_table_that_is_drawn_has_no_chains(make):
     session = make(kind=DrawnEnv)
+    assert session.hello()["chains"] is False and make().hello()["chains"] is True
     do(session, do="ask", instruction="go left")
-    with pytest.raises(UserError, match="Unknown scene of chains 'R7'"):
+    with pytest.raises(UserError, match="has no chains: give an environment such as rf/PlayTableD-v0"):
         do(session, do="chain", index=0)
     assert session.wants_step()
 

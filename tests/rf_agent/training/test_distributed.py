@@ -11,6 +11,7 @@ import torch
 from training_processes import Ranks
 from vl_files import write_vl_files
 
+from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.loop import CHECKPOINT
@@ -76,13 +77,42 @@ def test_two_processes_train_what_one_does(demos, alone, tmp_path, mode):
     assert loss == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "scene_images.hdf5"
+    config = SceneImageConfig(output=path, env="fake_table:FakeTable-v0", count=40, image_size=32, workers=1)
+    return collect_scene_images(config)
+
+
+@pytest.mark.slow
+def test_scene_images_are_divided_as_well(demos, images, tmp_path):
+    settings = {**SETTINGS, "scene_batch_size": 5, "scene_weight": 1.0}
+    given = {**settings, "demos": (demos,), "scene_images": (images,)}
+    whole = train(TrainConfig(output=tmp_path / "whole", **given))
+    parts = train(TrainConfig(output=tmp_path / "parts", **given, gradient_accumulation=3))
+    assert difference(whole.output, parts.output) < 1e-5
+    without = train(TrainConfig(output=tmp_path / "without", **{**given, "scene_images": ()}))
+    assert difference(whole.output, without.output) > 1e-3
+    for mode, limit in ((("--gradient-accumulation", 2), 1e-5), (("--fsdp",), 1e-4)):
+        run = tmp_path / mode[0]
+        finish(launch(2, "--demos", demos, "--scene-images", images, "--output", run, *words(settings), *mode))
+        assert difference(whole.output, run / "policy") < limit, mode
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_ten_kills_change_nothing(demos, tmp_path, processes):
-    """With all that is drawn at random or read ahead: augmentation, workers, parts of a step, captions, questions."""
+def test_ten_kills_change_nothing(demos, images, tmp_path, processes):
+    """With all that is drawn at random or read ahead: augmentation, workers, parts of a step, texts, scene images."""
     texts = {f"vl_{name}": path for name, path in write_vl_files(tmp_path / "texts").items()}
     settings = {**SETTINGS, **texts, "demos": (demos,), "steps": 90, "gradient_accumulation": 2, "workers": 1}
-    settings |= {"vl_batch_size": 4, "random_shift": (3, 1), "color_jitter": 0.1, "checkpoint_minutes": 1e-6}
+    settings |= {
+        "scene_images": (images,),
+        "scene_batch_size": 4,
+        "vl_batch_size": 4,
+        "random_shift": (3, 1),
+        "color_jitter": 0.1,
+        "checkpoint_minutes": 1e-6,
+    }
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     Ranks(processes, {**settings, "output": whole}).finish()
     checkpoint, rng = parts / CHECKPOINT, np.random.default_rng()

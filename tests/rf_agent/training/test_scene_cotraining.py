@@ -1,5 +1,8 @@
 """Co-training with scene images: where things are, learned in the same steps as demonstrations."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,9 @@ from demo_files import make_store
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import read_log
+from rf_agent.training.loop import CHECKPOINT
 from rf_agent.training.scene_cotraining import POSITIONS, SceneCoTraining, SceneCoTrainingConfig
 from rf_agent.training.trainer import TrainConfig, train
 
@@ -26,8 +31,8 @@ def policy(images):
     return RoboFlamingoPolicy.from_preset("roboflamingo-test", corpus, seed=0)
 
 
-def made(images, policy, **changes):
-    return SceneCoTraining(SceneCoTrainingConfig(scene_images=(images,), **changes), policy)
+def made(images, policy, seed=0, **changes):
+    return SceneCoTraining(SceneCoTrainingConfig(scene_images=(images,), **changes), policy, seed)
 
 
 def settings(images, demos, output, **changes):
@@ -36,24 +41,37 @@ def settings(images, demos, output, **changes):
     return TrainConfig(**{"demos": (demos,), "output": output, "scene_images": (images,)} | base | changes)
 
 
+class PowerFailure(Callback):
+    """In the midst of a run."""
+
+    def on_step(self, step, metrics):
+        if step == 15:
+            raise RuntimeError("the power fails")
+
+
 def test_a_draw_depends_on_its_numbers_alone_and_parts_make_the_whole(images, policy):
     scenes = made(images, policy, scene_batch_size=5)
-    whole = scenes.draw(3, 7, 0, 1)
+    whole = scenes.draw(7)
     assert whole.images.shape == (5, 2, 32, 32, 3) and len(whole.texts) == len(whole.target) == 5 * POSITIONS
-    again = scenes.draw(3, 7, 0, 1)
+    again = scenes.draw(7)
     assert torch.equal(whole.images, again.images) and whole.texts == again.texts
-    assert not torch.equal(whole.images, scenes.draw(3, 8, 0, 1).images)
-    parts = [scenes.draw(3, 7, part, 3) for part in range(3)]
+    assert not torch.equal(whole.images, scenes.draw(8).images)
+    parts = [scenes.draw(7, part, 3) for part in range(3)]
     assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+    assert sum((list(part.texts) for part in parts), []) == list(whole.texts)
+    assert torch.equal(torch.cat([part.colors for part in parts]), whole.colors)
+    policy.set_trainable("default")
+    total = sum(scenes(policy, part)[0] for part in parts)
+    torch.testing.assert_close(total, scenes(policy, whole)[0], atol=1e-6, rtol=1e-5)
     assert sum(part.share for part in parts) == pytest.approx(1)
     assert [len(part.images) for part in parts] == [2, 2, 1]
-    assert scenes.draw(3, 7, 5, 6) is None  # more parts than images
+    assert scenes.draw(7, 5, 6) is None  # more parts than images
 
 
 def test_gradients_reach_what_learns_of_the_model_and_its_own_head(images, policy):
     policy.set_trainable("default")
     scenes = made(images, policy)
-    loss, metrics = scenes(policy, scenes.draw(0, 1, 0, 1))
+    loss, metrics = scenes(policy, scenes.draw(1))
     loss.backward()
     assert float(loss.detach()) == pytest.approx(0.05 * float(metrics["scenes_loss"])) and metrics["scenes_cm"] > 0
     assert all(parameter.grad is not None for parameter in scenes.parameters())
@@ -70,7 +88,7 @@ def test_it_learns_where_things_are(images, policy):
     optimizer = torch.optim.Adam([*policy.parameters(), *scenes.parameters()], 5e-3)
     errors = []
     for step in range(150):
-        loss, metrics = scenes(policy, scenes.draw(0, step, 0, 1))
+        loss, metrics = scenes(policy, scenes.draw(step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -78,23 +96,40 @@ def test_it_learns_where_things_are(images, policy):
     assert np.mean(errors[-10:]) < 0.6 * np.mean(errors[:10]), (errors[:10], errors[-10:])
 
 
-def test_a_run_learns_both_in_any_number_of_parts_and_goes_on_where_it_stopped(images, tmp_path):
+def test_its_head_begins_as_the_seed_says(images, policy):
+    first, other, again = (made(images, policy, seed=seed).positions.state_dict() for seed in (3, 4, 3))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_run_learns_both_and_goes_on_where_it_stopped(images, tmp_path):
+    demos = make_store(tmp_path / "demos.hdf5")
+    whole = train(settings(images, demos, tmp_path / "whole", steps=24))
+    (row,) = (row for row in read_log(tmp_path / "whole") if row["split"] == "train")
+    assert row["scenes_loss"] > 0 and row["scenes_cm"] > 0
+    expected = row["pose_loss"] + 0.01 * row["gripper_loss"] + 0.05 * row["scenes_loss"]
+    assert row["loss"] == pytest.approx(expected, rel=1e-3)
+
+    with pytest.raises(RuntimeError, match="the power fails"):
+        train(settings(images, demos, tmp_path / "run", steps=24, checkpoint_minutes=1e-6), callbacks=[PowerFailure()])
+    assert 10 < torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["step"] < 24
+    moved = tmp_path / "moved.hdf5"
+    shutil.copy(images, moved)
+    parts = train(settings(moved, demos, tmp_path / "run", steps=24, resume=True))
+    policies = [RoboFlamingoPolicy.from_pretrained(report.output, "cpu").state_dict() for report in (whole, parts)]
+    assert all(torch.equal(tensor, policies[1][name]) for name, tensor in policies[0].items())
+    assert not any("positions" in name for name in policies[0])
+
+
+def test_a_run_goes_on_with_the_same_images_alone(images, tmp_path):
     demos = make_store(tmp_path / "demos.hdf5")
     train(settings(images, demos, tmp_path / "run"))
-    rows = [row for row in read_log(tmp_path / "run") if row["split"] == "train"]
-    assert all(row["scenes_loss"] > 0 and row["scenes_cm"] > 0 for row in rows)
-    assert rows[0]["loss"] > rows[0]["pose_loss"]
-    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)
-    assert any("scenes.positions" in name for name in kept["model"])
-
-    train(settings(images, demos, tmp_path / "parts", gradient_accumulation=2))
-    parts = next(row for row in read_log(tmp_path / "parts") if row["split"] == "train")
-    assert parts["loss"] == pytest.approx(rows[0]["loss"], rel=0.3)
-
-    train(settings(images, demos, tmp_path / "run", steps=22, resume=True))
-    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)["step"] == 22
-    policy = RoboFlamingoPolicy.from_pretrained(tmp_path / "run" / "policy", "cpu")
-    assert not any("positions" in name for name in policy.state_dict())
+    config = SceneImageConfig(output=tmp_path / "i.hdf5", env="fake_table:FakeTable-v0", count=96, image_size=32)
+    others = collect_scene_images(replace(config, workers=1, seed=5))
+    with pytest.raises(UserError, match="began with 96 scene images, but now there are others: resume with the same"):
+        train(settings(others, demos, tmp_path / "run", steps=22, resume=True))
+    with pytest.raises(UserError, match="began with 96 scene images, but now there are 0"):
+        train(settings(images, demos, tmp_path / "run", steps=22, resume=True, scene_images=()))
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,19 @@ def _restore() -> None:
         os.close(copy)
 
 
-def connect() -> Any:
-    """A new physics client without a window; its methods are PyBullet's functions."""
+def connect(keeps_files: bool = True) -> Any:
+    """A new physics client without a window; its methods are PyBullet's functions.
+
+    Args:
+        keeps_files: whether it keeps what it has read, by the files' names, for as long as the process lives.
+    """
     with silence():
         try:
             import pybullet
             from pybullet_utils.bullet_client import BulletClient
         except ImportError as error:
             raise ImportError(f"the play table needs PyBullet, which cannot be imported: {INSTALL_PYBULLET}") from error
-        return BulletClient(pybullet.DIRECT)
+        client = BulletClient(pybullet.DIRECT)
+        if not keeps_files:
+            client.setPhysicsEngineParameter(enableFileCaching=0)
+        return client

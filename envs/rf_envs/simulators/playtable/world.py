@@ -46,7 +46,7 @@ class PlayTable:
     def __init__(self, scene: str = "D") -> None:
         self.scene = scene
         self._scene = scene_named(scene)
-        self._physics = connect()
+        self._physics = _connect(self._scene)
         self._assets = Assets.of(scene)
         self._folder = self._assets.acquire()
         self._viewers: _Viewers | None = None
@@ -200,14 +200,14 @@ class _Viewers:
     """Clients that only draw: what never moves, what moves, and both together."""
 
     def __init__(self, scene: scenes.Scene, folder: Path) -> None:
-        self._still = connect()
+        self._still = _connect(scene)
         self._still.loadURDF(str(folder / "table_still.urdf"), useFixedBase=True)
         self._still.loadURDF(str(folder / "room.urdf"), useFixedBase=True)
         # the table's moving parts are apart from the rest: they stand still for most of the time
-        self._fixtures = connect()
+        self._fixtures = _connect(scene)
         self._fixtures.loadURDF(str(folder / "table_fixtures.urdf"), useFixedBase=True)
-        self._moving = connect()
-        self._all = connect()
+        self._moving = _connect(scene)
+        self._all = _connect(scene)
         self._followers = {
             "static": (self._moving, Bodies(self._moving, scene, folder, "_moving")),
             "gripper": (self._all, Bodies(self._all, scene, folder, "")),
@@ -252,6 +252,11 @@ class _Viewers:
     def close(self) -> None:
         for client in (self._still, self._fixtures, self._moving, self._all):
             client.disconnect()
+
+
+def _connect(scene: scenes.Scene) -> Any:
+    """Drawn scenes are many, each with files of its own: kept, they would pile up in memory."""
+    return connect(keeps_files=scene.name in scenes.SCENES)
 
 
 def _joint_positions(client: Any, body: int) -> tuple[float, ...]:
