@@ -6,8 +6,9 @@
     python examples/train_tiny.py runs/rehearsal --scale 0.004       # all of it in some minutes, good for nothing
 
 Each step is a command of `rf-agent`, which is printed. The same line goes on where it was stopped. By what its parts
-take, two CPU cores need about six and a half hours; it has not been run in full yet. `--device cuda` shortens training, but not
-collection; so does `--mixed-precision bf16` on CPUs that compute in it. In the end it plays chains in scene D.
+take, two CPU cores need about six and a half hours; it has not been run in full yet. `--device cuda` shortens
+training, but not collection; so does `--mixed-precision bf16` on CPUs that compute in it. In the end it plays chains in
+scene D.
 The policy is OUTPUT/frozen/policy, and what was measured is in OUTPUT/chains_D.
 """
 
