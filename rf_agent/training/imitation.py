@@ -16,6 +16,7 @@ from rf_agent.base_policy import BasePolicy
 from rf_agent.demos.augment import jitter_colors, shift
 from rf_agent.demos.windows import ChunkBatch, ChunkSampler, DemoSet, whole_sequences, window_indices
 from rf_agent.errors import UserError
+from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.progress import Reporter
 from rf_agent.training.batches import (
@@ -197,6 +198,9 @@ class Imitation:
             if self.workers == 0 and self._local * frames.nbytes < min(HELD_SHARE * memory, HELD_MOST):
                 frames.hold()
             return
+        scenes = self.objective.scene_cotraining
+        if scenes is not None and isinstance(self.policy, RoboFlamingoPolicy):
+            scenes.keep_tokens(folder, self.policy)
         for key, rows in zip(keys, frames.files(), strict=True):
             self._caches.append(VisionCache(folder / key, rows, shape, self._encode))
         kept = sum(cache.share * (cache.rows[1] - cache.rows[0]) for cache in self._caches) / len(frames)
@@ -242,6 +246,8 @@ class Imitation:
         """Record which vision tokens are kept."""
         for cache in self._caches:
             cache.close()
+        if self.objective.scene_cotraining is not None:
+            self.objective.scene_cotraining.close()
 
     def _add_scenes(self, step: int, parts: Sequence[ImitationBatch]) -> None:
         """Their images are in memory: drawn here, they need not go to the processes that read others."""

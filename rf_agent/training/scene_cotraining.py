@@ -24,12 +24,13 @@ from rf_agent.errors import UserError
 from rf_agent.nn.losses import position_loss
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
+from rf_agent.training.vision_cache import VisionCache, cache_key, has_room
 from rf_agent.training.vl_objective import PositionHead, mean_target, text_features
 
 POSITIONS = 4
 """Positions that are asked for in each image of a step."""
 JITTER = 0.2
-"""Strength of the random changes of light and colour."""
+"""Strength of the random changes of light and colour, where images are encoded at each step."""
 
 
 @dataclass(kw_only=True)
@@ -48,14 +49,16 @@ class SceneCoTrainingConfig:
 class SceneBatch(NamedTuple):
     """Scene images with texts about things in them, and where those are."""
 
-    images: Tensor
-    """(N, V, S, S, 3) uint8."""
+    images: Tensor | None
+    """(N, V, S, S, 3) uint8, where they are encoded at each step."""
+    vision_tokens: Tensor | None
+    """(N, V, n, dv) float16, where those are kept instead."""
     texts: Sequence[str]
     """N * R of them, R consecutive ones for each image."""
     target: Tensor
     """(N * R, TARGET_SIZE), see `rf_agent.demos.grounding.TARGETS`; NaN where there is nothing to know."""
     colors: Tensor
-    """(N, V, 5) numbers for `jitter_colors`."""
+    """(N, V, 5) numbers for `jitter_colors` of images."""
     share: float
     """Share of what is known of the whole step's things that lies in this batch."""
 
@@ -88,6 +91,7 @@ class SceneCoTraining(nn.Module):
             raise UserError(f"--scene-weight is {config.scene_weight}: give a number from 0 on")
         self.config, self._seed = config, seed
         self.data = SceneImageSet(config.scene_images, policy.config)
+        self._cache: VisionCache | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.positions = PositionHead(policy.vlm.feature_dim, mean_target(self.data)).to(policy.device)
@@ -104,12 +108,41 @@ class SceneCoTraining(nn.Module):
         targets = self.data.positions.target
         target = targets[entries[own].ravel()]
         return SceneBatch(
-            torch.from_numpy(self.data.images[rows[own]]),
+            torch.from_numpy(self.data.images[rows[own]]) if self._cache is None else None,
+            None if self._cache is None else self._cache.get(rows[own]),
             [self.data.texts[index] for index in self.data.positions.text[entries[own].ravel()]],
             torch.from_numpy(target),
             torch.from_numpy(colors[own]),
             float((~np.isnan(target)).sum() / (~np.isnan(targets[entries])).sum()),
         )
+
+    def keep_tokens(self, folder: Path, policy: RoboFlamingoPolicy) -> bool:
+        """Have images encoded once, as the tower does not learn, unless the disk has no room for that.
+
+        Args:
+            folder: of all caches of vision tokens.
+            policy: whose tower encodes.
+
+        Returns:
+            Whether they are.
+        """
+        tower, count = policy.vision_encoder, len(self.data)
+        shape = self.data.images.shape[1], tower.tokens, tower.dim
+        own = folder / cache_key(f"scene images {self.facts()}", tower, policy.config)
+        if not has_room([own], 2 * count * math.prod(shape)):
+            return False
+
+        def encode(rows: Tensor) -> Tensor:
+            images = torch.from_numpy(self.data.images[rows.numpy()]).to(policy.device)
+            return policy.encode_vision(normalise(images, policy.config.image))
+
+        self._cache = VisionCache(own, (0, count), shape, encode)
+        return True
+
+    def close(self) -> None:
+        """Record which vision tokens are kept."""
+        if self._cache is not None:
+            self._cache.close()
 
     def facts(self) -> dict[str, Any]:
         """Which images there are, wherever they lie: their number, and a checksum of them and of what is asked."""
@@ -121,10 +154,7 @@ class SceneCoTraining(nn.Module):
 
         The losses of all parts of a step sum to that of the step.
         """
-        pixels = normalise(batch.images.to(policy.device), policy.config.image)
-        pixels = jitter_colors(pixels, JITTER, batch.colors.to(policy.device))
-        with torch.set_grad_enabled(any(p.requires_grad for p in policy.vision_encoder.parameters())):
-            vision = policy.vlm.encode_vision(pixels)
+        vision = self._vision_tokens(policy, batch)
         predicted = self.positions(text_features(policy, policy.vlm.media(vision), batch.texts))
         target = batch.target.to(policy.device)
         known = ~target.isnan()
@@ -132,3 +162,12 @@ class SceneCoTraining(nn.Module):
         off = (predicted.detach().float() - target)[:, TARGETS["position"]].norm(dim=1).median()
         metrics = {"scenes_loss": loss.detach(), "scenes_cm": 100 * POSITION_UNIT * off}
         return self.config.scene_weight * batch.share * loss, metrics
+
+    def _vision_tokens(self, policy: RoboFlamingoPolicy, batch: SceneBatch) -> Tensor:
+        if batch.vision_tokens is not None:
+            return batch.vision_tokens.to(policy.device).float()
+        assert batch.images is not None
+        pixels = normalise(batch.images.to(policy.device), policy.config.image)
+        pixels = jitter_colors(pixels, JITTER, batch.colors.to(policy.device))
+        with torch.set_grad_enabled(any(p.requires_grad for p in policy.vision_encoder.parameters())):
+            return policy.vlm.encode_vision(pixels)

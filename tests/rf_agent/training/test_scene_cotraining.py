@@ -11,6 +11,7 @@ from demo_files import make_store
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.preprocess import normalise
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import read_log
 from rf_agent.training.loop import CHECKPOINT
@@ -102,6 +103,25 @@ def test_its_head_begins_as_the_seed_says(images, policy):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+def test_images_are_encoded_once_where_the_tower_does_not_learn(images, policy, tmp_path):
+    policy.set_trainable("default")
+    scenes = made(images, policy)
+    batch = scenes.draw(1)
+    with torch.no_grad():
+        expected = policy.encode_vision(normalise(batch.images, policy.config.image))
+    assert scenes.keep_tokens(tmp_path, policy)
+    kept = scenes.draw(1)
+    assert kept.images is None and kept.texts == batch.texts
+    torch.testing.assert_close(kept.target, batch.target, equal_nan=True)
+    torch.testing.assert_close(kept.vision_tokens.float(), expected, atol=1e-2, rtol=1e-2)
+    loss, metrics = scenes(policy, kept)
+    assert float(metrics["scenes_loss"]) > 0 and loss.requires_grad
+    scenes.close()
+    again = made(images, policy)
+    assert again.keep_tokens(tmp_path, policy) and again._cache.share > 0
+    again.close()
+
+
 def test_a_run_learns_both_and_goes_on_where_it_stopped(images, tmp_path):
     demos = make_store(tmp_path / "demos.hdf5")
     whole = train(settings(images, demos, tmp_path / "whole", steps=24))
@@ -123,13 +143,16 @@ def test_a_run_learns_both_and_goes_on_where_it_stopped(images, tmp_path):
 
 def test_a_run_goes_on_with_the_same_images_alone(images, tmp_path):
     demos = make_store(tmp_path / "demos.hdf5")
-    train(settings(images, demos, tmp_path / "run"))
+    given = {"init": str(tmp_path / "first" / "policy"), "preset": None}
+    train(settings(images, demos, tmp_path / "first", scene_images=(), steps=5))
+    train(settings(images, demos, tmp_path / "run", **given))
+    assert len(list((tmp_path / ".vision_tokens").iterdir())) == 2  # of the demonstrations, and of the scene images
     config = SceneImageConfig(output=tmp_path / "i.hdf5", env="fake_table:FakeTable-v0", count=96, image_size=32)
     others = collect_scene_images(replace(config, workers=1, seed=5))
     with pytest.raises(UserError, match="began with 96 scene images, but now there are others: resume with the same"):
-        train(settings(others, demos, tmp_path / "run", steps=22, resume=True))
+        train(settings(others, demos, tmp_path / "run", steps=22, resume=True, **given))
     with pytest.raises(UserError, match="began with 96 scene images, but now there are 0"):
-        train(settings(images, demos, tmp_path / "run", steps=22, resume=True, scene_images=()))
+        train(settings(images, demos, tmp_path / "run", steps=22, resume=True, **given, scene_images=()))
 
 
 @pytest.mark.parametrize(
