@@ -24,13 +24,16 @@ LIGHTS_APART = 0.16
 """Least distance in x of the LED's middle from the light bulb's."""
 BUTTON_ROOM = (0.08, 0.13)
 """How far right and left of the button blocks begin to lie at the start of an episode."""
-TABLE_EDGE = 0.35
+BLOCKS_EDGE = 0.35
+"""Blocks begin within this x (m), as in CALVIN's scenes."""
 ROOM, DRAWER_ROOM, PUSH_ROOM = 0.2, 0.085, 0.03
 """Least width (m) of where blocks lie, of its part before the drawer (in scene B it is 9 cm), and of where pushes to
 the right and to the left begin."""
-DOOR_ROOM, SWITCH_HALF_LENGTH = 0.01, 0.06
+DOOR_ROOM = 0.01
+"""Least distance in x (m) of the sliding door from the switch's handle."""
+SWITCH_HALF_LENGTH = 0.06
 ALIKE = {"button_x": 0.05, "drawer_x": 0.03}
-"""A layout whose shelf is on the same side is as good as a known one if both are as near as this (m)."""
+"""A layout is like a known one if its shelf is on the same side and these are nearer to that one's (m)."""
 
 
 def scene_named(name: str) -> Scene:
@@ -75,7 +78,7 @@ def _draw(number: int, rng: np.random.Generator) -> Scene:
     while abs(button - switch) < LIGHTS_APART:
         button = rng.uniform(-0.32, 0.32)
     drawer = rng.uniform(0.0, 0.21)
-    sides = (button + BUTTON_ROOM[0], TABLE_EDGE), (-TABLE_EDGE, button - BUTTON_ROOM[1])
+    sides = (button + BUTTON_ROOM[0], BLOCKS_EDGE), (-BLOCKS_EDGE, button - BUTTON_ROOM[1])
     colors = [str(color) for color in rng.permutation(["red", "blue", "pink"])]
     woods = tuple(f"drawn{rng.integers(10_000)}" for _ in range(2))
     return Scene(

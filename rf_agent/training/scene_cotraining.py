@@ -6,6 +6,7 @@ vision-language model do that. Images of many tables, of which it is asked where
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ class SceneCoTraining(nn.Module):
         )
 
     def keep_tokens(self, folder: Path, policy: RoboFlamingoPolicy) -> bool:
-        """Have images encoded once, as the tower does not learn, unless the disk has no room for that.
+        """Have images encoded once, for a tower that does not learn, unless the disk has no room for that.
 
         Args:
             folder: of all caches of vision tokens.
@@ -128,7 +129,7 @@ class SceneCoTraining(nn.Module):
         """
         tower, count = policy.vision_encoder, len(self.data)
         shape = self.data.images.shape[1], tower.tokens, tower.dim
-        own = folder / cache_key(f"scene images {self.facts()}", tower, policy.config)
+        own = folder / cache_key(f"scene images {self.facts}", tower, policy.config)
         if not has_room([own], 2 * count * math.prod(shape)):
             return False
 
@@ -144,6 +145,7 @@ class SceneCoTraining(nn.Module):
         if self._cache is not None:
             self._cache.close()
 
+    @functools.cached_property
     def facts(self) -> dict[str, Any]:
         """Which images there are, wherever they lie: their number, and a checksum of them and of what is asked."""
         content = zlib.crc32(self.data.positions.target.tobytes(), zlib.crc32(self.data.images.tobytes()))

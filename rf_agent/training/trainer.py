@@ -209,7 +209,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     if accelerator.is_main_process:
         facts = demos_facts(readers, demos)
         if scene_cotraining is not None:
-            facts["scene_images"] = scene_cotraining.facts()
+            facts["scene_images"] = scene_cotraining.facts
         _begin(config, shape)
         if config.resume:
             check_same_demos(config.output, facts)

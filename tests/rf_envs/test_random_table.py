@@ -13,8 +13,6 @@ from rf_envs.random_scenes import layout_number, random_scene, scene_named
 from rf_envs.scenes import BLOCK_LENGTHS, SCENES
 
 ID = "rf/PlayTableRandom-v0"
-
-
 PINNED = (-0.2901, 0.3167, 0.0642, 0.0643)
 """R7: where its button, switch, drawer and door stand."""
 
@@ -24,10 +22,6 @@ def env():
     env = gym.make(ID, image_size=(32, 32))
     yield env
     env.close()
-
-
-def width(extent):
-    return extent[1] - extent[0]
 
 
 def test_a_layout_has_room_for_everything_and_is_none_of_calvins():
