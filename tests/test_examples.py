@@ -91,6 +91,8 @@ def test_the_tiny_policys_recipe_is_made_of_commands_and_sees_its_scenes_alone(w
     assert all(("renderer=tiny" in stage.words) == (world == "Calvin") for stage in renders)
     assert not any("D-v0" in word for stage in stages[:-1] for word in stage.words)
     assert ("rf/PlayTableRandom-v0" in stages[0].words) == (world == "PlayTable")
+    asked = [stage for stage in stages if f"{stages[0].output}/scene_images_PlayTableRandom-v0.hdf5" in stage.words]
+    assert [stage.folder for stage in asked] == (["first", "second"] if world == "PlayTable" else [])
 
 
 @simulated
