@@ -176,7 +176,7 @@ class Imitation:
     def prepare(self, output: Path, reporter: Reporter) -> None:
         """Find or begin the caches of vision tokens beside the run, or choose where images are held.
 
-        A cache that does not fit the disk is left out: frames are then encoded at each step.
+        A cache that does not fit the disk is left out: those images are then encoded at each step.
         """
         tower, frames = self.policy.vision_encoder, self.demos.frames
         shape = len(frames.views), tower.tokens, tower.dim
@@ -200,7 +200,11 @@ class Imitation:
             return
         scenes = self.objective.scene_cotraining
         if scenes is not None and isinstance(self.policy, RoboFlamingoPolicy):
-            scenes.keep_tokens(folder, self.policy)
+            if not scenes.keep_tokens(folder, self.policy):
+                reporter.log(
+                    f"the disk has no room for the vision tokens of {len(scenes.data)} scene images in {folder}: they "
+                    "are encoded at each step, which takes longer"
+                )
         for key, rows in zip(keys, frames.files(), strict=True):
             self._caches.append(VisionCache(folder / key, rows, shape, self._encode))
         kept = sum(cache.share * (cache.rows[1] - cache.rows[0]) for cache in self._caches) / len(frames)

@@ -1,6 +1,7 @@
 """Co-training with scene images: where things are, learned in the same steps as demonstrations."""
 
 import shutil
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,19 @@ def test_a_run_learns_both_and_goes_on_where_it_stopped(images, tmp_path):
     policies = [RoboFlamingoPolicy.from_pretrained(report.output, "cpu").state_dict() for report in (whole, parts)]
     assert all(torch.equal(tensor, policies[1][name]) for name, tensor in policies[0].items())
     assert not any("positions" in name for name in policies[0])
+
+
+def test_a_disk_without_room_is_told_of(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("rf_agent.training.scene_cotraining.has_room", lambda folders, size: False)
+    demos, lines = make_store(tmp_path / "demos.hdf5"), []
+    train(settings(images, demos, tmp_path / "first", scene_images=(), steps=5))
+    given = {"init": str(tmp_path / "first" / "policy"), "preset": None}
+    reporter = types.SimpleNamespace(update=lambda fraction, text: None, log=lines.append)
+    train(settings(images, demos, tmp_path / "run", **given), reporter)
+    (row,) = (row for row in read_log(tmp_path / "run") if row["split"] == "train")
+    assert row["scenes_loss"] > 0
+    assert any("no room for the vision tokens of 96 scene images" in line for line in lines)
+    assert len(list((tmp_path / ".vision_tokens").iterdir())) == 1  # of the demonstrations alone
 
 
 def test_a_run_goes_on_with_the_same_images_alone(images, tmp_path):
