@@ -40,7 +40,7 @@ class Pipeline:
         folder: where everything lies; made if it is not there.
         workers: simulator processes of a command; as many as it chooses itself if None.
         device: where networks compute.
-        jobs: commands that run at once and share the cores.
+        jobs: commands that run at once and share the cores; one that nothing can run beside has them all.
         reporter: hears what begins and ends.
 
     Raises:
@@ -54,8 +54,6 @@ class Pipeline:
             raise UserError(f"--jobs is {jobs}: give 1 or more")
         self.folder, self.reporter = folder, reporter
         self.workers, self.device, self.jobs = workers, device, jobs
-        if jobs > 1 and workers is None:
-            self.workers = _share_of_cores(jobs)
         self._commands = Commands()
 
     def run(self, stages: Sequence[Stage]) -> None:
@@ -94,12 +92,13 @@ class Pipeline:
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 while running or (waiting and not failures):
-                    for number, stage in [] if failures else list(waiting):
-                        if len(running) < self.jobs and all(self.is_done(needed) for needed in stage.needs):
-                            waiting.remove((number, stage))
-                            name = f"[{number}/{len(left)}]"
-                            self.reporter.log(f"{name} {stage.command}")
-                            running[pool.submit(self._run, stage)] = name, stage
+                    ready = [] if failures else [entry for entry in waiting if self._can_run(entry[1])]
+                    jobs = 1 if not running and len(ready) == 1 else self.jobs  # one alone need not share the cores
+                    for number, stage in ready[: self.jobs - len(running)]:
+                        waiting.remove((number, stage))
+                        name = f"[{number}/{len(left)}]"
+                        self.reporter.log(f"{name} {stage.command}")
+                        running[pool.submit(self._run, stage, jobs)] = name, stage
                     if not running:
                         raise UserError(_gone(waiting[0][1], self.is_done))
                     for ended in wait(running, HEARING, FIRST_COMPLETED).done:
@@ -120,8 +119,15 @@ class Pipeline:
         if failures:
             raise failures[0] if len(failures) == 1 else UserError("\n".join(map(str, failures)))
 
-    def _run(self, stage: Stage) -> float:
-        """Run one command to its end; returns the seconds that it took, those of interrupted ones, too."""
+    def _can_run(self, stage: Stage) -> bool:
+        return all(self.is_done(needed) for needed in stage.needs)
+
+    def _run(self, stage: Stage, jobs: int) -> float:
+        """Run one command to its end, as one of so many that share the cores.
+
+        Returns:
+            The seconds that it took, those of interrupted ones, too.
+        """
         mark = self._mark(stage) or {"command": stage.command, "seconds": 0.0, "finished": False}
         mark["revision"] = git_revision() or importlib.metadata.version("roboflamingo-agent")
         path = self.folder / stage.folder / MARK
@@ -129,14 +135,14 @@ class Pipeline:
         output = None if self.jobs == 1 else self.folder / stage.folder / OUTPUT
         started = time.monotonic()
         try:
-            code = self._commands.run(self._arguments(stage), self.folder, self._environment(), output)
+            code = self._commands.run(self._arguments(stage, jobs), self.folder, self._environment(jobs), output)
         finally:
             mark["seconds"] = round(mark["seconds"] + time.monotonic() - started, 1)
             write_json(path, mark)
         if code:
             why = "see above" if output is None else f"see the end of {output}"
             raise UserError(
-                f"{stage.folder} failed, {why}; in {self.folder} it runs as\n{shlex.join(self._words(stage))}"
+                f"{stage.folder} failed, {why}; in {self.folder} it runs as\n{shlex.join(self._words(stage, jobs))}"
             )
         mark["finished"] = True
         write_json(path, mark)
@@ -145,26 +151,27 @@ class Pipeline:
     def _ended(self, stage: Stage) -> None:
         """Called after each stage."""
 
-    def _words(self, stage: Stage) -> list[str]:
+    def _words(self, stage: Stage, jobs: int) -> list[str]:
         words = ["rf-agent", *stage.words, "--output", stage.output]
-        if stage.kind in RENDERS and self.workers is not None:
-            words += ["--workers", str(self.workers)]
-        if stage.kind == "train" and self.jobs > 1:  # processes that read ahead, beside the one that trains
-            words += ["--workers", str(max(0, _share_of_cores(self.jobs) // 2 - 1))]
+        workers = _share_of_cores(jobs) if self.workers is None and jobs > 1 else self.workers
+        if stage.kind in RENDERS and workers is not None:
+            words += ["--workers", str(workers)]
+        if stage.kind == "train" and jobs > 1:  # processes that read ahead, beside the one that trains
+            words += ["--workers", str(max(0, _share_of_cores(jobs) // 2 - 1))]
         if stage.kind in COMPUTES and self.device != "auto":
             words += ["--device", self.device]
         if stage.kind in RESULTS and (self.folder / stage.folder / CHECKPOINT).exists():
             words.append("--resume")
         return words
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, jobs: int) -> dict[str, str]:
         """That of a command, which finds the same packages from another folder; a user's own variables count more."""
-        share = {} if self.jobs == 1 else {"OMP_NUM_THREADS": str(_share_of_cores(self.jobs))}
+        share = {} if jobs == 1 else {"OMP_NUM_THREADS": str(_share_of_cores(jobs))}
         packages = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
         return share | os.environ | {"PYTHONPATH": packages}
 
-    def _arguments(self, stage: Stage) -> list[str]:
-        return [sys.executable, "-m", "rf_agent.cli", *self._words(stage)[1:]]
+    def _arguments(self, stage: Stage, jobs: int) -> list[str]:
+        return [sys.executable, "-m", "rf_agent.cli", *self._words(stage, jobs)[1:]]
 
     def _mark(self, stage: Stage) -> dict[str, Any]:
         path = self.folder / stage.folder / MARK

@@ -38,7 +38,7 @@ class Quick(Reproduction):
 
     code = WRITE
 
-    def _arguments(self, stage):
+    def _arguments(self, stage, jobs):
         return [sys.executable, "-c", self.code, stage.output]
 
 
@@ -90,7 +90,7 @@ def test_jobs_run_at_once_and_each_after_what_it_needs(tmp_path, monkeypatch):
     after = "import pathlib; assert pathlib.Path('policies/b/ran').exists(); "
 
     class Meeting(Quick):
-        def _arguments(self, stage):
+        def _arguments(self, stage, jobs):
             begin = MEET + threads if stage.kind == "train" else after
             return [sys.executable, "-c", begin + WRITE, stage.output]
 
@@ -100,16 +100,31 @@ def test_jobs_run_at_once_and_each_after_what_it_needs(tmp_path, monkeypatch):
     reproduction.run([last, others[1]])
     assert [(tmp_path / stage.folder / "output.txt").read_text() for stage in others] == ["met\n3\n", "met\n3\n"]
     assert reproduction.is_done(last) and Results.load(tmp_path / "results.json").facts(last) is not None
-    assert reproduction._words(last)[-2:] == ["--workers", "3"] == make(tmp_path, jobs=2, workers=3)._words(last)[-2:]
+    assert reproduction._words(last, 2)[-2:] == ["--workers", "3"] == make(tmp_path, workers=3)._words(last, 2)[-2:]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert reproduction._environment()["OMP_NUM_THREADS"] == "1"
+    assert reproduction._environment(2)["OMP_NUM_THREADS"] == "1"
     with pytest.raises(UserError, match="--jobs is 0: give 1 or more"):
         make(tmp_path, jobs=0)
 
 
+def test_a_command_that_nothing_can_run_beside_has_all_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("rf_agent.reproduce.pipeline.usable_cores", lambda: 6)
+
+    class Telling(Quick):
+        def _arguments(self, stage, jobs):
+            tell = f"import os; print(os.environ.get('OMP_NUM_THREADS'), {self._words(stage, jobs)[4:]}); "
+            return [sys.executable, "-c", tell + WRITE, stage.output]
+
+    after = [Stage(f"evaluations/{name}", ("evaluate",), (TRAIN,)) for name in "abc"]
+    make(tmp_path, Telling, jobs=2).run(after)
+    said = [(tmp_path / stage.folder / "output.txt").read_text() for stage in (TRAIN, *after)]
+    assert said[:3] == ["None []\n", "3 ['--workers', '3']\n", "3 ['--workers', '3']\n"]
+
+
 def test_what_runs_when_another_job_fails_goes_on_and_nothing_else_begins(tmp_path):
     class Mixed(Quick):
-        def _arguments(self, stage):
+        def _arguments(self, stage, jobs):
             if stage.folder == "policies/bad":
                 return [sys.executable, "-c", "print('why'); raise SystemExit(1)"]
             code = "import pathlib, time\nwhile not pathlib.Path('told').exists(): time.sleep(0.02)\n"
@@ -133,7 +148,7 @@ def test_what_runs_when_another_job_fails_goes_on_and_nothing_else_begins(tmp_pa
 
 def test_a_result_that_cannot_be_read_ends_no_other_job(tmp_path):
     class Mixed(Quick):
-        def _arguments(self, stage):
+        def _arguments(self, stage, jobs):
             code = "pass" if stage.kind == "evaluate" else "import time; time.sleep(1); " + WRITE
             return [sys.executable, "-c", code, stage.output]
 
@@ -145,10 +160,10 @@ def test_a_result_that_cannot_be_read_ends_no_other_job(tmp_path):
 
 def test_what_is_deleted_meanwhile_is_named(tmp_path):
     class Deleting(Quick):
-        def _arguments(self, stage):
+        def _arguments(self, stage, jobs):
             if stage.folder == "policies/c":
                 shutil.rmtree(tmp_path / "policies/a", ignore_errors=True)
-            return super()._arguments(stage)
+            return super()._arguments(stage, jobs)
 
     between = Stage("policies/c", ("train",), (TRAIN,))
     last = Stage("evaluations/a", ("evaluate",), (TRAIN, between))
@@ -160,7 +175,7 @@ def test_what_is_deleted_meanwhile_is_named(tmp_path):
 @pytest.mark.parametrize("wakes", [True, False])
 def test_an_interruption_ends_what_runs_and_what_is_about_to(tmp_path, monkeypatch, jobs, wakes):
     class Late(Quick):
-        def _arguments(self, stage):
+        def _arguments(self, stage, jobs):
             if stage.folder == "policies/b":  # no process is there yet
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 os.kill(os.getpid(), signal.SIGINT)
@@ -198,11 +213,11 @@ def test_what_was_measured_before_is_forgotten_when_it_is_made_again(tmp_path):
 
 def test_training_goes_on_from_its_checkpoint(tmp_path):
     reproduction = make(tmp_path, workers=3, device="cuda")
-    assert reproduction._words(TRAIN) == ["rf-agent", "train", "--output", "policies/a", "--device", "cuda"]
+    assert reproduction._words(TRAIN, 1) == ["rf-agent", "train", "--output", "policies/a", "--device", "cuda"]
     (tmp_path / "policies/a").mkdir(parents=True)
     (tmp_path / "policies/a/checkpoint.pt").touch()
-    assert reproduction._words(TRAIN)[-1] == "--resume"
-    assert reproduction._words(EVALUATE)[-4:] == ["--workers", "3", "--device", "cuda"]
+    assert reproduction._words(TRAIN, 1)[-1] == "--resume"
+    assert reproduction._words(EVALUATE, 1)[-4:] == ["--workers", "3", "--device", "cuda"]
 
 
 def test_a_killed_reproduction_goes_on(tmp_path):
@@ -211,7 +226,7 @@ def test_a_killed_reproduction_goes_on(tmp_path):
         "from rf_agent.progress import Silent; from rf_agent.reproduce.recipe import Recipe;"
         "from rf_agent.reproduce.run import Reproduction; from rf_agent.reproduce.stages import Stage\n"
         "class Slow(Reproduction):\n"
-        "    def _arguments(self, stage): return [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "    def _arguments(self, stage, jobs): return [sys.executable, '-c', 'import time; time.sleep(60)']\n"
         "Slow(Path(sys.argv[1]), Recipe(), reporter=Silent()).run([Stage('policies/a', ('train',))])"
     )
     here = os.path.dirname(os.path.dirname(os.path.dirname(run_module.__file__)))
