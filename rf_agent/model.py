@@ -14,6 +14,9 @@ from rf_agent.nn.fusion import arrange
 from rf_agent.nn.heads import build_head
 from rf_agent.policy_model import PolicyModel, TextInputs
 
+BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
+"""Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
+
 
 class RoboFlamingoModel(PolicyModel):
     """A vision-language model with a policy head (RoboFlamingo, arXiv:2311.01378, Section 4).
@@ -57,8 +60,12 @@ class RoboFlamingoModel(PolicyModel):
     def width(self) -> int:
         return self.vlm.dim
 
-    def pretrained_parameters(self) -> Iterable[nn.Parameter]:
-        return self.vlm.parameters()
+    def pretrained_parameters(self, vl_pretrained: bool = True) -> Iterable[nn.Parameter]:
+        return (
+            parameter
+            for name, parameter in self.vlm.named_parameters()
+            if vl_pretrained or not name.startswith(BETWEEN)
+        )
 
     @property
     def cross_attention_blocks(self) -> list[str]:

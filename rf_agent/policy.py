@@ -6,11 +6,8 @@ from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
 from rf_agent.config import RoboFlamingoConfig
 from rf_agent.errors import UserError
-from rf_agent.model import RoboFlamingoModel
+from rf_agent.model import BETWEEN, RoboFlamingoModel
 from rf_agent.nn.fusion import with_other_resamplers
-
-BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
-"""Tensors of a vision-language model that belong neither to its vision tower nor to its language model."""
 
 
 class RoboFlamingoPolicy(BasePolicy, RoboFlamingoModel):

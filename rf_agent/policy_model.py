@@ -83,11 +83,12 @@ class PolicyModel(nn.Module):
 
     @property
     def width(self) -> int:
-        """Width of the widest part, which says which kernels suit a CPU."""
+        """Width of the language model, which says which kernels suit a CPU."""
         raise NotImplementedError
 
-    def pretrained_parameters(self) -> Iterable[nn.Parameter]:
-        """Those that come from a pre-trained model, which learn at a lower rate."""
+    def pretrained_parameters(self, vl_pretrained: bool = True) -> Iterable[nn.Parameter]:
+        """Those that come from a pre-trained model, which learn at a lower rate; without `vl_pretrained` resampler and
+        cross-attention do not (`begin_from`)."""
         raise NotImplementedError
 
     @property

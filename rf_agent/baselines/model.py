@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
@@ -30,18 +32,22 @@ if TYPE_CHECKING:
 
 
 class Sentence(NamedTuple):
-    """Instructions as a language model embeds them."""
+    """Instructions as a sentence encoder embeds them."""
 
     embedding: Tensor
     """(N, ds) of the whole sentence: the mean over its tokens."""
     tokens: Tensor
-    """(N, L, ds) of each token, in its context."""
+    """(N, L, ds) of each token."""
     mask: Tensor
     """(N, L) true for real tokens."""
 
 
 class SentenceEncoder(nn.Module):
     """A language model that embeds the instruction without seeing images.
+
+    Of a model that reads in both directions (BERT and its kin) it takes the last hidden states, as HULC, R3M and
+    Voltron do. Those of a causal one say what comes next, not what was said, and frozen they hardly tell one colour
+    from another: of that, embeddings of words are taken, each normalised.
 
     Args:
         config: `model` is the configuration of a model of `transformers`, with its `model_type`.
@@ -64,6 +70,7 @@ class SentenceEncoder(nn.Module):
                 "transformers: begin from another policy than one of MPT-1B."
             )
         self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
+        self._reads_words = kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
         self.dim = int(self.model.get_input_embeddings().weight.shape[1])
 
     def train(self, mode: bool = True) -> SentenceEncoder:
@@ -76,8 +83,11 @@ class SentenceEncoder(nn.Module):
         first = torch.zeros(len(different), dtype=torch.long, device=tokens.device).scatter_(
             0, rows, torch.arange(len(rows), device=tokens.device)
         )
-        hidden = self.model(input_ids=different, attention_mask=mask[first].long()).last_hidden_state
-        return Sentence(mean_pool(hidden, mask[first])[rows], hidden[rows], mask)
+        if self._reads_words:
+            embedded = F.layer_norm(self.model.get_input_embeddings()(different), (self.dim,))
+        else:
+            embedded = self.model(input_ids=different, attention_mask=mask[first].long()).last_hidden_state
+        return Sentence(mean_pool(embedded, mask[first])[rows], embedded[rows], mask)
 
 
 class Encoder(nn.Module):
@@ -149,7 +159,7 @@ class BaselineModel(PolicyModel):
             "encoder": [self.encoder],
         }
 
-    def pretrained_parameters(self) -> Iterable[nn.Parameter]:
+    def pretrained_parameters(self, vl_pretrained: bool = True) -> Iterable[nn.Parameter]:
         return [*self.vision_tower.parameters(), *self.sentence_encoder.parameters()]
 
     def fuse(self, frames: Tensor, text: TextInputs) -> Tensor:

@@ -105,6 +105,8 @@ def _read_comments(path: Path | None, tables: Sequence[Table]) -> dict[str, str]
 def _names(args: Args) -> list[str]:
     if not args.seeds or len(set(args.seeds)) < len(args.seeds):
         raise UserError(f"--seeds is {list(args.seeds)}: give one or more different numbers")
+    if min(args.seeds) < 0:
+        raise UserError(f"--seeds is {list(args.seeds)}: give numbers from 0 on")
     names = list(TABLES) if "all" in args.tables else list(args.tables)
     for name in names:
         if name not in TABLES:

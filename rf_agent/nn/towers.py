@@ -82,11 +82,15 @@ def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
     if kind in OWN_MODELS:
         return OWN_MODELS[kind](**{"image_size": image_size, **values})
     try:
-        return AutoModel.from_config(model_config(kind, values, "vision.model", image_size=image_size))
+        model = AutoModel.from_config(model_config(kind, values, "vision.model", image_size=image_size))
     except ConfigError:
         raise
     except (ValueError, KeyError) as error:
         raise ConfigError(f"vision.model cannot be built by transformers: {error}") from error
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.ones_(module.weight)  # transformers draws EfficientNet's around zero: nothing came through
+    return model
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 GRACE = 10.0
 """Seconds that commands have to end by themselves, each time they are told to."""
+BEAT = 30.0
+"""Seconds after which the one who waits for a command hears that it is still running."""
 
 
 class Commands:
@@ -21,7 +23,14 @@ class Commands:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._ending = False
 
-    def run(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: Path | None) -> int:
+    def run(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path | None,
+        beat: Callable[[], None] = lambda: None,
+    ) -> int:
         """Run a command to its end.
 
         Args:
@@ -29,15 +38,16 @@ class Commands:
             folder: in which it runs.
             environment: its environment variables.
             output: file to which everything that it prints is appended; where it goes anyway if None.
+            beat: called now and then while it runs.
 
         Returns:
             Its exit status; that of a command which got SIGINT if `end` was called before it could begin.
         """
         if output is None:
-            return self._wait(lambda: subprocess.Popen(arguments, cwd=folder, env=environment))
+            return self._wait(lambda: subprocess.Popen(arguments, cwd=folder, env=environment), beat)
         with output.open("ab") as file:
             return self._wait(
-                lambda: subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=file)
+                lambda: subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=file), beat
             )
 
     def end(self) -> None:
@@ -58,14 +68,18 @@ class Commands:
             while any(process.poll() is None for process in running) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
-    def _wait(self, start: Callable[[], subprocess.Popen[bytes]]) -> int:
+    def _wait(self, start: Callable[[], subprocess.Popen[bytes]], beat: Callable[[], None]) -> int:
         with self._lock:  # what `end` does not see here must not begin
             if self._ending:
                 return -signal.SIGINT
             process = start()
             self._running.add(process)
         try:
-            return process.wait()
+            while True:
+                try:
+                    return process.wait(BEAT)
+                except subprocess.TimeoutExpired:
+                    beat()
         finally:
             with self._lock:
                 self._running.discard(process)

@@ -221,7 +221,7 @@ class Claim:
             return f"{self.text}: **holds** ({found})."
         if high < 0:
             return f"{self.text}: **does not hold** ({found})."
-        undecided = "nothing speaks against it" if self.at_least else "not decided"
+        undecided = "nothing speaks against it" if self.at_least and mean >= 0 else "not decided"
         return f"{self.text}: **{undecided}** ({found}; the interval has zero in it)."
 
 

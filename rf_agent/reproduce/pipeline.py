@@ -133,12 +133,16 @@ class Pipeline:
         path = self.folder / stage.folder / MARK
         write_json(path, mark)
         output = None if self.jobs == 1 else self.folder / stage.folder / OUTPUT
-        started = time.monotonic()
-        try:
-            code = self._commands.run(self._arguments(stage, jobs), self.folder, self._environment(jobs), output)
-        finally:
-            mark["seconds"] = round(mark["seconds"] + time.monotonic() - started, 1)
+        before, started = mark["seconds"], time.monotonic()
+
+        def count() -> None:  # also while it runs: a machine that goes down must not make it look cheaper
+            mark["seconds"] = round(before + time.monotonic() - started, 1)
             write_json(path, mark)
+
+        try:
+            code = self._commands.run(self._arguments(stage, jobs), self.folder, self._environment(jobs), output, count)
+        finally:
+            count()
         if code:
             why = "see above" if output is None else f"see the end of {output}"
             raise UserError(

@@ -47,10 +47,11 @@ class Results:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(Recipe(**content["recipe"]), content["stages"], content["machine"])
+            stages = {name: dict(entry) for name, entry in content["stages"].items()}
+            return cls(Recipe(**content["recipe"]), stages, dict(content["machine"]))
         except FileNotFoundError as error:
             raise UserError(f"there is no {path}: give the results.json of `rf-agent reproduce`") from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path} is no results.json of `rf-agent reproduce` ({error})") from error
 
     def save(self, folder: Path) -> None:

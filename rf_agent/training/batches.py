@@ -1,7 +1,8 @@
 """The batches of imitation: each is a function of the run's seed and the step, so a resumed run draws the same ones.
 
 The sequences of a step are drawn for all processes together. A process loads its own share of them, so that two
-processes train on what one would.
+processes train on what one would; what a loss compares within a batch (HULC's windows and instructions) it finds in
+that share alone.
 """
 
 from __future__ import annotations

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
+from rf_agent.demos.frames import Frames
 from rf_agent.errors import UserError
 from rf_agent.nn.heads import PolicyHead
 from rf_agent.policies import policy_class
 from rf_agent.policy_config import PolicyConfig
+from rf_agent.preprocess import normalise
 
+STATISTICS_FRAMES = 32
+"""Frames that say how the features of a tower are distributed which nobody has trained yet."""
 STATE = "proprioception."
 """Tensors of a head that read the state of the robot."""
 
@@ -75,6 +80,32 @@ def build_policy(
             "checkpoint to start from, or --trainable full"
         )
     return policy
+
+
+@torch.no_grad()
+def fit_running_statistics(policy: BasePolicy, frames: Frames) -> None:
+    """Give the batch norms of a vision tower that was drawn the statistics which pre-training would have given them.
+
+    Imitation leaves statistics as they are, and with those that torch begins with a deep tower hardly lets an image
+    through. Towers without batch norms stay as they are.
+
+    Args:
+        policy: whose tower it is.
+        frames: of the demonstrations.
+    """
+    norms = [module for module in policy.vision_encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    rows = np.unique(np.linspace(0, len(frames) - 1, STATISTICS_FRAMES).astype(np.int64))
+    momenta = [norm.momentum for norm in norms]
+    policy.eval()  # nothing else in it may be drawn
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # the statistics of these frames alone
+    policy.encode_vision(normalise(torch.from_numpy(frames.get(rows)), policy.config.image))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    policy.train()
 
 
 def _check_vision(policy: BasePolicy, start: BasePolicy, source: str) -> None:

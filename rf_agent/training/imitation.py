@@ -66,7 +66,8 @@ class ImitationObjective(nn.Module):
         self.color_jitter, self.rounds, self.cotraining = color_jitter, rounds, cotraining
 
     def train(self, mode: bool = True) -> ImitationObjective:
-        """Running statistics of a convolutional tower come from pre-training: a few episodes are no sample."""
+        """Running statistics of a convolutional tower stay as pre-training left them, or as they were set before the
+        first step: a batch of few episodes is no sample, and acts on one frame."""
         super().train(mode)
         self.policy.vision_encoder.eval()
         return self

@@ -53,7 +53,8 @@ class LoopConfig:
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints."""
     gradient_accumulation: int = 1
-    """Parts in which a process computes its share of a step, to save memory; the result is the same."""
+    """Parts in which a process computes its share of a step, to save memory. The result is the same; but HULC's
+    contrastive loss compares the sequences of a part with each other."""
     mixed_precision: str = "auto"
     """Number format of the computation: no (float32), bf16, fp16; auto is bf16 or fp16 on GPUs, as `accelerate launch`
     says if it does, and no on CPUs, where bf16 is faster if they have instructions for it (AVX512_BF16, AMX)."""

@@ -19,12 +19,13 @@ from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import ConfigError, UserError
 from rf_agent.files import full_disk_explained
+from rf_agent.nn.plan_config import HULCHeadConfig
 from rf_agent.policies import load_policy
 from rf_agent.policy_config import PolicyConfig
 from rf_agent.presets import DEFAULT_PRESET, preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.batches import Augmentation, Split, lost_workers_explained
-from rf_agent.training.building import build_policy, same_head
+from rf_agent.training.building import build_policy, fit_running_statistics, same_head
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import LOG
 from rf_agent.training.engine import gathered, make_accelerator, shard
@@ -163,6 +164,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     fixed = trained or any(change.startswith("views=") for change in config.override)
     shape = fitted(shape, readers, trained, config.action_normalization, fixed, of_state)
     _check_overrides(shape, config.override)
+    _check_contrast(config, shape, accelerator.num_processes)
     demos = DemoSet(readers, shape)
     policy = _build(config, shape, start, demos).to(accelerator.device)
     policy.checkpoint_gradients(config.gradient_checkpointing)
@@ -224,7 +226,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     elif accelerator.is_main_process:
         card = _card(config, policy.config.type, demos, {})
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
-    pretrained = list(policy.pretrained_parameters())
+    pretrained = list(policy.pretrained_parameters(config.vl_pretrained))
     known = {id(parameter) for parameter in pretrained}
     others = [parameter for parameter in imitation.objective.parameters() if id(parameter) not in known]
     groups = [
@@ -308,6 +310,17 @@ def _check_processes(config: TrainConfig, processes: int) -> None:
             raise UserError(f"{name} is {getattr(config, name)}, but the step has {parts} parts: give {parts} or more")
 
 
+def _check_contrast(config: TrainConfig, shape: PolicyConfig, processes: int) -> None:
+    """Refuse parts of a step in which a contrastive loss has nothing to compare."""
+    parts = processes * config.gradient_accumulation
+    if isinstance(shape.head, HULCHeadConfig) and shape.head.contrastive and config.batch_size < 2 * parts:
+        raise UserError(
+            f"--batch-size is {config.batch_size}, and the step has {parts} parts, but HULC's contrastive loss "
+            f"compares the sequences of a part with each other: give {2 * parts} or more, or --override "
+            "head.contrastive=0"
+        )
+
+
 def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
     """What is not trained on, by reason."""
     found = {"did not succeed": demos.failures} if demos.failures else {}
@@ -336,7 +349,7 @@ def _begin(config: TrainConfig, shape: PolicyConfig) -> None:
 
 def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, demos: DemoSet) -> BasePolicy:
     """The policy before its first step."""
-    return build_policy(
+    policy = build_policy(
         shape,
         start,
         [episode.instruction for episode in demos.episodes],
@@ -349,6 +362,9 @@ def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, d
         train_language=config.train_language,
         lora_rank=config.lora_rank,
     )
+    if start is None:
+        fit_running_statistics(policy, demos.frames)
+    return policy
 
 
 def _card(config: TrainConfig, kind: str, demos: DemoSet, scalars: dict[str, float]) -> str:

@@ -105,6 +105,21 @@ def test_the_instruction_and_the_past_matter(name):
 
 
 @pytest.mark.parametrize("name", TINY)
+def test_one_word_more_or_less_is_no_small_matter(name):
+    """A frozen causal model's hidden states are nearly the same whichever colour was said."""
+    bundled = rf_agent.load_policy("roboflamingo-tiny", "cpu")
+    policy = policy_class(preset(name).type).from_config(preset(name).beginning_from(bundled.config), WORDS).eval()
+    policy.begin_from(bundled, "roboflamingo-tiny")
+    with torch.no_grad():
+        encoded = policy.sentence_encoder(
+            *bundled.tokenize(["push the red block left", "push the blue block left", "push the red block right"])
+        )
+    red, blue, right = encoded.embedding
+    assert (red - blue).norm() > 0.25 * red.norm() and (red - right).norm() > 0.25 * red.norm()
+    assert encoded.tokens.shape[:2] == encoded.mask.shape
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_training_sees_the_windows_that_acting_sees(name):
     """The prediction at the last step of a window equals that of acting through it."""
     policy = small(name)

@@ -10,6 +10,7 @@ from demo_files import CALVIN, make_demo, make_store
 import rf_agent
 from rf_agent.config import ConfigError
 from rf_agent.demos.store import append_demos, create_store
+from rf_agent.errors import UserError
 from rf_agent.policies import policy_class
 from rf_agent.presets import preset
 from rf_agent.tokenizer import build_tokenizer
@@ -106,6 +107,15 @@ def test_resumed_runs_equal_uninterrupted_ones(kind, tmp_path, monkeypatch):
     assert parts.scalars == whole.scalars
     one, other = (rf_agent.load_policy(run.output, "cpu").state_dict() for run in (whole, parts))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_hulc_needs_sequences_to_compare(tmp_path):
+    settings = {"demos": (make_store(tmp_path / "demos.hdf5"),), "preset": "hulc-tiny", "steps": 1, "batch_size": 3}
+    settings |= {"gradient_accumulation": 2, "sequence_length": 6, "device": "cpu", "threads": 1}
+    with pytest.raises(UserError, match="--batch-size is 3, and the step has 2 parts, but HULC's .* give 4 or more"):
+        train(TrainConfig(output=tmp_path / "run", override=SMALL, **settings))
+    assert not (tmp_path / "run" / "run.json").exists()
+    train(TrainConfig(output=tmp_path / "run", override=(*SMALL, "head.contrastive=0"), **settings))
 
 
 def test_hulc_with_another_robot(tmp_path):

@@ -23,6 +23,7 @@ def test_the_list_says_what_each_table_costs(tmp_path, capsys):
         ([], "name a table (tuning, table1,"),
         (["table4"], "there is no table 'table4': tables are tuning, table1,"),
         (["table1", "--seeds", "1", "1"], "--seeds is [1, 1]: give one or more different numbers"),
+        (["table1", "--seeds", "0", "-1"], "--seeds is [0, -1]: give numbers from 0 on"),
         (["table1", "--steps", "0"], "--steps is 0: give 1 or more"),
         (["--results", "x.json"], "--results is for a page: give --page FILE"),
         (["--results", "x.json", "--page", "y.md"], "there is no x.json"),

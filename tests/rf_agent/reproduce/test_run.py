@@ -211,6 +211,22 @@ def test_what_was_measured_before_is_forgotten_when_it_is_made_again(tmp_path):
     assert Results.load(tmp_path / "results.json").facts(EVALUATE) is None
 
 
+def test_the_time_of_a_killed_reproduction_is_not_lost(tmp_path, monkeypatch):
+    class Looking(Quick):
+        def _arguments(self, stage, jobs):
+            look = (
+                "import json, pathlib, time; end = time.monotonic() + 60\n"
+                "def told(): return json.loads(pathlib.Path('policies/a/stage.json').read_text())['seconds']\n"
+                "while not told() and time.monotonic() < end: time.sleep(0.2)\n"
+                "print(told()); "
+            )
+            return [sys.executable, "-c", look + WRITE, stage.output]
+
+    monkeypatch.setattr(jobs_module, "BEAT", 0.3)
+    make(tmp_path, Looking, jobs=2).run([TRAIN])
+    assert 0 < float((tmp_path / "policies/a/output.txt").read_text()) < make(tmp_path).seconds(TRAIN)
+
+
 def test_training_goes_on_from_its_checkpoint(tmp_path):
     reproduction = make(tmp_path, workers=3, device="cuda")
     assert reproduction._words(TRAIN, 1) == ["rf-agent", "train", "--output", "policies/a", "--device", "cuda"]
@@ -278,9 +294,12 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 def test_damaged_files_are_named(tmp_path):
     make(tmp_path).run([EVALUATE])
-    (tmp_path / "results.json").write_text("{}")
+    for content in ("{}", '{"recipe": {}, "stages": [], "machine": {}}', '{"recipe": {}, "stages": {}, "machine": 3}'):
+        (tmp_path / "results.json").write_text(content)
+        with pytest.raises(UserError, match="is no results.json of `rf-agent reproduce`"):
+            make(tmp_path)
     with pytest.raises(UserError, match="is no results.json of `rf-agent reproduce`"):
-        make(tmp_path)
+        Results.load(tmp_path)
     (tmp_path / "results.json").unlink()
     (tmp_path / "policies/a/stage.json").write_text("no")
     with pytest.raises(UserError, match="stage.json is damaged .* delete policies/a to make it again"):

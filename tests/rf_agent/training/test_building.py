@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from demo_files import make_store
 from policy_cases import make_observation
 
 from rf_agent.checkpoint import CheckpointError
+from rf_agent.config import VisionConfig
+from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
-from rf_agent.training.building import build_policy
+from rf_agent.preprocess import normalise
+from rf_agent.presets import preset
+from rf_agent.training.building import build_policy, fit_running_statistics
+from rf_agent.training.robot import open_all
 
 WORDS = ["open the drawer", "close the drawer"]
 
@@ -68,6 +76,45 @@ def test_without_a_start_all_of_it_learns_and_the_tokenizer_knows_the_words(star
     assert all(parameter.requires_grad for parameter in policy.parameters())
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), start.parameters(), strict=True))
     assert len(policy.tokenizer(WORDS[0])["input_ids"]) == len(start.tokenizer(WORDS[0])["input_ids"])
+
+
+TOWERS = {
+    "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 1.0, "hidden_dim": 320},
+    "resnet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"},
+}
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_a_tower_that_nobody_has_trained_tells_images_apart(tmp_path, kind):
+    config = preset("roboflamingo-test")
+    config = replace(config, vision=VisionConfig(model={"model_type": kind, **TOWERS[kind]}, norm=False))
+    frames = DemoSet(open_all([make_store(tmp_path / "demos.hdf5")]), config).frames
+    policy = build_policy(config, corpus=WORDS, seed=0)
+    fit_running_statistics(policy, frames)
+    assert policy.training
+    policy.eval()
+    pixels = normalise(torch.from_numpy(frames.get(np.array([0, len(frames) - 1]))), config.image)
+    norms = [module for module in policy.vision_encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms and all(norm.momentum > 0 and (norm.weight == 1).all() for norm in norms)
+    with torch.no_grad():
+        first, last = policy.vision_encoder.model(pixels.flatten(0, 1)).last_hidden_state[::2]
+    assert (first - last).norm() > 0.05 * first.norm() > 0.01 * first.numel() ** 0.5
+
+
+def test_statistics_of_a_tower_without_batch_norms_are_left_alone(start, tmp_path):
+    frames = DemoSet(open_all([make_store(tmp_path / "demos.hdf5")]), start.config).frames
+    policy = build_policy(start.config, corpus=WORDS, seed=0).eval()
+    fit_running_statistics(policy, frames)
+    assert not policy.training
+
+
+def test_what_is_drawn_anew_does_not_learn_as_slowly_as_what_is_kept(start):
+    names = {id(parameter): name for name, parameter in start.named_parameters()}
+    every, kept = ({names[id(p)] for p in start.pretrained_parameters(known)} for known in (True, False))
+    drawn = every - kept
+    assert kept and any("lang_encoder" in name for name in kept) and any("vision_encoder" in name for name in kept)
+    assert any("perceiver" in name for name in drawn) and any("gated_cross_attn" in name for name in drawn)
+    assert not any("lang_encoder" in name or "vision_encoder" in name or "head" in name for name in drawn)
 
 
 def test_what_does_not_go_together_is_refused(start):
