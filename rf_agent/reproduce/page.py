@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from rf_agent.reporting.paper import SOURCE
 from rf_agent.reproduce.measures import MISSING, Table
-from rf_agent.reproduce.plan import SCENES
 from rf_agent.reproduce.results import Results
 from rf_agent.reproduce.stages import in_order
 
@@ -40,7 +39,7 @@ BUDGET = """## Budget
 
 The same for all rows of a table: {episodes_per_task} demonstrations of each of the 34 tasks from resets and those of
 {chains_per_scene} training chains, in each of the training scenes; a vision-language model pre-trained for
-{pretrain_steps:,} steps of 32 images, of {each:,.0f} of each training scene; imitation for {steps:,} steps of 16
+{pretrain_steps:,} steps of 32 images, of {images:,} of random tables; imitation for {steps:,} steps of 16
 sequences of 16 observation steps; the first {evaluation_chains} of the benchmark's 1000 chains ({curve_chains} for
 policies that a run kept on its way). Number format in training: {mixed_precision}. Machine: {machine}.{code}
 """
@@ -78,8 +77,7 @@ def _budget(results: Results) -> str:
     machine = ", ".join(names.get(name, f"{name} {{}}").format(value) for name, value in results.machine.items())
     revisions = dict.fromkeys(entry["revision"] for entry in results.stages.values() if "revision" in entry)
     code = f" Code, where it was kept: {', '.join(revisions)}." if revisions else ""
-    each = results.recipe.images / len(SCENES)
-    return BUDGET.format(**dataclasses.asdict(results.recipe), machine=machine, each=each, code=code)
+    return BUDGET.format(**dataclasses.asdict(results.recipe), machine=machine, code=code)
 
 
 def _says_something(table: Table, results: Results) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rf_agent.demos.scene_images import scene_file
 from rf_agent.reproduce.recipe import KEPT, Recipe
 from rf_agent.reproduce.stages import Stage
 
@@ -15,8 +14,11 @@ FAMILIES = {
     "L-wide": "roboflamingo-tiny-wide",
 }
 """Presets by the letter that the paper's Table 2 gives to a family of language models: LLaMA, MPT, GPT-NeoX."""
-FIRST_VLM = f"L-IFT_{SCENES}"
-"""The vision-language model whose images all others learn from, too, or from those of their scenes."""
+FIRST_VLM = "L-IFT"
+"""The vision-language model whose images all others learn from, too."""
+VLM_ENV = "rf/PlayTableRandom-v0"
+"""Whose images vision-language models learn from: tables that are none of the four scenes, as the paper's models have
+seen pictures of everything but CALVIN."""
 RATES = {
     "roboflamingo": "1e-3",
     "mcil": "3e-3",
@@ -58,22 +60,22 @@ class Plan:
 
     def captions(self, subset: str) -> Stage:
         """Images with captions and questions, in COCO's and VQAv2's layouts: `train` or `val`."""
-        # scene D stays unseen where a policy learns in A, B and C
-        count, seed, scene = (self.recipe.vl_images, "201", "A") if subset == "train" else (224, "202", "D")
-        words = ("collect-vl", "--subset", subset, "--env", f"rf/PlayTable{scene}-v0", "--count", str(count))
+        count, seed, env = (
+            (self.recipe.vl_images, "201", VLM_ENV) if subset == "train" else (224, "202", "rf/PlayTableD-v0")
+        )
+        words = ("collect-vl", "--subset", subset, "--env", env, "--count", str(count))
         return Stage(f"captions/{subset}", (*words, "--seed", seed))
 
     # --- models ---
 
-    def vlm(self, family: str = "L", instructions: bool = True, scenes: str = SCENES) -> Stage:
-        """A vision-language model pre-trained on images of some scenes; all learn from those that the first renders."""
-        folder, first = (f"vlms/{name}" for name in (f"{family}{'-IFT' if instructions else ''}_{scenes}", FIRST_VLM))
-        envs = [f"rf/PlayTable{scene}-v0" for scene in scenes]
+    def vlm(self, family: str = "L", instructions: bool = True) -> Stage:
+        """A pre-trained vision-language model; all learn from the images that the first renders."""
+        folder, first = (f"vlms/{name}" for name in (f"{family}{'-IFT' if instructions else ''}", FIRST_VLM))
         words = ["pretrain", "--preset", FAMILIES[family]]
         if folder == first:
-            words += ["--env", *envs, "--image-count", str(self.recipe.images)]
+            words += ["--env", VLM_ENV, "--image-count", str(self.recipe.images)]
         else:
-            words += ["--images", *(f"{first}/{scene_file(env)}.hdf5" for env in envs)]
+            words += ["--images", f"{first}/scene_images.hdf5"]
         words += ["--batch-size", "32", "--learning-rate", "1.5e-3"]
         words += ["--steps", str(self.recipe.pretrain_steps), *self._precision]
         if not instructions:
@@ -96,14 +98,14 @@ class Plan:
         Args:
             name: of its folder, without scenes and seed.
             extra: further words of the command.
-            vlm: what it begins with; one of the same scenes if not given.
+            vlm: what it begins with; the first one if not given.
             scenes: those of the demonstrations.
             preset: of a baseline; RoboFlamingo if not given.
             steps: of the recipe if not given.
             rate: learning rate; that of its type if not given.
             captions: whether it co-trains on captions and questions.
         """
-        vlm = vlm or self.vlm(scenes=scenes)
+        vlm = vlm or self.vlm()
         demos = self.demos()
         words = ["train", "--demos", *(stage.output for stage in demos), "--init", f"{vlm.folder}/vlm"]
         needs = [*demos, vlm]

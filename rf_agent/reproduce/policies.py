@@ -34,7 +34,7 @@ def ours(plan: Plan, scenes: str = FOUR) -> Stage:
 
 def variant(plan: Plan, name: str, scenes: str = FOUR) -> Stage:
     """RoboFlamingo on one of `VARIANTS`."""
-    return plan.policy(name, vlm=plan.vlm(*VARIANTS[name], scenes), scenes=scenes)
+    return plan.policy(name, vlm=plan.vlm(*VARIANTS[name]), scenes=scenes)
 
 
 def cotrained(plan: Plan, scenes: str = FOUR) -> Stage:

@@ -25,7 +25,7 @@ class Recipe:
     chains_per_scene: int = 40
     """Training chains that are demonstrated in each scene."""
     images: int = 16_000
-    """Images of the four scenes that vision-language models are pre-trained on."""
+    """Images of random tables that vision-language models are pre-trained on."""
     pretrain_steps: int = 3000
     """Steps of its pre-training, of 32 images each."""
     steps: int = 3000

@@ -110,11 +110,11 @@ def test_without_scene_d_nothing_has_seen_it():
     vlm = made[policy.words[policy.words.index("--init") + 1].removesuffix("/vlm")]
     for stage in (policy, vlm, made["captions/train"]):
         assert not any("TableD" in word for word in stage.words), stage.command
-    # the images that it learns from are those of three scenes, and it renders no others
-    (first,) = vlm.needs
-    scenes = [f"{first.folder}/scene_images_PlayTable{scene}-v0.hdf5" for scene in "ABC"]
-    assert ("--images", *scenes) == vlm.words[vlm.words.index("--images") :][:4] and "--env" not in vlm.words
-    assert vlm.words[vlm.words.index("--images") + 4].startswith("--")
+    assert vlm.words[vlm.words.index("--env") :][:2] == ("--env", "rf/PlayTableRandom-v0")
+    # others learn from the same images
+    other = plan.vlm("M", instructions=False)
+    assert other.needs == (vlm,) and "--env" not in other.words
+    assert other.words[other.words.index("--images") :][:2] == ("--images", f"{vlm.folder}/scene_images.hdf5")
 
 
 def test_seeds_train_anew_on_the_same_data():
@@ -295,7 +295,7 @@ def test_estimates_know_what_takes_long():
     plan = Plan(RECIPE)
     usual, full = plan.policy("x"), plan.policy("y", "--train-vision")
     assert estimate(full, RECIPE) == pytest.approx(2.3 * estimate(usual, RECIPE)) and estimate(usual, RECIPE) > 0
-    vlms = plan.vlm(), plan.vlm(scenes="ABC")
+    vlms = plan.vlm(), plan.vlm("G")
     assert estimate(vlms[0], RECIPE) - estimate(vlms[1], RECIPE) == pytest.approx(IMAGE * RECIPE.images)
     (table8,) = (table for table in EVERY if table.name == "table8")
     steps = {
