@@ -130,6 +130,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--episodes", type=int, default=100)
     args = parser.parse_args()
+    if min(args.demos, args.steps, args.episodes) < 1:
+        parser.error("--demos, --steps and --episodes are numbers from 1 on")
 
     env = gym.make("Reach-v0")
     demos = [demo for demo in (demonstrate(Reach(), seed) for seed in range(args.demos)) if demo.success]

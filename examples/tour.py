@@ -39,6 +39,8 @@ parser.add_argument("--steps", type=int, default=150, help="of the training")
 parser.add_argument("--episodes", type=int, default=10, help="of each task in an evaluation")
 parser.add_argument("--max-steps", type=int, default=360, help="of an episode")
 args = parser.parse_args([] if "ipykernel" in sys.modules else None)
+if min(args.demos, args.steps, args.episodes, args.max_steps) < 1:
+    parser.error("--demos, --steps, --episodes and --max-steps are numbers from 1 on")
 
 
 @contextmanager

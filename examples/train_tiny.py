@@ -114,6 +114,8 @@ def main() -> None:
     parser.add_argument("--mixed-precision", default="auto", help="number format in training (default: auto)")
     parser.add_argument("--jobs", type=int, default=1, help="commands that run at once and share the cores")
     args = parser.parse_args()
+    if not args.scale > 0:
+        parser.error(f"--scale is {args.scale}: give a number above 0")
     try:
         with RichReporter("train_tiny") as reporter:
             pipeline = Pipeline(args.output, args.workers, args.device, args.jobs, reporter=reporter)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import re
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -105,8 +107,30 @@ def _make(env_id: str, kwargs: dict[str, Any]) -> Any:
             return gymnasium.make(_import_registering_module(env_id), disable_env_checker=True, **kwargs)
         except TypeError as error:
             reason = str(error).partition(" was raised from ")[0]
-            given = ", ".join(kwargs)
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", reason)
+            given = unknown[1] if unknown else ", ".join(kwargs)
+            known = _arguments(env_id) if unknown else []
+            if known:
+                reason += f"; it takes {', '.join(known)}"
             raise ValueError(f"the environment {env_id!r} cannot be made with {given}: {reason}") from error
+
+
+def _arguments(env_id: str) -> list[str]:
+    """Names of the keyword arguments that an environment takes; empty where its class does not say all of them."""
+    from gymnasium import spec
+    from gymnasium.envs.registration import load_env_creator
+
+    entry = spec(_import_registering_module(env_id)).entry_point
+    made = load_env_creator(entry) if isinstance(entry, str) else entry
+    names: dict[str, None] = {}
+    for kind in inspect.getmro(made) if inspect.isclass(made) else ():
+        if "__init__" not in vars(kind):
+            continue
+        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+        names |= {p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # else more are handed on
+            return sorted(names)
+    return []
 
 
 def _with_module(env_id: str) -> str:

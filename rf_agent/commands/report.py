@@ -35,7 +35,8 @@ class Args:
     output: Path | None = None
     """File to write; its ending (.html, .json, .md, .tex, .csv) says the format. Without it tables go to the screen."""
     format: Format | None = None
-    """A page, the merged results.json, or tables for a paper; by the ending of the output if not given."""
+    """A page, the merged results.json, or tables for a paper; if not given by the ending of the output, and
+    Markdown on the screen."""
     videos: int = 6
     """Recorded episodes that the page shows at most, failed ones first."""
     video_of: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ def _format(args: Args) -> Format:
             raise UserError(f"--format {args.format} needs a file: give --output")
         return args.format
     if args.output is None:
-        raise UserError("where to is not said: give --output FILE.html, or --format markdown, latex or csv")
+        return "markdown"
     form = ENDINGS.get(args.output.suffix.lower())
     if form is None:
         raise UserError(f"--output is {args.output}: give a name that ends in {', '.join(ENDINGS)}, or give --format")

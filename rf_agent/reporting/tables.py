@@ -65,14 +65,14 @@ def chain_table(runs: Sequence[Run]) -> Table:
         mean, low, high = average_length(run)
         cells += [""] * (length - len(cells))
         rows.append((run.label, str(len(run.episodes)), *cells, measured(mean, low, high, 2)))
-    if length >= metrics.CHAIN_LENGTH and paper.are_calvins(tasks(runs)):
+    with_paper = length >= metrics.CHAIN_LENGTH and paper.are_calvins(tasks(runs))
+    if with_paper:
         for row in paper.chain_rows(all(is_enriched(run) for run in runs)):
             rates_of_paper = [f"{rate:.3f}" for rate in row.rates] + [""] * (length - 5)
             rows.append((f"{row.name} (paper)", "1000", *rates_of_paper, f"{row.average_length:.2f}"))
     columns = ("Method", "Chains", *map(str, range(1, length + 1)), "Avg. len.")
-    return Table(
-        "Sub-tasks completed in a row (success rate), 95 % intervals in brackets", columns, tuple(rows), _notes(runs)
-    )
+    title = "Sub-tasks completed in a row (success rate), 95 % intervals in brackets"
+    return Table(title, columns, tuple(rows), (*_notes(runs), *([paper.NOTE] if with_paper else [])))
 
 
 def single_table(runs: Sequence[Run]) -> Table:
@@ -105,7 +105,7 @@ def task_table(runs: Sequence[Run]) -> Table:
     means = [f"{metrics.mean_success(count):.3f}" for count in counts]
     rows.append(("mean over tasks", *means, *([f"{_mean_of_paper(names):.3f}"] if with_paper else [])))
     columns = ("Task", *(run.label for run in runs), *([f"{paper.MAIN_VARIANT} (paper)"] if with_paper else []))
-    return Table("Success rate by task", columns, tuple(rows))
+    return Table("Success rate by task", columns, tuple(rows), (paper.NOTE,) if with_paper else ())
 
 
 def comparison_table(differences: Sequence[Difference], runs: Sequence[Run]) -> Table:

@@ -20,8 +20,8 @@ compare with the paper's; what can be compared is which row is ahead. This page 
 rf-agent reproduce --results docs/results/reproduce.json --page docs/results.md
 ```
 
-from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs. Tables that have
-not been measured yet come last.
+from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs. Tables of which
+no more than one row is measured come last. {verdicts}
 
 - Columns 1 to 5 say how many of the chains got at least so many sub-tasks far; the average length is their sum. Behind
   the paper's average lengths these shares stand in brackets.

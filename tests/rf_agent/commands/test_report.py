@@ -37,6 +37,10 @@ def test_tables_go_to_the_screen(capfd, folder, form):
     assert (code, err) == (0, "") and "some/policy" in out and "open" in out
 
 
+def test_without_a_file_and_a_format_they_are_markdown(capfd, folder):
+    assert report(capfd, folder) == report(capfd, folder, "--format", "markdown")
+
+
 def test_json_of_one_run_is_its_results_and_of_several_a_list(capfd, folder, tmp_path):
     other = write_run(tmp_path / "other", chains([1]), policy="b")
     report(capfd, folder, "--output", tmp_path / "one.json")
@@ -61,7 +65,6 @@ def test_shards_are_merged_or_what_is_missing_is_named(capfd, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{run}"], "give --output FILE.html"),
         (["{run}", "--output", "x.pdf"], "give a name that ends in .html"),
         (["{run}", "--format", "html"], "--format html needs a file: give --output"),
         (["{run}", "--output", "x.html", "--videos", "-1"], "--videos is -1"),

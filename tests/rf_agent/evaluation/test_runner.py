@@ -168,6 +168,8 @@ def test_results_of_another_renderer_are_refused(tmp_path):
 def test_an_unknown_argument_of_an_environment_is_named():
     with pytest.raises(ValueError, match="cannot be made with wings: .*unexpected keyword argument 'wings'"):
         env_facts(TASK, env_options={"wings": 2})
+    with pytest.raises(ValueError, match="cannot be made with wings: .*; it takes annotations, .*chains, .*tasks$"):
+        env_facts("rf/PlayTableChainD-v0", env_options={"tasks": ["open_drawer"], "wings": 2})
 
 
 def test_workers_share_the_renderer_that_was_found():
