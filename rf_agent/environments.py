@@ -123,10 +123,12 @@ def _arguments(env_id: str) -> list[str]:
     entry = spec(_import_registering_module(env_id)).entry_point
     made = load_env_creator(entry) if isinstance(entry, str) else entry
     names: dict[str, None] = {}
-    for kind in inspect.getmro(made) if inspect.isclass(made) else ():
-        if "__init__" not in vars(kind):
+    kinds: tuple[type, ...] = inspect.getmro(made) if inspect.isclass(made) else ()
+    for kind in kinds:
+        constructor = vars(kind).get("__init__")
+        if constructor is None:
             continue
-        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(constructor).parameters.values())[1:]
         names |= {p.name: None for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # else more are handed on
             return sorted(names)

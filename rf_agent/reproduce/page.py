@@ -21,7 +21,7 @@ rf-agent reproduce --results docs/results/reproduce.json --page docs/results.md
 ```
 
 from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs. Tables of which
-no more than one row is measured come last. {verdicts}
+no more than one row is measured come last. {judged}
 
 - Columns 1 to 5 say how many of the chains got at least so many sub-tasks far; the average length is their sum. Behind
   the paper's average lengths these shares stand in brackets.
@@ -53,7 +53,7 @@ def page(tables: Sequence[Table], results: Results, comments: Mapping[str, str] 
         results: what was measured.
         comments: what we think of claims, by their text.
     """
-    parts = [INTRODUCTION.format(source=SOURCE, missing=MISSING), _budget(results)]
+    parts = [INTRODUCTION.format(source=SOURCE, missing=MISSING, judged=_judged(tables, results)), _budget(results)]
     ordered = sorted(tables, key=lambda table: not _says_something(table, results))  # stable: else as they came
     parts += [_section(table, results, comments or {}) for table in ordered]
     return "\n".join([*parts, *_commands(tables, results)])
@@ -70,6 +70,13 @@ def finished(table: Table, results: Results) -> tuple[int, int]:
     rows = [row for row in table.rows if row.stages]  # others have the paper's numbers alone
     done = sum(all(results.facts(stage) is not None for stage in row.stages) for row in rows)
     return done, len(rows)
+
+
+def _judged(tables: Sequence[Table], results: Results) -> str:
+    """How many of the paper's claims can be judged, in a sentence."""
+    claims = [claim for table in tables for claim in table.claims]
+    done = sum(all(results.facts(stage) is not None for stage in claim.stages) for claim in claims)
+    return f"{done} of the paper's {len(claims)} claims can be judged so far."
 
 
 def _budget(results: Results) -> str:

@@ -209,7 +209,10 @@ def test_a_page_has_every_table_with_its_claims_and_commands(full):
     commands = [line for line in text.splitlines() if line.startswith("rf-agent ") and "--output" in line]
     assert len(commands) == len(set(commands)) > 100  # tables share them, the page says each once
     assert text.count("**holds**") + text.count("**does not hold**") + text.count("not decided") > 5
+    claims = sum(len(table.claims) for table in EVERY)
+    assert f"{claims} of the paper's {claims} claims can be judged so far." in text
     empty = page(EVERY, Results(RECIPE))
+    assert f"0 of the paper's {claims} claims can be judged so far." in empty
     assert "0 of 12 rows are measured" in empty and "not measured yet" in empty and "rf-agent train" not in empty
 
 
