@@ -14,8 +14,8 @@ SUBTASKS = 4.7
 IMAGE = 0.03
 """Seconds to render an image of both views."""
 PRETRAIN_STEP = 0.35
-TRAIN_STEP = 0.6
-"""Seconds of a step with vision tokens kept."""
+TRAIN_SEQUENCE = 0.04
+"""Seconds of a sequence of a step, with vision tokens kept."""
 SLOWER = {"fc_hist": 3.0, "--train-vision": 2.3, "--vl-images": 2.5, "wide": 2.5, "rt1-tiny": 3.0}
 """How many times as long a step takes with these."""
 CHAIN, EPISODE = 3.0, 1.0
@@ -39,7 +39,7 @@ def estimate(stage: Stage, recipe: Recipe) -> float:
         rendering = IMAGE * recipe.images if "--env" in stage.words else 0.0
         return rendering + slower * PRETRAIN_STEP * recipe.pretrain_steps
     if stage.kind == "train":
-        return slower * TRAIN_STEP * int(_value(stage, "--steps"))
+        return slower * TRAIN_SEQUENCE * recipe.batch_size * int(_value(stage, "--steps"))
     if stage.kind == "evaluate":
         if "--chains" in stage.words:
             return CHAIN * int(_value(stage, "--chains"))

@@ -114,7 +114,8 @@ class Plan:
         if preset is not None:
             words += ["--preset", preset]
         kind = (preset or "roboflamingo").removesuffix("-tiny")
-        words += ["--steps", str(steps or self.recipe.steps), "--learning-rate", rate or RATES[kind]]
+        words += ["--steps", str(steps or self.recipe.steps), "--batch-size", str(self.recipe.batch_size)]
+        words += ["--learning-rate", rate or RATES[kind]]
         words += ["--evaluations", str(KEPT), "--keep", str(KEPT), "--seed", str(self.seed)]
         words += [*self._precision, *extra]
         if captions:

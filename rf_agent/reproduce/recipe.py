@@ -29,7 +29,10 @@ class Recipe:
     pretrain_steps: int = 3000
     """Steps of its pre-training, of 32 images each."""
     steps: int = 3000
-    """Steps of an imitation run, of 16 sequences of 16 observation steps each."""
+    """Steps of an imitation run."""
+    batch_size: int = 8
+    """Sequences of 16 observation steps in one of them. At equal cost small ones learn more: 2000 steps of 8 twice as
+    much as 1000 steps of 16 (average length 0.63 against 0.30 over 60 chains)."""
     evaluation_chains: int = 100
     """Chains of the benchmark that a policy plays, from the first."""
     curve_chains: int = 15
