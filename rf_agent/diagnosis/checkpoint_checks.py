@@ -66,12 +66,13 @@ def check_config(config: RoboFlamingoConfig, directory: Path) -> CheckpointRepor
         _without_family(report, config)
         return report
     family = PRESETS[report.family]()
+    chosen = _chosen(directory, config)
     for kind, keys in COMPARED.items():
         for key in keys:
             own, expected = _value(config, key), _value(family, key)
             if kind == "cameras_swapped" and (set(own) != set(expected)):
                 continue  # another robot
-            if own != expected:
+            if own != expected and key not in chosen:
                 report.mismatches.append(Mismatch(kind, key, own, expected))
     return report
 
@@ -137,15 +138,34 @@ def _value(config: RoboFlamingoConfig, key: str) -> Any:
     return value
 
 
+def _chosen(directory: Path, config: RoboFlamingoConfig) -> set[str]:
+    """Keys of the configuration that the run beside a checkpoint was told to change, to what they are."""
+    try:
+        overrides = _settings(directory)["override"]
+        changes = {str(change).partition("=")[0]: str(change) for change in overrides}  # the last one of a key counts
+        return {key for key, change in changes.items() if config.changed([change]) == config}
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return set()
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    """Those of the last start of the run beside a checkpoint; most checkpoints were moved from where they were trained.
+
+    Raises:
+        OSError, ValueError, KeyError, IndexError, TypeError: there is none, or it is damaged.
+    """
+    starts = json.loads((directory.resolve().parent / "run.json").read_text(encoding="utf-8"))
+    return dict(starts[-1]["settings"])
+
+
 def _window_of_run(directory: Path) -> int | None:
     """The window with which the run beside a checkpoint trained, by its settings."""
     try:
-        starts = json.loads((directory.resolve().parent / "run.json").read_text(encoding="utf-8"))
-        settings = starts[-1]["settings"]
+        settings = _settings(directory)
         changes: Iterable[str] = settings["override"]
         window = next((int(c.partition("=")[2]) for c in reversed(list(changes)) if c.startswith("head.window=")), None)
         if window is not None or settings.get("init"):  # a policy that training began with has its own
             return window
         return PRESETS[settings["preset"] or DEFAULT_PRESET]().head.window
     except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None  # most checkpoints were moved from where they were trained
+        return None

@@ -99,7 +99,7 @@ def _unexplained_difference(facts: Facts, camera: CameraReport) -> Iterator[Evid
         return
     tinted = camera.histogram > camera.histogram_tolerance or camera.matched < 0.7 * camera.corrected
     replays = facts.replay
-    succeeds = replays is not None and replays.successes * 2 > len(replays.replays)
+    succeeds = replays is not None and replays.successes * 2 > replays.judged
     other_scene = facts.other("scene")
     alike = camera.same_scene if succeeds else camera.edges > 0.8 or camera.matched < 0.4 * camera.corrected
     share = min(1.0, camera.corrected / 30)
@@ -128,7 +128,6 @@ def _replay(facts: Facts, found: ReplayReport) -> Iterator[Evidence]:
         return
     best = max(found.trials, key=lambda trial: trial.explains(plain))
     explains = best.explains(plain)
-    said = f"{plain.successes} of {plain.episodes} replays"
     if explains >= 0.6:
         side = _odd_actions(facts, best)
         text = (
@@ -136,8 +135,9 @@ def _replay(facts: Facts, found: ReplayReport) -> Iterator[Evidence]:
             f"instead of {_outcome(plain)} as they are"
         )
         yield Evidence(best.kind, 0.95 * explains, text, side)
-    elif plain.successes * 2 < plain.episodes:
-        yield Evidence("replay_fails", 0.45, f"{said} succeed, with no change of the actions that would help")
+    elif found.successes * 2 < found.judged:  # all of them: `plain` is of those alone that went wrong
+        said = f"{found.successes} of {found.judged} replays succeed, with no change of the actions that would help"
+        yield Evidence("replay_fails", 0.45, said)
 
 
 def _outcome(trial: Trial) -> str:

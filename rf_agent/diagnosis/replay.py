@@ -31,7 +31,8 @@ class Replay:
     name: str
     task: str
     steps: int
-    success: bool
+    success: bool | None
+    """None where the environment does not say whether the task was done."""
     images: dict[str, list[Any]]
     """By camera: what the environment showed at the frames of the data, as it gave it."""
     state: NDArray[np.float32] | None
@@ -51,7 +52,7 @@ class Replay:
     def tracked(self) -> int:
         """Steps, from the first on, in which the environment was in the recorded state, or in what passes for it."""
         if self.deviation is None:
-            return self.steps if self.success else 1
+            return 1 if self.success is False else self.steps
         (lost,) = np.nonzero(self.deviation > (TRACKED if self.same_start else SAME))
         return int(lost[0]) if len(lost) else self.steps
 
@@ -95,8 +96,13 @@ class ReplayReport:
         return None if self.ratios is None else float(np.nanmedian(self.ratios))
 
     @property
+    def judged(self) -> int:
+        """Replays of which the environment says how they went."""
+        return sum(replay.success is not None for replay in self.replays)
+
+    @property
     def successes(self) -> int:
-        return sum(replay.success for replay in self.replays)
+        return sum(replay.success is True for replay in self.replays)
 
     @property
     def reproduced(self) -> bool | None:
@@ -140,7 +146,8 @@ def replay(
     actions = episode.executed if change is None else change(episode.executed)
     images: dict[str, list[Any]] = {camera: [] for camera in layout.cameras if camera in observation}
     states: list[Any] = []
-    success, steps = False, 0
+    success: bool | None = None
+    steps = 0
     for step, action in enumerate(actions):
         if step % episode.stride == 0:
             for camera, kept in images.items():
@@ -148,7 +155,10 @@ def replay(
         if layout.state is not None and layout.state in observation:
             states.append(np.array(observation[layout.state], np.float32))
         observation, reward, terminated, truncated, info = env.step(action)
-        success = success or bool(info.get("is_success", info.get("success", float(reward) > 0)))
+        # a reward alone may be dense; where `info` names a task it says whether that is done
+        said = info.get("is_success", info.get("success", float(reward) > 0 if "task" in info else None))
+        if said is not None:
+            success = bool(success or said)
         steps = step + 1
         if terminated or truncated:
             break
@@ -192,9 +202,9 @@ def replay_all(
     wrong = [
         episode
         for episode, done in zip(episodes, report.replays, strict=True)
-        if episode.begins_again and done.same_start is not False and (not done.success or done.tracked < done.steps)
+        if episode.begins_again and done.same_start is not False and (done.success is False or done.tracked < done.steps)
     ]
-    if report.reproduced is None and report.successes * 2 > len(report.replays):
+    if report.reproduced is None and report.successes * 2 > report.judged:
         wrong = []  # chance may decide about the others
     if not wrong or report.left_out:
         return report
@@ -272,10 +282,10 @@ def _trial(
             trial.episodes += 1
             continue
         trial.episodes += 1
-        trial.successes += done.success
+        trial.successes += done.success is True
         if done.deviation is not None:
             # after the end of a replay that broke off, nothing is as it was recorded
-            missing = [] if done.success else [1.0] * (len(episode.actions) - done.steps)
+            missing = [] if done.success is not False else [1.0] * (len(episode.actions) - done.steps)
             deviations.append(float(np.mean([*done.deviation, *missing])))
     if deviations:
         trial.deviation = float(np.mean(deviations))

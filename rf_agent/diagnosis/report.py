@@ -59,7 +59,8 @@ def _replay(diagnosis: Diagnosis) -> Iterator[Any]:
     if found is None:
         return
     count = len(found.replays)
-    yield f"Carried out again, the recorded actions succeed in {found.successes} of {count} episodes."
+    unjudged = "" if found.judged == count else f"; of {count - found.judged} the environment does not say"
+    yield f"Carried out again, the recorded actions succeed in {found.successes} of {found.judged} episodes{unjudged}."
     told = [replay for replay in found.replays if replay.deviation is not None]
     if told:
         same = sum(replay.same_start is True for replay in told)

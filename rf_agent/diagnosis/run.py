@@ -211,8 +211,9 @@ def _read_facts(facts: Facts, reader: DemoReader, tasks: tuple[str, ...]) -> Non
             facts.data_problems.append(problem)
         if len(facts.data_problems) == 20:
             break
-    if tasks:
-        held = {record.task for record in reader.records if record.success}
+    # formats without names of tasks give the instruction in their place, which says nothing
+    held = {record.task for record in reader.records if record.success and record.task != record.instruction}
+    if tasks and held:
         facts.known_tasks = len(held & set(tasks)), len(held)
 
 

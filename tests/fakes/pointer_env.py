@@ -1,7 +1,8 @@
 """A robot unlike CALVIN's: one camera, actions of two numbers in metres a second, no gripper; with a state or without.
 
 Ids are `pointer/<Name>-v0`: `Plain`, `Blind` (no state), `Mirrored`, `Normalised` (its actions lie in [-1, 1]),
-`Reversed` (the first entry of an action has the other sign).
+`Reversed` (the first entry of an action has the other sign), `Silent` (it says nothing of success, and its reward is
+dense: the way that is left, negative).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Pointer(gym.Env):
     metadata = {"render_modes": [], "render_fps": 10}
 
     def __init__(
-        self, state: bool = True, mirrored: bool = False, normalised: bool = False, sign: int = 1, **_: Any
+        self, state: bool = True, mirrored: bool = False, normalised: bool = False, sign: int = 1, silent: bool = False
     ) -> None:
         spaces: dict[str, gym.Space] = {"top": gym.spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)}
         if state:
@@ -30,7 +31,7 @@ class Pointer(gym.Env):
         self.observation_space = gym.spaces.Dict(spaces)
         self.bound = 1.0 if normalised else SPEED
         self.action_space = gym.spaces.Box(-self.bound, self.bound, (2,), np.float32)
-        self.state, self.mirrored, self.sign = state, mirrored, sign
+        self.state, self.mirrored, self.sign, self.silent = state, mirrored, sign, silent
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -40,10 +41,13 @@ class Pointer(gym.Env):
     def step(self, action):
         speed = np.clip(action, -self.bound, self.bound) * SPEED / self.bound * (self.sign, 1)
         self.position = self.position + speed / 10
-        done = self._info()["is_success"]
-        return self._observe(), float(done), done, False, self._info()
+        done = bool(self.position[0] > 0.8)
+        reward = float(self.position[0] - 0.8) if self.silent else float(done)
+        return self._observe(), reward, done, False, self._info()
 
     def _info(self):
+        if self.silent:
+            return {}
         return {"task": "go", "instruction": "go to the right", "is_success": bool(self.position[0] > 0.8)}
 
     def _observe(self):
@@ -63,6 +67,7 @@ for name, options in {
     "Mirrored": {"mirrored": True},
     "Normalised": {"normalised": True},
     "Reversed": {"sign": -1},
+    "Silent": {"silent": True},
 }.items():
     gym.register(f"pointer/{name}-v0", Pointer, kwargs=options, disable_env_checker=True)
 

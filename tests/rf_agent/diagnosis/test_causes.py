@@ -12,7 +12,7 @@ from rf_agent.diagnosis.evidence import evidence
 from rf_agent.diagnosis.facts import Facts
 from rf_agent.diagnosis.hypotheses import Hypothesis, HypothesisReport, Outcome
 from rf_agent.diagnosis.language import LanguageReport
-from rf_agent.diagnosis.replay import ReplayReport, Trial
+from rf_agent.diagnosis.replay import Replay, ReplayReport, Trial
 
 
 def kinds(facts: Facts) -> list[str]:
@@ -76,7 +76,12 @@ def test_a_replay_that_one_change_mends_names_it():
     mended = Trial("action_scale", "times 10", np.full(4, 10.0), 3, 3, 0.0)
     assert kinds(Facts(replay=ReplayReport(plain=plain, trials=[mended]))) == ["action_scale"]
     no_better = Trial("action_scale", "times 10", np.full(4, 10.0), 0, 3, 0.25)
-    assert kinds(Facts(replay=ReplayReport(plain=plain, trials=[no_better]))) == ["replay_fails"]
+    failed, done, unknown = (Replay("a", "b", 9, success, {}, None, None, "") for success in (False, True, None))
+    report = ReplayReport([failed] * 3 + [unknown], plain, [no_better])
+    (cause,) = rank(evidence(Facts(replay=report)))
+    assert cause.kind == "replay_fails" and cause.evidence[0].startswith("0 of 3 replays succeed")
+    most_do = ReplayReport([done] * 7 + [failed], Trial("", "as recorded", np.ones(4), 0, 1, 0.3), [no_better])
+    assert kinds(Facts(replay=most_do)) == []
 
 
 def test_a_window_that_the_run_trained_with_is_no_cause():

@@ -36,6 +36,16 @@ def test_what_a_family_has_otherwise_is_named(change, kind, tmp_path):
     assert [mismatch.kind for mismatch in found.mismatches] == [kind]
 
 
+def test_what_the_run_beside_it_was_told_to_change_is_no_mistake(tmp_path):
+    told = ["image.size=96", "language.lm_feature=final_norm", "head.window=12", "image.size=98"]
+    (tmp_path / "run.json").write_text(json.dumps([{"settings": {"preset": "M-3B", "override": told}}]))
+    (tmp_path / "policy").mkdir()
+    config = preset("M-3B").changed(told)
+    assert check_config(config, tmp_path / "policy").mismatches == []
+    other = check_config(config.changed(["image.size=196"]), tmp_path / "policy").mismatches
+    assert [(mismatch.key, mismatch.own) for mismatch in other] == [("image.size", 196)]
+
+
 def test_other_cameras_are_those_of_another_robot(tmp_path):
     assert check_config(preset("tiny").changed(['views=["top","wrist"]']), tmp_path).mismatches == []
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import fake_env  # noqa: F401 (registers environments)
 import numpy as np
 import pytest
 from pointer_env import demonstrate
+from rich.console import Console
 
 from rf_agent.demos import write_demonstrations
 from rf_agent.demos.pack import pack
@@ -31,6 +33,12 @@ def blind(tmp_path_factory) -> Path:
     return write_demonstrations(path, [demonstrate(seed, state=False) for seed in range(4)], fps=10)
 
 
+def shown(found) -> str:
+    console = Console(record=True, width=100, file=io.StringIO())
+    show(found, console)
+    return console.export_text()
+
+
 def kinds(policy: str | Path, demos: Path, env: str) -> list[str]:
     return [cause.kind for cause in diagnose(str(policy), demos, env).causes]
 
@@ -39,6 +47,13 @@ def test_a_robot_without_gripper_is_replayed(file):
     found = diagnose("random", file, "pointer/Plain-v0")
     assert found.causes == [] and found.facts.replay.successes == 4 and found.facts.replay.reproduced
     assert "no network" in found.left_out["actions"][0]
+
+
+def test_where_nobody_says_what_is_a_success_the_states_tell(file):
+    found = diagnose("random", file, "pointer/Silent-v0")
+    assert found.causes == [] and found.facts.replay.judged == 0 and found.facts.replay.reproduced
+    assert all(replay.success is None and replay.tracked == replay.steps for replay in found.facts.replay.replays)
+    assert "succeed in 0 of 0 episodes; of 4 the environment does not say" in " ".join(shown(found).split())
 
 
 def test_packed_images_differ_as_those_of_videos_do(file, tmp_path):
@@ -72,15 +87,11 @@ def policy(tmp_path_factory, file) -> Path:
 
 
 def test_an_untrained_policy_of_another_robot(file, policy):
-    from rich.console import Console
-
     found = diagnose(str(policy), file, "pointer/Plain-v0")
     assert [cause.kind for cause in found.causes] == ["untrained"]
     assert "one task alone" in found.left_out["language"][0]
     assert len(found.facts.actions.entries) == 2 and found.facts.actions.gripper_error is None
-    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
-    show(found, console)
-    text = console.export_text()
+    text = shown(found)
     assert "entry 0" in text and "Untrained policy" in text and "{" not in text
 
 
