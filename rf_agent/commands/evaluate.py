@@ -81,7 +81,8 @@ class Args:
 def run(args: Args) -> None:
     """Evaluate, write OUTPUT/results.json and print its tables."""
     _check(args)
-    device = pick_device(args.policy, args.device)
+    auto = args.engine == "ray" and args.device == "auto"
+    device = pick_device(args.policy, "cpu" if auto else args.device)
     weights = fingerprint(args.policy)  # a policy that does not exist should not wait for a simulator
     execution = Execution(args.n_action_steps, args.repeat, args.ensemble, args.dtype, args.compile)
     acting = execution.resolved(args.policy)

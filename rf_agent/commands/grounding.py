@@ -81,12 +81,15 @@ def _table(trials: list[Trial]) -> Table:
     for task in dict.fromkeys(trial.task for trial in trials):
         some = [trial for trial in trials if trial.task == task]
         if some:
-            _row(table, f"named block first: {task.format('*')}", *totals(some)["named"])
+            _row(table, f"named block first: {task.format('*')}", some, "named")
     table.add_section()
-    _row(table, "named block first: all", *totals(trials)["named"])
-    _row(table, "other colour, other block (pairs)", *totals(trials)["changed"])
+    _row(table, "named block first: all", trials, "named")
+    _row(table, "other colour, other block (pairs)", trials, "changed")
     return table
 
 
-def _row(table: Table, name: str, count: int, total: int) -> None:
-    table.add_row(name, f"{count}/{total}", percent(count / total), interval(*wilson_interval(count, total)))
+def _row(table: Table, name: str, trials: list[Trial], which: str) -> None:
+    count, total = totals(trials)[which]
+    # the runs and pairs of a trial begin alike, so that they are no independent tries
+    ends = wilson_interval(count / total * len(trials), len(trials))
+    table.add_row(name, f"{count}/{total}", percent(count / total), interval(*ends))

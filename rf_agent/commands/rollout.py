@@ -146,7 +146,8 @@ def _items(args: Args, facts: EnvFacts, env: Any) -> list[Item]:
     elif not facts.named:
         options = [{}] * episodes
     else:
-        tasks = args.tasks or _variety(trained_tasks(args.policy) or facts.tasks)
+        usual = tuple(task for task in trained_tasks(args.policy) if task in facts.tasks or not facts.listed)
+        tasks = args.tasks or _variety(usual or facts.tasks)
         options = [{"task": tasks[index % len(tasks)]} for index in range(episodes)]
     return [
         Item(f"rollout/{index}", item_seed(args.seed, f"rollout/{index}"), {**option, **extra}, scored=scored)

@@ -202,7 +202,9 @@ def replay_all(
     wrong = [
         episode
         for episode, done in zip(episodes, report.replays, strict=True)
-        if episode.begins_again and done.same_start is not False and (done.success is False or done.tracked < done.steps)
+        if episode.begins_again
+        and done.same_start is not False
+        and (done.success is False or done.tracked < done.steps)
     ]
     if report.reproduced is None and report.successes * 2 > report.judged:
         wrong = []  # chance may decide about the others

@@ -142,13 +142,18 @@ def has_network(name: str) -> bool:
     return name not in SCRIPTED and not custom.is_factory(name)
 
 
-def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINED) -> Any:
-    """The policy of a checkpoint directory or bundled name, ready to act on `device`; the last one is kept, until its
-    files change.
+def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINED, keep: bool = True) -> Any:
+    """The policy of a checkpoint directory or bundled name, ready to act on `device`.
+
+    Args:
+        name: see `find_policy`. device, execution: how it acts.
+        keep: keep it in memory, and give the same object to the next call, until its files change.
 
     Raises:
         UserError: there is no such directory or bundled policy, no such device, or it cannot act so.
     """
+    if not keep:
+        return _load(name, device, execution)
     files = sorted(file for file in find_policy(name).iterdir() if file.is_file())
     seen = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
     return _loaded(name, device, execution, seen)
@@ -156,6 +161,10 @@ def load_policy(name: str, device: str = "cpu", execution: Execution = AS_TRAINE
 
 @functools.lru_cache(maxsize=1)
 def _loaded(name: str, device: str, execution: Execution, files: tuple[tuple[str, int, int], ...]) -> Any:
+    return _load(name, device, execution)
+
+
+def _load(name: str, device: str, execution: Execution) -> Any:
     from rf_agent.policies import load_policy as load
 
     chosen = execution.resolved(name)
@@ -183,7 +192,7 @@ def find_policy(name: str) -> Path:
 
 
 def load_agent(name: str, device: str = "cpu", execution: Execution = AS_TRAINED) -> Agent:
-    """The agent that `--policy NAME` means."""
+    """The agent that `--policy NAME` means; the network of a checkpoint is that of the last call with the same name."""
     if name in SCRIPTED:
         return SCRIPTED[name]()
     if custom.is_factory(name):

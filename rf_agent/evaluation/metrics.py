@@ -58,10 +58,11 @@ class Episode:
         return sum(attempt.success for attempt in self.attempts)
 
 
-def wilson_interval(successes: int, total: int, z: float = Z95) -> tuple[float, float]:
+def wilson_interval(successes: float, total: int, z: float = Z95) -> tuple[float, float]:
     """Wilson's score interval for a proportion (Wilson 1927); (0, 1) when nothing was tried.
 
-    Unlike the normal approximation it stays within [0, 1] and is not empty at 0 % or 100 %.
+    Unlike the normal approximation it stays within [0, 1] and is not empty at 0 % or 100 %. Tries that belong together
+    count as one with the share of them that succeeded: at worst the interval is then too wide.
     """
     if not 0 <= successes <= total:
         raise ValueError(f"successes must be between 0 and total, got {successes} of {total}")

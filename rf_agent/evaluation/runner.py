@@ -244,6 +244,8 @@ def evaluate(
         UserError: `output` holds results of another environment, policy or seed; or the policy gives what is no action.
         RuntimeError: workers died again and again, or an episode hung twice; what had finished is kept.
     """
+    if engine == "ray" and device != "cpu":
+        raise UserError(f"--engine ray plays on the CPUs of a cluster: give --device cpu in place of {device}")
     env_options = dict(env_options or {})
     settings = {
         "env": env_id,
@@ -261,9 +263,8 @@ def evaluate(
     if on_kept:
         on_kept([journal.episodes[item.key] for item in items if item.key in journal.episodes])
     begun = time.perf_counter() - journal.seconds
-    serve = has_network(policy) and (device != "cpu" or (workers > 1 and checkpoint_bytes(policy) >= LARGE))
-    if serve and engine == "ray":
-        raise UserError("--engine ray plays on the CPUs of a cluster: leave --device out, or use --engine local")
+    large = workers > 1 and has_network(policy) and checkpoint_bytes(policy) >= LARGE
+    serve = engine == "local" and has_network(policy) and (device != "cpu" or large)
     with _served(policy, device, execution) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
             _Job(item, env_id, env_options, policy, device, video, server, execution, timeout)
@@ -377,7 +378,7 @@ def _run(worker: _Worker, job: _Job) -> Episode:
 def _served(policy: str, device: str, execution: Execution) -> Iterator[tuple[str, str]]:
     """A server for the workers alone: on a free port of this machine, with a key that only they are told."""
     key = secrets.token_urlsafe(32)
-    loaded = load_policy(policy, device, execution)
+    loaded = load_policy(policy, device, execution, keep=False)
     with PolicyServer(loaded, port=0, api_key=key, limits=OWN_CLIENTS) as server:
         yield server.url, key
 

@@ -14,7 +14,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` (from 1) of `count` parts. Its episodes are every `count`-th, so that all parts see all tasks."""
+    """Part `index` (from 1) of `count` parts. Its episodes are every `count`-th of all, which take turns of the tasks:
+    where `count` and the number of tasks have a common divisor (2 and 34) a part has some tasks only, and its own rates
+    are those of these. Merged reports have all."""
 
     index: int
     count: int

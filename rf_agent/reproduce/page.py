@@ -40,8 +40,8 @@ BUDGET = """## Budget
 The same for all rows of a table: {episodes_per_task} demonstrations of each of the 34 tasks from resets and those of
 {chains_per_scene} training chains, in each of the training scenes; a vision-language model pre-trained for
 {pretrain_steps:,} steps of 32 images, of {images:,} of random tables; imitation for {steps:,} steps of
-{batch_size} sequences of 16 observation steps; the first {evaluation_chains} of the benchmark's 1000 chains ({curve_chains} for
-policies that a run kept on its way). Number format in training: {mixed_precision}. Machine: {machine}.{code}
+{batch_size} sequences of 16 observation steps; the first {evaluation_chains} of the benchmark's 1000 chains
+({curve_chains} for policies that a run kept on its way). Number format in training: {mixed_precision}. Machine: {machine}.{code}
 """
 
 

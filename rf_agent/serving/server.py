@@ -300,7 +300,9 @@ def _close_reason(closed: ConnectionClosed) -> str:
     frame = closed.sent if closed.sent and closed.sent.code not in (1000, 1001) else closed.rcvd
     if frame is None:
         return "the connection was lost"
-    return f"closed with code {frame.code}" + (f" ({frame.reason})" if frame.reason else "")
+    # the client's words, which must not look like lines of this log or command a terminal
+    reason = "".join(letter if letter.isprintable() else "?" for letter in frame.reason)
+    return f"closed with code {frame.code}" + (f" ({reason})" if reason else "")
 
 
 def _sentence(error: BaseException) -> str:

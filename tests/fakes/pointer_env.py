@@ -23,7 +23,13 @@ class Pointer(gym.Env):
     metadata = {"render_modes": [], "render_fps": 10}
 
     def __init__(
-        self, state: bool = True, mirrored: bool = False, normalised: bool = False, sign: int = 1, silent: bool = False
+        self,
+        state: bool = True,
+        mirrored: bool = False,
+        normalised: bool = False,
+        sign: int = 1,
+        silent: bool = False,
+        **_: Any,
     ) -> None:
         spaces: dict[str, gym.Space] = {"top": gym.spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)}
         if state:

@@ -1,6 +1,9 @@
 """What counts as following the colour word."""
 
+from rf_agent.commands.grounding import _table
 from rf_agent.evaluation.grounding import Trial, totals
+from rf_agent.evaluation.metrics import wilson_interval
+from rf_agent.evaluation.results import interval
 
 LIFT = "lift_{}_block_table"
 
@@ -15,3 +18,13 @@ def test_totals_of_a_policy_that_listens_and_of_one_that_does_not():
     assert totals([still]) == {"named": (0, 3), "changed": (0, 3)}
     assert totals([swapped]) == {"named": (0, 3), "changed": (1, 3)}
     assert totals([listens, deaf, still, swapped]) == {"named": (4, 12), "changed": (4, 12)}
+
+
+def test_runs_of_a_trial_are_no_independent_tries():
+    """30 trials, half of which go right altogether: the interval is that of 15 of 30, not of 45 of 90."""
+    listens = Trial(LIFT.format("*"), {"red": "red", "blue": "blue", "pink": "pink"})
+    still = Trial(LIFT.format("*"), {"red": None, "blue": None, "pink": None})
+    table = _table([listens, still] * 15)
+    cells = [list(column.cells) for column in table.columns]
+    low, high = wilson_interval(15, 30)
+    assert cells[1][-1] == "45/90" and cells[3][-1] == interval(low, high) != interval(*wilson_interval(45, 90))

@@ -1,14 +1,18 @@
 """The server that an evaluation starts for its workers: both sides wait as long as a step may take, and no longer."""
 
+import gc
 import time
+import weakref
 
 import pytest
 from fake_policy import FakePolicy, observe
 
-from rf_agent.evaluation import runner
+from rf_agent.errors import UserError
+from rf_agent.evaluation import agents, runner
 from rf_agent.evaluation.agents import AS_TRAINED
 from rf_agent.evaluation.episode import Item, task_items
 from rf_agent.evaluation.runner import evaluate
+from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.serving import RemoteError, RemotePolicy
 from rf_agent.serving.server import PolicyServer
 from rf_agent.workers import run_jobs
@@ -71,3 +75,26 @@ def test_a_worker_has_one_connection_and_closes_it_at_its_end():
         while server.metrics.connections:
             assert time.monotonic() < end
             time.sleep(0.01)
+
+
+def test_the_policy_that_was_served_does_not_stay_in_memory(tmp_path, monkeypatch):
+    policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", ["go"], seed=0).save_pretrained(tmp_path / "policy")
+    seen = []
+
+    def spy(*args, **options):
+        loaded = agents.load_policy(*args, **options)
+        seen.append(weakref.ref(loaded))
+        return loaded
+
+    monkeypatch.setattr(runner, "load_policy", spy)
+    kept = agents.load_policy(str(policy))
+    with runner._served(str(policy), "cpu", AS_TRAINED) as (url, key), RemotePolicy(url, api_key=key):
+        assert seen[0]() is not None and seen[0]() is not kept
+    gc.collect()
+    assert seen[0]() is None and agents.load_policy(str(policy)) is kept
+
+
+def test_a_cluster_of_cpus_is_asked_for_no_gpu(tmp_path):
+    with pytest.raises(UserError, match="CPUs of a cluster: give --device cpu in place of cuda"):
+        evaluate(TASK, "random", task_items(["go_left"], 1, seed=0), tmp_path / "run", engine="ray", device="cuda")
+    assert not (tmp_path / "run").exists()

@@ -186,6 +186,14 @@ def test_a_client_that_closes_with_such_a_code_itself_was_not_refused(caplog):
         assert "closed with code 1009 (too much)" in caplog.text
 
 
+def test_a_client_cannot_write_lines_of_the_log(caplog):
+    with served() as server, caplog.at_level(logging.INFO, "rf_agent.serving"):
+        with connected(server) as connection:
+            connection.close(4000, "bye\n12:00 somebody connected\x1b[31m")
+        wait_until(lambda: server.metrics.connections == 0)
+    assert "closed with code 4000 (bye?12:00 somebody connected?[31m)" in caplog.text
+
+
 @pytest.mark.parametrize("error", [MemoryError, SystemError, OverflowError])
 def test_whatever_is_raised_where_messages_are_read_is_said_and_counted(error, monkeypatch):
     def fail(reader, message):
