@@ -33,11 +33,29 @@ def model_config(kind: str, values: dict[str, Any], where: str, **defaults: Any)
     return AutoConfig.for_model(kind, **{**defaults, **values})
 
 
-def _check_keys(default: PretrainedConfig, values: dict[str, Any], where: str) -> None:
+def unknown_keys(kind: str, values: dict[str, Any]) -> list[str]:
+    """Those of the outermost keys that a model of `transformers` does not have; none where it knows no such type."""
+    try:
+        default = AutoConfig.for_model(kind)
+    except ValueError:
+        return []
+    known = _known_keys(default)
+    return [key for key in values if not _is_known(default, known, key)]
+
+
+def _known_keys(default: PretrainedConfig) -> set[str]:
     known = set(default.to_dict()) | set(vars(default)) | set(default.attribute_map)
-    known |= set(inspect.signature(type(default).__init__).parameters) - {"self", "kwargs"}
+    return known | set(inspect.signature(type(default).__init__).parameters) - {"self", "kwargs"}
+
+
+def _is_known(default: PretrainedConfig, known: set[str], key: str) -> bool:
+    return key in known or hasattr(type(default), key) or _is_older_name(default, key)
+
+
+def _check_keys(default: PretrainedConfig, values: dict[str, Any], where: str) -> None:
+    known = _known_keys(default)
     for key, value in values.items():
-        if key not in known and not hasattr(type(default), key) and not _is_older_name(default, key):
+        if not _is_known(default, known, key):
             close = difflib.get_close_matches(key, known, n=2)
             hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "remove it."
             raise ConfigError(f"{where} has the key {key!r}, which a {default.model_type!r} does not have; {hint}")

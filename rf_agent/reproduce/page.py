@@ -41,7 +41,8 @@ The same for all rows of a table: {episodes_per_task} demonstrations of each of 
 {chains_per_scene} training chains, in each of the training scenes; a vision-language model pre-trained for
 {pretrain_steps:,} steps of 32 images, of {images:,} of random tables; imitation for {steps:,} steps of
 {batch_size} sequences of 16 observation steps; the first {evaluation_chains} of the benchmark's 1000 chains
-({curve_chains} for policies that a run kept on its way). Number format in training: {mixed_precision}. Machine: {machine}.{code}
+({curve_chains} for policies that a run kept on its way). Number format in training: {mixed_precision}.
+Machine: {machine}.{code}
 """
 
 

@@ -29,7 +29,7 @@ FAMILIES = {
     "an OpenFlamingo checkpoint": ("perceiver.",),
     "an R3M checkpoint": ("convnet.",),
     "a Voltron checkpoint": ("patch2embed.", "encoder_blocks.", "lang2encoder."),
-    "a CLIP model": ("visual.", "vision_model.", "class_embedding"),
+    "a CLIP model": ("visual.", "vision_model.", "class_embedding", "embeddings.class_embedding"),
     "a language model": ("transformer.", "gpt_neox.", "model.", "embed_out."),
 }
 """How names of tensors begin in each kind of file; the first that fits counts."""

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from rf_agent.config import ConfigError, LanguageConfig
 from rf_agent.nn.language import OWN_MODELS, build_language_model, decoder_layers
+from rf_agent.nn.model_config import unknown_keys
 from rf_agent.nn.mosaic_gpt import MosaicGPTConfig
 from rf_agent.tokenizer import add_flamingo_tokens, load_tokenizer
 from rf_agent.weights.files import ConversionError, Tensors, expect_family, read_tensors
@@ -23,6 +24,15 @@ from rf_agent.weights.report import Source
 
 LANGUAGE = "vlm.lang_encoder."
 NOT_OF_THE_MODEL = ("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version")
+UNUSED = {
+    *("tie_weights_", "init_config", "tokenizer_name", "verbose", "max_sequence_length", "gradient_checkpointing"),
+    *("prefix", "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
+    *("pooler_size_per_head", "pooler_type", "output_past"),
+}
+"""Keys in published folders (DistilBERT, BERT, MPT, LLaMA, OPT) that say nothing of what the model computes; others that
+the installed `transformers` does not know are refused, as without them it might be another model."""
+ABSOLUTE = ("position_embedding_type", "absolute")
+"""How BERT always counted positions; another value is another model."""
 """Keys of a config.json that say where a model comes from rather than what it is."""
 
 FIXED_IN_MOSAIC_GPT: dict[str, tuple[Any, ...]] = {
@@ -131,8 +141,20 @@ def resized_rows(table: Tensor, rows: int, seed: int = 0) -> Tensor:
     return torch.cat((table, (new * table.float().std()).to(table.dtype)))
 
 
+def _without_unused(values: dict[str, Any]) -> dict[str, Any]:
+    """Without keys that the installed `transformers` has no more, or never had, and that change nothing."""
+    kind = str(values["model_type"])
+    if kind in OWN_MODELS:
+        return values
+    rest = {key: value for key, value in values.items() if key != "model_type"}
+    unused = {
+        key for key in unknown_keys(kind, rest) if not values[key] or key in UNUSED or (key, values[key]) == ABSOLUTE
+    }
+    return {key: value for key, value in values.items() if key not in unused}
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder, without what does not describe the model."""
+    """The config.json of a folder, without what does not describe the model or is unknown and changes nothing."""
     file = folder / "config.json"
     if not folder.is_dir() or not file.is_file():
         found = "is a file" if folder.is_file() else "has no config.json" if folder.is_dir() else "does not exist"
@@ -145,7 +167,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ConversionError(f"{file} is not valid JSON ({error}); download the folder again.") from error
     if not isinstance(values, Mapping) or "model_type" not in values:
         raise ConversionError(f"{file} names no model_type; give the folder of a causal language model.")
-    return {key: value for key, value in values.items() if key not in NOT_OF_THE_MODEL}
+    return _without_unused({key: value for key, value in values.items() if key not in NOT_OF_THE_MODEL})
 
 
 def with_vocabulary(values: dict[str, Any], tokens: int) -> dict[str, Any]:

@@ -23,6 +23,15 @@ def test_default_observations_are_those_of_calvin():
     env.close()
 
 
+def test_a_mistyped_first_reset_spoils_nothing():
+    env = gym.make(IDS[0], **SMALL)
+    with pytest.raises(ValueError, match="open_drawr"):
+        env.reset(options={"task": "open_drawr"})
+    env.reset(options={"task": "open_drawer"})
+    env.step(env.action_space.sample())
+    env.close()
+
+
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_vector_environments_carry_instructions_and_infos(mode):
     envs = gym.make_vec(

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, CLIPVisionModel
 
 from rf_agent.config import VisionConfig
 from rf_agent.nn.towers import VisionTower
@@ -31,7 +31,7 @@ def tower(path, **options):
     return tower, source
 
 
-@pytest.mark.parametrize("form", ["model", "tower", "folder"])
+@pytest.mark.parametrize("form", ["model", "tower", "folder", "folder of the tower"])
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_hugging_face(form, activation, tmp_path):
     model, options = hugging_face(activation), {"head_width": 8, "quick_gelu": activation == "quick_gelu"}
@@ -41,6 +41,15 @@ def test_hugging_face(form, activation, tmp_path):
     elif form == "tower":
         names = {name for name in model.state_dict() if name.startswith("vision_model.")}
         torch.save({name: model.state_dict()[name] for name in names}, path)
+    elif form == "folder of the tower":
+        path, options = tmp_path / "folder", {}
+        alone = CLIPVisionModel(model.config.vision_config)
+        alone.load_state_dict({
+            # with or without a prefix, as the installed transformers has it
+            name: model.state_dict()[f"vision_model.{name.removeprefix('vision_model.')}"]
+            for name in alone.state_dict()
+        })
+        alone.save_pretrained(path)
     else:
         path, options = tmp_path / "folder", {}  # its config.json says it all
         model.save_pretrained(path)
@@ -50,7 +59,7 @@ def test_hugging_face(form, activation, tmp_path):
         wanted = model.vision_model(pixels[:, 0]).last_hidden_state[:, 1:]
         torch.testing.assert_close(ours(pixels)[:, 0], wanted, atol=1e-5, rtol=1e-5)
     reasons = set(source.ignored.values())
-    assert reasons == {"comes after the patch tokens"} | ({"not of the vision tower"} if form != "tower" else set())
+    assert reasons == {"comes after the patch tokens"} | ({"not of the vision tower"} if form in ("model", "folder") else set())
 
 
 def open_clip(path, **more):

@@ -40,6 +40,24 @@ def test_vocabulary_becomes_that_of_the_tokenizer(folder):
     assert len(numbers) == found.layers
 
 
+@pytest.mark.parametrize(
+    ("folder", "published"),
+    [
+        ("mpt", {"init_config": {"name": "kaiming_normal_"}, "tokenizer_name": "x/y", "verbose": 0, "norm_bias": None}),
+        ("llama", {"max_sequence_length": 2048}),
+    ],
+    indirect=["folder"],
+)
+def test_keys_of_published_folders_that_change_nothing_are_left_out(folder, published):
+    before = read_language_model(folder)
+    change(folder, **published)
+    after = read_language_model(folder)
+    assert after.model == before.model
+    change(folder, sliding_windows=512)  # as in code that comes with the model: without it, it is another
+    with pytest.raises(ConversionError, match="sliding_windows"):
+        read_language_model(folder)
+
+
 def test_output_layer_of_gpt_neox_is_found_under_its_old_name(folder):
     wanted = load_file(folder / "model.safetensors")["embed_out.weight"]
     tensors = read_language_model(folder).source.tensors

@@ -1,5 +1,7 @@
 """R3M's files: the features of the policy are those of the published network."""
 
+import json
+
 import pytest
 import torch
 from policy_cases import make_observation
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 
 import rf_agent
 from rf_agent.config import HeadConfig
+from rf_agent.errors import UserError
 from rf_agent.weights import ConversionError, from_r3m
 
 HEAD = HeadConfig(hidden=8, layers=1, window=3, mlp=(8,))
@@ -36,6 +39,18 @@ def torchvision_features(tensors, pixels, bottleneck):
                 x = conv(x, f"{name}.downsample.0", f"{name}.downsample.1", stride)
             x = (x + y).relu()
     return x.mean(dim=(2, 3))
+
+
+def test_a_sentence_encoder_as_it_was_published(tmp_path):
+    """The config.json of distilbert-base-uncased has a key that no class of `transformers` has."""
+    folder = save_distilbert(tmp_path / "lm")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_weights_": True, "output_past": True}))
+    policy, _ = from_r3m(save_r3m(tmp_path / "model.pt", True), folder, head=HEAD, image_size=40)
+    assert "tie_weights_" not in policy.config.language.model
+    (folder / "config.json").write_text(json.dumps(config | {"position_embedding_type": "relative_key"}))
+    with pytest.raises(UserError, match="position_embedding_type"):
+        from_r3m(tmp_path / "model.pt", folder, head=HEAD, image_size=40)
 
 
 @pytest.mark.parametrize("bottleneck", [True, False])
