@@ -12,6 +12,7 @@ from rf_agent.config import RoboFlamingoConfig
 from rf_agent.nn.flamingo import Flamingo, fsdp_blocks
 from rf_agent.nn.fusion import arrange
 from rf_agent.nn.heads import build_head
+from rf_agent.nn.language import decoder_layers
 from rf_agent.policy_model import PolicyModel, TextInputs
 
 BETWEEN = ("perceiver.", "other_perceivers.", "gated_cross_attn_layers.")
@@ -70,6 +71,11 @@ class RoboFlamingoModel(PolicyModel):
     @property
     def cross_attention_blocks(self) -> list[str]:
         return list(self.vlm.gated_cross_attn_layers)
+
+    @property
+    def unread_blocks(self) -> list[str]:
+        last = str(len(decoder_layers(self.vlm.lang_encoder)) - 1)
+        return [name for name in self.cross_attention_blocks if self.vlm.exits_early and name == last]
 
     @property
     def stages(self) -> dict[str, list[nn.Module]]:

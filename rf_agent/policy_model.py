@@ -97,6 +97,16 @@ class PolicyModel(nn.Module):
         return []
 
     @property
+    def unread_blocks(self) -> list[str]:
+        """Those of them that the head does not see, so that imitation teaches them nothing."""
+        return []
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether a text means something else with more padding."""
+        return False
+
+    @property
     def stages(self) -> dict[str, list[nn.Module]]:
         """The modules that a step runs through before the head, by what they are called in measurements."""
         raise NotImplementedError

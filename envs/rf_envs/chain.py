@@ -31,6 +31,7 @@ class ChainEnv(TableEnv):
 
     reset_options: ClassVar[tuple[str, ...]] = ("chain", "robot_obs", "scene_obs")
 
+    _remedy = "It is the first one of the chain: give another chain, or a scene_obs that allows it."
     _chain = 0
     _subtasks: tuple[str, ...] = ()
     _completed = 0

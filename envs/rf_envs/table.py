@@ -92,6 +92,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": CONTROL_FREQUENCY}
     reset_options: ClassVar[tuple[str, ...]] = ("task", "instruction", "robot_obs", "scene_obs")
+    _remedy = "Leave out the task, for one that the state allows, or the scene_obs, for a state that allows the task."
     gripper_index: ClassVar[int] = 6
     """The entry of an action that opens (above zero) or closes the gripper."""
     noise_weights: ClassVar[tuple[float, ...]] = (1, 1, 1, 0.5, 0.5, 0.5, 0)
@@ -336,8 +337,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         reason = obstacle(task, self._present_state(), scene_named(self.scene))
         if reason is not None:
             raise ValueError(
-                f"The task {task!r} cannot be fulfilled from the given scene_obs: {reason}. Leave out the task, for "
-                "one that the state allows, or the scene_obs, for a state that allows the task."
+                f"The task {task!r} cannot be fulfilled from the given scene_obs: {reason}. {self._remedy}"
             )
         return task
 

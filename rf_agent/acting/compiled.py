@@ -64,7 +64,7 @@ class CompiledStep:
             with torch._dynamo.config.patch(  # of an LSTM only the weights are read
                 allow_rnn=True, recompile_limit=MOST_SHAPES
             ):
-                return self._compiled(model, pixels, bucketed(text), history)
+                return self._compiled(model, pixels, text if model.reads_padding else bucketed(text), history)
         except Exception as error:  # of many kinds; what is wrong with the call is raised again below
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             result = eager_step(model, pixels, text, history)

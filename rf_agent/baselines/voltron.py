@@ -55,6 +55,10 @@ class VoltronModel(BaselineModel):
     config: VoltronConfig
     parts: ClassVar[dict[str, str]] = {"encoder.pool.": "head", **BaselineModel.parts}
 
+    @property
+    def reads_padding(self) -> bool:
+        return self.config.encoder.pad_text
+
     def make_encoder(self) -> Encoder:
         return VoltronEncoder(
             len(self.config.views), self.vision_tower.dim, self.sentence_encoder.dim, self.config.encoder

@@ -61,7 +61,7 @@ def set_trainable(
     Raises:
         ValueError: there is no such set, or fewer than N cross-attention layers.
     """
-    chosen, blocks = _choose(which, model.cross_attention_blocks)
+    chosen, blocks = _choose(which, model.cross_attention_blocks, model.unread_blocks)
     if which != "full":
         chosen -= model.always_frozen
     chosen |= {group for group, train in (("vision", train_vision), ("language", train_language)) if train}
@@ -77,10 +77,11 @@ def set_trainable(
     return [group for group in groups if group in chosen]
 
 
-def _choose(which: str, blocks: list[str]) -> tuple[set[str], list[str]]:
+def _choose(which: str, blocks: list[str], unread: list[str]) -> tuple[set[str], list[str]]:
     """The groups of a set, and which of the cross-attention blocks (named by their layer) belong to it."""
     if which in TRAINABLE:
         return set(TRAINABLE[which]), blocks
+    blocks = [name for name in blocks if name not in unread]
     last = LAST.fullmatch(which)
     if last is None:
         raise ValueError(
@@ -92,7 +93,10 @@ def _choose(which: str, blocks: list[str]) -> tuple[set[str], list[str]]:
         )
     count = int(last[1])
     if count > len(blocks):
-        raise ValueError(f"{which} was chosen, but the model has {len(blocks)} cross-attention layers: choose fewer")
+        seen = " that its head sees" if unread else ""
+        raise ValueError(
+            f"{which} was chosen, but the model has {len(blocks)} cross-attention layers{seen}: choose fewer"
+        )
     return {"cross-attention", "embeddings", "head"}, blocks[-count:]
 
 

@@ -29,7 +29,7 @@ UNUSED = {
     *("prefix", "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
     *("pooler_size_per_head", "pooler_type", "output_past"),
 }
-"""Keys in published folders (DistilBERT, BERT, MPT, LLaMA, OPT) that say nothing of what the model computes; others that
+"""Keys in published folders (DistilBERT, BERT, MPT, LLaMA, OPT) that say nothing of what a model computes. Others that
 the installed `transformers` does not know are refused, as without them it might be another model."""
 ABSOLUTE = ("position_embedding_type", "absolute")
 """How BERT always counted positions; another value is another model."""

@@ -6,6 +6,7 @@ import pytest
 from rf_envs.benchmark.chains import chain
 from rf_envs.benchmark.tasks import TASKS
 from rf_envs.chain import ChainEnv
+from rf_envs.expert import Expert
 from rf_envs.language.instructions import EVALUATION
 from rf_envs.spaces import decode_instruction
 
@@ -113,3 +114,9 @@ def test_the_start_of_a_chain_resets_to_it(env):
     assert [env.task_of(text) for _, text in tasks] == chain(3)[1]
     with pytest.raises(ValueError, match="no chain 1000"):
         env.chain_start(1000, "D")
+
+
+def test_the_expert_says_why_it_does_not_demonstrate_free_text(started):
+    started.ask("sing a song")
+    with pytest.raises(ValueError, match="asked for is none of its tasks, .* env.ask\\(instruction, task="):
+        Expert(started).act()

@@ -95,6 +95,11 @@ def test_text_instruction():
     observation, _ = env.reset(options={"task": "open_drawer", "instruction": "öffne die Schublade!"})
     assert observation["instruction"] == "öffne die Schublade!"
     assert env.observation_space.contains(observation)
+    for typed in ("open the robot’s drawer – slowly …", "open\nthe drawer"):
+        observation, _ = env.reset(options={"task": "open_drawer", "instruction": typed})
+        assert observation["instruction"] == typed and env.observation_space.contains(observation)
+    with pytest.raises(ValueError, match="has '打', which is none of the characters .* charset="):
+        env.reset(options={"task": "open_drawer", "instruction": "打开抽屉"})
     env.close()
 
 

@@ -71,6 +71,9 @@ def draw_start(
         RuntimeError: no start was found, which only a ``robot_obs`` that is in the way can cause.
     """
     robot = np.array(NEUTRAL_ROBOT_OBS if robot_obs is None else robot_obs, dtype=np.float64)
+    if robot_obs is not None:  # the pose follows from the joints, whatever was given with them
+        simulator.reset(robot)
+        robot[:6] = simulator.robot_obs[:6]
     for _ in range(MAX_TRIES):
         layout = _layout(task, scene, rng)
         scene_obs = _place(layout, scene, rng, robot)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,11 +37,14 @@ class Expert:
 
         Raises:
             gymnasium.error.ResetNeeded: there is no episode yet.
-            ValueError: the current task has no skill; the message names it.
+            ValueError: the current task has no skill, or the instruction means none; the message names it.
         """
-        task = self._env.task
+        view, task = View.of(self._env), self._env.task
         if not task:
-            raise gym.error.ResetNeeded("There is no task to demonstrate yet; call env.reset() first.")
+            raise ValueError(
+                "What the environment was asked for is none of its tasks, so there is nothing to demonstrate; name the "
+                "task, too: env.ask(instruction, task=...)."
+            )
         if task not in SKILLS:
             raise ValueError(f"The expert has no skill for task '{task}'; it knows {', '.join(sorted(SKILLS))}.")
-        return servo(view := View.of(self._env), SKILLS[task](view))
+        return servo(view, SKILLS[task](view))

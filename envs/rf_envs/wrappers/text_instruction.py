@@ -10,8 +10,14 @@ from gymnasium import spaces
 
 from rf_envs.spaces import INSTRUCTION_BYTES, decode_instruction
 
-LETTERS = string.digits + string.ascii_letters + string.punctuation + " " + "".join(map(chr, range(0xA1, 0x180)))
-"""Printable ASCII and the Latin letters with accents."""
+LETTERS = (
+    string.digits
+    + string.ascii_letters
+    + string.punctuation
+    + " \n\t"
+    + "".join(map(chr, (*range(0xA0, 0x180), *range(0x2010, 0x2028))))
+)
+"""Printable ASCII, the Latin letters with accents, and what editors make of quotes, dashes and dots."""
 
 
 class TextInstruction(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
@@ -39,9 +45,21 @@ class TextInstruction(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
                 f"TextInstruction needs observations with an 'instruction', got {type(space).__name__}; wrap "
                 "an environment of rf_envs."
             )
+        self._letters = frozenset(charset)
         text = spaces.Text(INSTRUCTION_BYTES, min_length=0, charset=charset)
         self.observation_space = spaces.Dict({**space.spaces, "instruction": text})
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
-        """The observation with its instruction as a str."""
-        return {**observation, "instruction": decode_instruction(observation["instruction"])}
+        """The observation with its instruction as a str.
+
+        Raises:
+            ValueError: the instruction has a character that is not in `charset`.
+        """
+        instruction = decode_instruction(observation["instruction"])
+        foreign = [letter for letter in instruction if letter not in self._letters]
+        if foreign:
+            raise ValueError(
+                f"The instruction {instruction!r} has {foreign[0]!r}, which is none of the characters of this "
+                "TextInstruction; name them all with charset=."
+            )
+        return {**observation, "instruction": instruction}

@@ -10,8 +10,10 @@ import torch
 from policy_cases import CORPUS, make_observation, make_policy
 
 from rf_agent.acting.compiled import BUCKET, CompiledStep, bucketed, eager_step
+from rf_agent.baselines.voltron import VoltronPolicy
 from rf_agent.model import TextInputs
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import preset
 
 
 def acted(policy, n=2, steps=5):
@@ -63,6 +65,20 @@ def test_padding_to_a_bucket():
     assert text.tokens.shape == text.mask.shape == (2, 2 * BUCKET)
     assert text.mask.sum() == 2 * (BUCKET + 1) and not text.tokens[:, BUCKET + 1 :].any()
     assert bucketed(text).tokens.shape == (2, 2 * BUCKET)
+
+
+def test_texts_whose_padding_counts_are_not_padded_more(counted):
+    """Published Voltrons attend to padding: their texts have one length, and keep it."""
+    graphs, backend = counted
+    config = preset("voltron-tiny").beginning_from(preset("roboflamingo-test"))
+    config = config.changed(["encoder.pad_text=true", "language.max_tokens=20"])
+    policy = VoltronPolicy.from_config(config, list(CORPUS), seed=0).eval()
+    expected = acted(policy)
+    policy.compile_acting(backend=backend)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Guards may run slower")
+        np.testing.assert_allclose(acted(policy), expected, atol=1e-6)
+    assert sum(map(len, graphs)) > 0
 
 
 def test_without_a_compiler_there_is_a_warning_and_the_same_actions():

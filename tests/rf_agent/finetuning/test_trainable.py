@@ -46,6 +46,14 @@ def test_sets(policy, which, expected):
     assert not any(name.startswith("vlm.vision_encoder") for name in learning(policy))
 
 
+def test_last_n_are_those_that_the_head_sees():
+    policy = make_policy(0, "language.lm_feature=last_block_input")
+    policy.set_trainable("last-1")
+    assert {name.split(".")[2] for name in learning(policy) if "cross_attn" in name} == {"0"}
+    with pytest.raises(ValueError, match="last-2 was chosen, but the model has 1 cross-attention layers that its head"):
+        policy.set_trainable("last-2")
+
+
 def test_last_n_counts_from_the_top(policy):
     policy.set_trainable("last-1")
     layers = {name.split(".")[2] for name in learning(policy) if "cross_attn" in name}

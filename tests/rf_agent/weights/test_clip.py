@@ -44,11 +44,13 @@ def test_hugging_face(form, activation, tmp_path):
     elif form == "folder of the tower":
         path, options = tmp_path / "folder", {}
         alone = CLIPVisionModel(model.config.vision_config)
-        alone.load_state_dict({
-            # with or without a prefix, as the installed transformers has it
-            name: model.state_dict()[f"vision_model.{name.removeprefix('vision_model.')}"]
-            for name in alone.state_dict()
-        })
+        alone.load_state_dict(
+            {
+                # with or without a prefix, as the installed transformers has it
+                name: model.state_dict()[f"vision_model.{name.removeprefix('vision_model.')}"]
+                for name in alone.state_dict()
+            }
+        )
         alone.save_pretrained(path)
     else:
         path, options = tmp_path / "folder", {}  # its config.json says it all
@@ -59,7 +61,9 @@ def test_hugging_face(form, activation, tmp_path):
         wanted = model.vision_model(pixels[:, 0]).last_hidden_state[:, 1:]
         torch.testing.assert_close(ours(pixels)[:, 0], wanted, atol=1e-5, rtol=1e-5)
     reasons = set(source.ignored.values())
-    assert reasons == {"comes after the patch tokens"} | ({"not of the vision tower"} if form in ("model", "folder") else set())
+    assert reasons == {"comes after the patch tokens"} | (
+        {"not of the vision tower"} if form in ("model", "folder") else set()
+    )
 
 
 def open_clip(path, **more):

@@ -74,6 +74,16 @@ def test_impossible_tasks_are_recognised(env):
     assert right <= allowed and not wrong & allowed
 
 
+def test_the_pose_follows_from_the_joints_that_were_given(env):
+    """A block that is held begins in the hand, whatever pose was written before the joints."""
+    env.reset(seed=0)
+    robot_obs = env.robot_obs.copy()
+    robot_obs[:6] = 0.0
+    for task in ("place_in_drawer", "stack_block"):
+        env.reset(seed=0, options={"task": task, "robot_obs": robot_obs})
+        assert held_block(state(env)) is not None and env.robot_obs[2] > 0.4
+
+
 @pytest.mark.parametrize("scene", "ABC")
 def test_other_scenes_have_starts_for_every_task(scene):
     from rf_envs.table import TableEnv
