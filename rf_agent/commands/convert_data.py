@@ -42,7 +42,8 @@ class _WithoutInstructions(_DataSet):
     cameras: tuple[str, ...] = ()
     """Image observations; all by default."""
     gripper: int | None = None
-    """Entry of an action that opens or closes a gripper and has two values. Without, training regresses all."""
+    """Entry of an action that opens or closes a gripper and has two values. Without, training
+    regresses all, but for the last of seven that has two values."""
 
 
 @dataclass(kw_only=True)
@@ -53,7 +54,7 @@ class LeRobot(_DataSet):
     """Folder of the data set, with meta/info.json."""
     gripper: int | None = None
     """Entry of an action that opens or closes a gripper and has two values; LeRobot does not say it. Without,
-    training regresses all entries."""
+    training regresses all entries, but for the last of seven that has two values."""
 
 
 @dataclass(kw_only=True)

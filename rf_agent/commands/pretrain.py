@@ -8,9 +8,8 @@ from pathlib import Path
 
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, scene_file
 from rf_agent.errors import UserError
-from rf_agent.presets import preset
 from rf_agent.progress import RichReporter
-from rf_agent.training.pretrain import PretrainConfig, check_type, pretrain
+from rf_agent.training.pretrain import PretrainConfig, check_type, own_config, pretrain
 from rf_agent.training.settings import prepare_output
 from rf_agent.workers import usable_cores
 
@@ -36,7 +35,7 @@ class Args(PretrainConfig):
 
 def run(args: Args) -> None:
     """Render what is missing, pre-train, and print the grounding error of each object."""
-    prepare_output(args)  # rendering takes long: what can be refused is refused before
+    prepare_output(args, "vlm")  # rendering takes long: what can be refused is refused before
     fields = {field.name: getattr(args, field.name) for field in dataclasses.fields(PretrainConfig)}
     check_type(args)
     if not args.images:
@@ -52,7 +51,7 @@ def _scenes(args: Args) -> list[SceneImageConfig]:
     envs = list(dict.fromkeys(args.env))
     if not envs or args.image_count < len(envs):
         raise UserError(f"--image-count is {args.image_count} for {len(envs)} environments: give each of them an image")
-    size = args.image_size or preset(args.preset).image.size
+    size = args.image_size or own_config(args).image.size
     return [
         SceneImageConfig(
             output=args.output / (f"{scene_file(env)}.hdf5" if len(envs) > 1 else "scene_images.hdf5"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +94,12 @@ class SceneImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """Which images there are, wherever they lie: their number, and a checksum of them and of what is asked."""
+        content = zlib.crc32(self.positions.target.tobytes(), zlib.crc32(self.images.tobytes()))
+        return {"images": len(self), "content": f"{content:08x}"}
 
     def corpus(self) -> list[str]:
         """Every different text, for a tokenizer."""

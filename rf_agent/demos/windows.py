@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class Episode:
     frame_stride: int
     paraphrased: bool  # another instruction of its task means the same
     source: str  # its file and its name there
+    start: tuple[int, int] | None = None  # its reader, and its first sample in a recording that it was cut out of
 
     def observation_steps(self, n_action_steps: int, phase: int = 0) -> int:
         """Observation steps in the episode: the first at frame `phase`, then one every `n_action_steps` samples."""
@@ -94,7 +96,7 @@ class DemoSet:
         self.frames = Frames(readers, config.views, config.image)
         self.episodes: list[Episode] = []
         self.failures = 0
-        for reader, (first, _) in zip(readers, self.frames.files(), strict=True):
+        for number, (reader, (first, _)) in enumerate(zip(readers, self.frames.files(), strict=True)):
             for record in reader.records:
                 if not record.success:
                     self.failures += 1
@@ -110,6 +112,7 @@ class DemoSet:
                         reader.layout.frame_stride,
                         reader.layout.paraphrased,
                         f"{reader.path.name}: {record.name}",
+                        _start(number, record.attributes),
                     )
                 )
         if not self.episodes:
@@ -121,7 +124,8 @@ class DemoSet:
     def split(self, validation_fraction: float) -> tuple[list[int], list[int]]:
         """Episodes for training and for validation, which is spread evenly across all tasks.
 
-        Episodes that share frames, as CALVIN's overlapping windows do, stay together: what is held out was never seen.
+        Episodes that share frames, as CALVIN's overlapping windows do, stay together, also where each was stored with
+        frames of its own: what is held out was never seen.
         """
         if validation_fraction <= 0:
             return list(range(len(self.episodes))), []
@@ -132,17 +136,41 @@ class DemoSet:
             (held_out if now > before else training).extend(group)
         return sorted(training), sorted(held_out)
 
+    def rows(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """Rows of the frames of some episodes, in order, each once."""
+        found = [
+            np.arange(one.first_frame, one.first_frame - (-len(one.actions) // one.frame_stride), dtype=np.int64)
+            for one in (self.episodes[index] for index in indices)
+        ]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
     def _groups(self) -> list[list[int]]:
         """Episodes that share frames, directly or through others; sorted by the first of each group."""
-        groups: list[list[int]] = []
-        end = -1
+        owner = list(range(len(self.episodes)))  # each one's neighbour in its group, or itself
+
+        def root(index: int) -> int:
+            while owner[index] != index:
+                owner[index] = index = owner[owner[index]]
+            return index
+
+        longest, end = -1, -1
         for index in sorted(range(len(self.episodes)), key=lambda i: self.episodes[i].first_frame):
             episode = self.episodes[index]
-            if episode.first_frame >= end:
-                groups.append([])
-            groups[-1].append(index)
-            end = max(end, episode.first_frame - (-len(episode.actions) // episode.frame_stride))
-        return sorted((sorted(group) for group in groups), key=lambda group: group[0])
+            if episode.first_frame < end:
+                owner[root(index)] = root(longest)
+            last = episode.first_frame - (-len(episode.actions) // episode.frame_stride)
+            if last > end:
+                longest, end = index, last
+        longest, cut_out = -1, [index for index, episode in enumerate(self.episodes) if episode.start]
+        for index in sorted(cut_out, key=lambda i: self.episodes[i].start or ()):
+            if longest >= 0 and _overlap(self.episodes[longest], self.episodes[index]):
+                owner[root(index)] = root(longest)
+            if longest < 0 or _end(self.episodes[index]) > _end(self.episodes[longest]):
+                longest = index
+        groups: dict[int, list[int]] = {}
+        for index in range(len(self.episodes)):
+            groups.setdefault(root(index), []).append(index)
+        return list(groups.values())
 
     def instructions(self, indices: Sequence[int]) -> dict[str, list[str]]:
         """The different instructions of each task among the episodes whose instructions may be exchanged, sorted."""
@@ -289,3 +317,24 @@ def _check_stride(reader: DemoReader, n_action_steps: int) -> None:
             f"{reader.path} holds a frame at every {stride} steps, but the policy observes every {n_action_steps}: "
             f"collect with --frame-stride {n_action_steps} (or a divisor), or change head.n_action_steps"
         )
+
+
+def _start(reader: int, attributes: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Where an episode begins in a recording that it was cut out of, as the windows of CALVIN's data say."""
+    start = attributes.get("start")
+    return (reader, int(start)) if isinstance(start, int | np.integer) and "end" in attributes else None
+
+
+def _end(episode: Episode) -> tuple[int, int]:
+    assert episode.start is not None
+    return episode.start[0], episode.start[1] + len(episode.actions)
+
+
+def _overlap(one: Episode, other: Episode) -> bool:
+    """Whether two windows of one reader, the first of which begins no later, have samples in common, as they say and
+    as their actions show."""
+    if one.start is None or other.start is None or not other.start < _end(one):
+        return False
+    first = other.start[1] - one.start[1]
+    count = min(len(one.actions) - first, len(other.actions))
+    return np.array_equal(one.actions[first : first + count], other.actions[:count])

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rf_agent import checkpoint
@@ -83,7 +84,7 @@ def build_policy(
 
 
 @torch.no_grad()
-def fit_running_statistics(policy: BasePolicy, frames: Frames) -> None:
+def fit_running_statistics(policy: BasePolicy, frames: Frames, rows: NDArray[np.int64]) -> None:
     """Give the batch norms of a vision tower that was drawn the statistics which pre-training would have given them.
 
     Imitation leaves statistics as they are, and with those that torch begins with a deep tower hardly lets an image
@@ -92,11 +93,12 @@ def fit_running_statistics(policy: BasePolicy, frames: Frames) -> None:
     Args:
         policy: whose tower it is.
         frames: of the demonstrations.
+        rows: those of them that are trained on; some are drawn evenly.
     """
     norms = [module for module in policy.vision_encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
         return
-    rows = np.unique(np.linspace(0, len(frames) - 1, STATISTICS_FRAMES).astype(np.int64))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, STATISTICS_FRAMES).astype(np.int64))]
     momenta = [norm.momentum for norm in norms]
     policy.eval()  # nothing else in it may be drawn
     for norm in norms:

@@ -34,8 +34,8 @@ RETURN_MEMORY_EVERY = 100  # steps
 # What may differ between a run and its continuation; everything else would make it another run.
 RUNTIME = {
     "output",
-    "demos",  # wherever they lie: whether they are the same is checked by their content
-    "scene_images",
+    "demos",  # wherever they and the images lie: whether they are the same is checked by their content
+    *("images", "scene_images"),
     "steps",
     "minutes",
     "resume",

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from rf_agent.demos.atomic_file import DeferredInterrupts
+
 
 def parameter_groups(
     parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
@@ -83,10 +85,10 @@ class EMA:
     def applied(self) -> Iterator[None]:
         """Within the context the model holds the averages."""
         kept = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
-        self.copy_to_model()
         try:
+            self.copy_to_model()
             yield
-        finally:
-            with torch.no_grad():
+        finally:  # whatever happens: averages must not be saved as what is trained
+            with torch.no_grad(), DeferredInterrupts():
                 for name, parameter in self._parameters.items():
                     parameter.copy_(kept[name])

@@ -20,10 +20,13 @@ from rf_agent import checkpoint
 from rf_agent.demos.grounding import SceneImageSet
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.policy_config import PolicyConfig
 from rf_agent.presets import find_checkpoint, preset
 from rf_agent.progress import Reporter, Silent
+from rf_agent.training.callbacks import Callback
 from rf_agent.training.engine import make_accelerator
 from rf_agent.training.loop import Loop
+from rf_agent.training.run_info import RunInfo, check_same_demos
 from rf_agent.training.settings import command, prepare_output
 from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
@@ -49,9 +52,14 @@ class PretrainReport:
         return "\n".join(lines)
 
 
+def own_config(config: PretrainConfig) -> PolicyConfig:
+    """The configuration of what is pre-trained: that of `init`, else of `preset`."""
+    return preset(config.preset) if config.init is None else checkpoint.read_config(find_checkpoint(config.init))
+
+
 def check_type(config: PretrainConfig) -> None:
     """Raise UserError for a policy that is not made of a vision-language model."""
-    own = preset(config.preset) if config.init is None else checkpoint.read_config(find_checkpoint(config.init))
+    own = own_config(config)
     if own.type != RoboFlamingoPolicy.config_class.type:
         given = f"--preset {config.preset}" if config.init is None else f"--init {config.init}"
         raise UserError(
@@ -67,7 +75,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
         ValueError, FileNotFoundError, FileExistsError: bad data or settings, before anything is written.
     """
     reporter = reporter or Silent()
-    prepare_output(config)
+    prepare_output(config, "vlm")
     check_type(config)
     if config.fsdp:
         raise UserError("--fsdp is for `rf-agent train`: a model small enough to pre-train here fits every process")
@@ -89,7 +97,15 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
         for step in itertools.count(first_step):
             yield [(np.random.default_rng([config.seed, step, rank]), 1 / count)]
 
-    loop = Loop(config, _Step(objective), batches, lambda _: objective.evaluate(), reporter, accelerator)
+    callbacks: list[Callback] = []
+    if accelerator.is_main_process:
+        started = config.output, command("pretrain", config), config, {"files": [], "scene_images": data.facts}
+        if config.resume:
+            check_same_demos(config.output, started[-1])
+        callbacks.append(RunInfo(*started))
+    loop = Loop(
+        config, _Step(objective), batches, lambda _: objective.evaluate(), reporter, accelerator, callbacks=callbacks
+    )
     scalars = loop.run()
     report = PretrainReport(config.output / "vlm", objective.grounding, scalars)
     if accelerator.is_main_process:
@@ -113,7 +129,7 @@ class _Step(nn.Module):
 
 def _card(config: PretrainConfig, report: PretrainReport) -> str:
     return (
-        f"# {config.preset}, pre-trained VLM\n\n"
+        f"# {config.preset if config.init is None else Path(config.init).name}, pre-trained VLM\n\n"
         "Its policy head is untrained: `rf-agent train --init` starts from it.\n\n"
         f"    {command('pretrain', config)}\n\n```\n{report.table()}\n```\n"
     )

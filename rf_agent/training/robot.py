@@ -30,8 +30,12 @@ def open_all(paths: Sequence[str | Path], reporter: Reporter | None = None) -> l
     """
     if not paths:
         raise DemoError("no demonstrations were given: name one or more files or folders with --demos")
+    seen: set[Path] = set()
     readers = []
     for path in paths:
+        if (real := Path(path).resolve()) in seen:  # episodes that are held out would be trained on, too
+            raise DemoError(f"{path} is given twice: name every file once")
+        seen.add(real)
         readers.append(open_demos(path, reporter))
         if (found := next(readers[-1].problems(), None)) is not None:
             raise DemoError(f"{path}: {found}; delete that demonstration or collect the file again")
@@ -236,6 +240,8 @@ def _check_unit_actions(
 
 def _state(config: PolicyConfig, readers: Readers, trained: bool, changes: Sequence[str]) -> StateConfig:
     state, reads = config.state, config.head.proprioception
+    if not trained and state.normalization == "mean_std":  # of another robot, or of other demonstrations
+        state = dataclasses.replace(state, mean=(), std=())
     layouts = [reader.layout for reader in readers]
     if config.head.state_optional:
         layouts = [layout for layout in layouts if layout.state is not None] or layouts

@@ -13,6 +13,7 @@ from typing import Any
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
+from rf_agent.training.callbacks import Callback
 from rf_agent.training.settings import LoopConfig
 from rf_agent.versions import versions
 
@@ -47,6 +48,20 @@ def write_run_info(output: Path, command: str, config: LoopConfig, data: dict[st
     )
     path.write_text(json.dumps(starts, indent=2, default=str) + "\n")
     return path
+
+
+class RunInfo(Callback):
+    """Writes down how a run goes on, when nothing of that can be refused any more.
+
+    Args:
+        output, command, config, data: as of `write_run_info`.
+    """
+
+    def __init__(self, output: Path, command: str, config: Any, data: dict[str, Any]) -> None:
+        self._written = output, command, config, data
+
+    def on_start(self, step: int) -> None:
+        write_run_info(*self._written)
 
 
 def check_same_demos(output: Path, data: dict[str, Any]) -> None:

@@ -6,9 +6,7 @@ vision-language model do that. Images of many tables, of which it is asked where
 
 from __future__ import annotations
 
-import functools
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +143,10 @@ class SceneCoTraining(nn.Module):
         if self._cache is not None:
             self._cache.close()
 
-    @functools.cached_property
+    @property
     def facts(self) -> dict[str, Any]:
-        """Which images there are, wherever they lie: their number, and a checksum of them and of what is asked."""
-        content = zlib.crc32(self.data.positions.target.tobytes(), zlib.crc32(self.data.images.tobytes()))
-        return {"images": len(self.data), "content": f"{content:08x}"}
+        """Which images there are, see `SceneImageSet.facts`."""
+        return self.data.facts
 
     def forward(self, policy: RoboFlamingoPolicy, batch: SceneBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss, to be added to that of demonstrations, and the metrics `scenes_loss` and `scenes_cm`.

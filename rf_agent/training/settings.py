@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rf_agent.checkpoint import CONFIG, check_target
 from rf_agent.checkpoint_files import CHECKPOINT
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 ABOVE_ZERO = (
     *("steps", "minutes", "learning_rate", "clip", "batch_size", "gradient_accumulation", "sequence_length"),
-    "threads",
+    *("threads", "evaluation_episodes", "evaluation_images", "positions_per_image"),
 )
 NOT_NEGATIVE = (
     *("weight_decay", "min_lr_ratio", "evaluations", "checkpoint_minutes", "spike", "keep", "balance", "seed"),
     *("vlm_lr_scale", "vl_caption_weight", "vl_question_weight", "workers", "gradient_checkpointing"),
+    "language_weight",
 )
 """Numbers that are checked, by name; some belong to one kind of training alone."""
 
@@ -93,12 +96,19 @@ def check_precision(name: str) -> None:
         raise ValueError(f"mixed_precision is {name!r}: give {', '.join(PRECISIONS)}")
 
 
-def prepare_output(config: LoopConfig) -> None:
+def prepare_output(config: LoopConfig, result: str) -> None:
     """Refuse early to overwrite a run, or to resume one that is not there.
 
+    Args:
+        config: of the run.
+        result: folder of its policy, within `config.output`.
+
     Raises:
-        FileExistsError, FileNotFoundError: with what to do instead.
+        FileExistsError, FileNotFoundError, CheckpointError: with what to do instead.
     """
+    if config.output.exists() and not config.output.is_dir():
+        raise FileExistsError(f"{config.output} is a file: choose another --output")
+    check_target(config.output / result)  # else the run would end without a place for what it made
     exists = (config.output / CHECKPOINT).exists()
     if exists and not config.resume:
         raise FileExistsError(
@@ -106,6 +116,8 @@ def prepare_output(config: LoopConfig) -> None:
         )
     if config.resume and not exists:
         raise FileNotFoundError(f"{config.output} holds no {CHECKPOINT} to resume: leave --resume out to start")
+    if not exists and (config.output / result / CONFIG).exists():
+        raise FileExistsError(f"{config.output / result} is the result of another run: choose another --output")
 
 
 def command(name: str, config: LoopConfig) -> str:
@@ -126,4 +138,4 @@ def command(name: str, config: LoopConfig) -> str:
 
 def _word(value: Any) -> str:
     # where somebody's files lie is nobody else's business
-    return value.name if isinstance(value, Path) else str(value)
+    return shlex.quote(value.name if isinstance(value, Path) else str(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from rf_agent.progress import Reporter
 from rf_agent.training.callbacks import Callback
 
 POLICIES, BEST, EVALUATIONS = "policies", "best", "evaluations"
+STEP = "step_"
+"""How folders of policies and evaluations begin, before the number of their step."""
 
 
 class EvaluationPlan:
@@ -68,7 +71,7 @@ class Snapshots(Callback):
         policy: what is trained.
         keep: policies in `output/policies`, the oldest go first.
         plan: what they do in between; its results lie in `output/evaluations`.
-        card: of the policies.
+        card: makes that of a policy, from what the validation found.
         reporter: where what happens is told.
     """
 
@@ -78,7 +81,7 @@ class Snapshots(Callback):
         policy: BasePolicy,
         keep: int,
         plan: EvaluationPlan | None,
-        card: str,
+        card: Callable[[dict[str, float]], str],
         reporter: Reporter,
     ) -> None:
         self.output, self.policy, self.keep, self.plan = output, policy, keep, plan
@@ -87,7 +90,7 @@ class Snapshots(Callback):
 
     def on_start(self, step: int) -> None:
         """Remove what a run that is continued from an earlier step left behind it."""
-        for folder in (self.output / POLICIES).glob("step_*"):
+        for folder in (self.output / POLICIES).glob(f"{STEP}*"):
             if int(folder.name.rpartition("_")[2]) > step:
                 shutil.rmtree(folder)
 
@@ -96,10 +99,10 @@ class Snapshots(Callback):
         metric = "loss" if self.plan is None else self.plan.metric
         if not self.keep and self.plan is None and metric not in scalars:
             return None
-        folder = self.output / POLICIES / f"step_{step:07d}"
+        folder = self.output / POLICIES / f"{STEP}{step:07d}"
         found: dict[str, float] = {}
         if self.keep or self.plan is not None:
-            self.policy.save_pretrained(folder, card=self.card)
+            self.policy.save_pretrained(folder, card=self.card(scalars))
         if self.plan is not None:
             try:
                 found = self.plan.score(folder, self.output / EVALUATIONS / folder.name)
@@ -109,8 +112,8 @@ class Snapshots(Callback):
         if metric in values:
             score = -values[metric] if metric == "loss" else values[metric]
             if score > self._best(metric):
-                self._replace_best({"step": step, "metric": metric, "score": score, **values})
-        kept = sorted((self.output / POLICIES).glob("step_*"))
+                self._replace_best({"step": step, "metric": metric, "score": score, **values}, self.card(values))
+        kept = sorted((self.output / POLICIES).glob(f"{STEP}*"))
         for old in kept[: max(0, len(kept) - self.keep)]:
             shutil.rmtree(old)
         return found
@@ -123,9 +126,9 @@ class Snapshots(Callback):
         except (FileNotFoundError, ValueError, KeyError):
             return float("-inf")
 
-    def _replace_best(self, facts: dict[str, Any]) -> None:
+    def _replace_best(self, facts: dict[str, Any], card: str) -> None:
         target = self.output / BEST
-        self.policy.save_pretrained(target, card=self.card)
+        self.policy.save_pretrained(target, card=card)
         draft = self._record.with_suffix(".partial")
         draft.write_text(json.dumps(facts, indent=2) + "\n")
         os.replace(draft, self._record)

@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
-from rf_agent.training.run_info import RUN, check_same_demos, demos_facts, write_run_info
+from rf_agent.training.run_info import RUN, RunInfo, check_same_demos, demos_facts, write_run_info
 from rf_agent.training.scene_cotraining import SceneCoTraining, SceneCoTrainingConfig
 from rf_agent.training.settings import LoopConfig, command, prepare_output
-from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, EvaluationPlan, Snapshots
+from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, STEP, EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 from rf_agent.workers import usable_cores
 
@@ -154,7 +155,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     accelerator = make_accelerator(config)
     _check_processes(config, accelerator.num_processes)
     reporter = (reporter if accelerator.is_main_process else None) or Silent()
-    prepare_output(config)
+    prepare_output(config, "policy")
+    _check_leftovers(config.output)
     start = None if config.init is None else load_policy(config.init, "cpu")
     of_state = [change for change in config.override if change.startswith("state.")]
     shape = _shape(config, start).changed(change for change in config.override if change not in of_state)
@@ -213,9 +215,12 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         if scene_cotraining is not None:
             facts["scene_images"] = scene_cotraining.facts
         _begin(config, shape)
+        started = config.output, command("train", config), config, facts
         if config.resume:
             check_same_demos(config.output, facts)
-        write_run_info(config.output, command("train", config), config, facts)
+            callbacks = [RunInfo(*started), *callbacks]
+        else:
+            write_run_info(*started)
     accelerator.wait_for_everyone()
     tasks = tuple(sorted({episode.task for episode in demos.episodes}))
     policy.config.tasks, policy.config.trained = tasks, True
@@ -224,7 +229,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         frozen_tower = [policy.vision_encoder] if not imitation.objective.vision_learns else []
         shard(imitation.objective, blocks, frozen_tower, accelerator.device)
     elif accelerator.is_main_process:
-        card = _card(config, policy.config.type, demos, {})
+        card = partial(_card, config, policy.config.type, demos)
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
     pretrained = list(policy.pretrained_parameters(config.vl_pretrained))
     known = {id(parameter) for parameter in pretrained}
@@ -321,6 +326,10 @@ def _check_contrast(config: TrainConfig, shape: PolicyConfig, processes: int) ->
         )
 
 
+LEFTOVERS = (LOG, BEST, "best.json", POLICIES, EVALUATIONS, RUN)
+"""What a run that begins removes of one that was killed before its first checkpoint."""
+
+
 def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
     """What is not trained on, by reason."""
     found = {"did not succeed": demos.failures} if demos.failures else {}
@@ -330,11 +339,27 @@ def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
     return found
 
 
+def _check_leftovers(output: Path) -> None:
+    """Refuse a folder in which a run would remove or replace what it has not made."""
+    checkpoint.check_target(output / BEST)
+    folders = (output / name for name in (POLICIES, EVALUATIONS))
+    foreign = [path for folder in folders for path in folder.glob("*") if not path.name.startswith(STEP)]
+    if (own := output / checkpoint.CONFIG).exists():
+        try:
+            PolicyConfig.load(own)
+        except ConfigError:
+            foreign.append(own)
+    if foreign:
+        raise FileExistsError(
+            f"{foreign[0]} is not of `rf-agent train`, which would replace it: choose another --output"
+        )
+
+
 def _begin(config: TrainConfig, shape: PolicyConfig) -> None:
     """Keep the configuration that the run began with, or check that a resumed one has the same."""
     path = config.output / checkpoint.CONFIG
     if not config.resume:
-        for leftover in (LOG, BEST, "best.json", POLICIES, EVALUATIONS, RUN):  # of a run without a checkpoint yet
+        for leftover in LEFTOVERS:  # of a run without a checkpoint yet
             old = config.output / leftover
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -363,7 +388,7 @@ def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, d
         lora_rank=config.lora_rank,
     )
     if start is None:
-        fit_running_statistics(policy, demos.frames)
+        fit_running_statistics(policy, demos.frames, demos.rows(demos.split(config.validation_fraction)[0]))
     return policy
 
 

@@ -11,6 +11,7 @@ yet. Their errors also show where positions get lost. All these heads are thrown
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,14 @@ class PretrainConfig(LoopConfig):
     """Strength of the random changes of light and colour."""
     evaluation_images: int = 256
     """Held-out images that are evaluated, at most."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.vision_warmup <= 1:
+            raise ValueError(f"vision_warmup is {self.vision_warmup}: give a share, from 0 to 1")
+        for name in ("color_jitter", "scene_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: give zero or more")
 
 
 class SceneHead(nn.Module):
@@ -186,9 +195,11 @@ class PretrainObjective:
                     found[self.data.positions.name[entries.ravel()[index]]].append(float(errors[index]))
                 if by_name:
                     gripper += _centimetres(predicted, target, "gripper").tolist()
-            loss, correct = self._language(media, self._say(rows, rng, 2))
+            said = self._say(rows, rng, 2)  # caption, answer, caption, answer, ...; some images have no questions
+            image = [index for index, row in enumerate(rows) for _ in range(2 if self.data.questions[row] else 1)]
+            loss, correct = self._language(media[image], said)
             losses.append(float(loss))
-            right += correct[1::2].tolist()  # caption, answer, caption, answer, ...
+            right += correct[[bool(given) for given, _ in said]].tolist()
         self.grounding = {
             name: {"median": float(np.median(plain[i])), "mean": float(np.mean(plain[i]))}
             | ({"instruction": float(np.median(asked[i]))} if asked[i] else {})
@@ -204,7 +215,7 @@ class PretrainObjective:
             "gripper_cm": float(np.median(gripper)),
             "vision_tokens_cm": float(np.mean([vision for vision, _ in scenes])),
             "media_tokens_cm": float(np.mean([media for _, media in scenes])),
-            "answers": float(np.mean(right)),
+            "answers": float(np.mean(right)) if right else float("nan"),
             "language_loss": float(np.mean(losses)),
         }
 

@@ -1,6 +1,7 @@
 """RoboFlamingo: a checkpoint of the reference implementation, with what it was trained on, to a policy.
 
-Nothing is read off a file's name. What no tensor shows (window, pooling, how views come together) is an argument.
+Nothing is read off a file's name. What no tensor shows (window, pooling, how views come together) is an argument;
+checkpoints that were trained with the reference's `tcp_rel`, whose actions are in the hand's frame, are not supported.
 """
 
 from __future__ import annotations

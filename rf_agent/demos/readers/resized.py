@@ -16,7 +16,9 @@ from rf_agent.demos.readers.base import DemoReader, Record
 class ResizedReader(DemoReader):
     """What another reader reads, with square images.
 
-    Stored at the image size of a policy, images are what it would see of the original ones.
+    Stored at the image size of a policy, images are what it would see of the original ones, if it stretches them to a
+    square (`image.resample` bilinear, as the tiny ones do). Policies of the published sizes cut a square out of images
+    that are not square.
 
     Args:
         reader: the other one.

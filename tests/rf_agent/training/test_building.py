@@ -90,8 +90,12 @@ def test_a_tower_that_nobody_has_trained_tells_images_apart(tmp_path, kind):
     config = replace(config, vision=VisionConfig(model={"model_type": kind, **TOWERS[kind]}, norm=False))
     frames = DemoSet(open_all([make_store(tmp_path / "demos.hdf5")]), config).frames
     policy = build_policy(config, corpus=WORDS, seed=0)
-    fit_running_statistics(policy, frames)
-    assert policy.training
+    chosen = np.arange(10, len(frames))
+    seen = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(frames, "get", lambda rows, get=frames.get: seen.append(rows) or get(rows))
+        fit_running_statistics(policy, frames, chosen)
+    assert policy.training and set(np.concatenate(seen)) <= set(chosen)
     policy.eval()
     pixels = normalise(torch.from_numpy(frames.get(np.array([0, len(frames) - 1]))), config.image)
     norms = [module for module in policy.vision_encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -104,7 +108,7 @@ def test_a_tower_that_nobody_has_trained_tells_images_apart(tmp_path, kind):
 def test_statistics_of_a_tower_without_batch_norms_are_left_alone(start, tmp_path):
     frames = DemoSet(open_all([make_store(tmp_path / "demos.hdf5")]), start.config).frames
     policy = build_policy(start.config, corpus=WORDS, seed=0).eval()
-    fit_running_statistics(policy, frames)
+    fit_running_statistics(policy, frames, np.arange(len(frames)))
     assert not policy.training
 
 

@@ -1,11 +1,17 @@
 """Pre-training finds objects in images."""
 
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from rf_agent.commands.pretrain import Args, _scenes
 from rf_agent.demos.grounding import SceneImageSet, position_target
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
+from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.training.pretrain import PretrainConfig, pretrain
@@ -88,3 +94,52 @@ def test_resumed_equals_uninterrupted(images, tmp_path):
     first, second = (RoboFlamingoPolicy.from_pretrained(r.output, "cpu").state_dict() for r in (whole, parts))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert parts.scalars == whole.scalars
+
+
+def test_a_run_goes_on_with_the_same_images_wherever_they_lie(images, tmp_path):
+    run = tmp_path / "run"
+    pretrain(config(images, run))
+    moved = tmp_path / "moved.hdf5"
+    shutil.copy(images, moved)
+    pretrain(config(moved, run, resume=True, steps=5))
+    assert len(json.loads((run / "run.json").read_text())) == 2
+    others = SceneImageConfig(output=tmp_path / "o.hdf5", env="fake_table:FakeTable-v0", count=192, image_size=32)
+    with pytest.raises(UserError, match="began with 192 scene images, but now there are others"):
+        pretrain(config(collect_scene_images(replace(others, workers=1, seed=9)), run, resume=True, steps=6))
+
+
+def test_images_without_questions_are_asked_nothing(images, tmp_path):
+    data = SceneImageSet([images], preset("roboflamingo-test"))
+    policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", data.corpus(), seed=0)
+    objective = PretrainObjective(config(images, tmp_path), policy, data)
+    whole = objective.evaluate()
+    assert 0 <= whole["answers"] <= 1
+    for row in objective.validation[::2]:
+        data.questions[row] = []
+    assert 0 <= objective.evaluate()["answers"] <= 1
+    data.questions = [[] for _ in data.questions]
+    assert np.isnan(objective.evaluate()["answers"]) and objective.evaluate()["mean_cm"] == whole["mean_cm"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evaluation_images": 0}, "evaluation_images is 0: give a number above zero"),
+        ({"positions_per_image": 0}, "positions_per_image is 0: give a number above zero"),
+        ({"vision_warmup": 5.0}, "vision_warmup is 5.0: give a share, from 0 to 1"),
+        ({"color_jitter": -1.0}, "color_jitter is -1.0: give zero or more"),
+        ({"scene_weight": -1.0}, "scene_weight is -1.0: give zero or more"),
+        ({"language_weight": -1.0}, "language_weight is -1.0: give zero or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(images, tmp_path, changes, said):
+    with pytest.raises(ValueError, match=said):
+        config(images, tmp_path, **changes)
+
+
+def test_images_are_rendered_at_the_size_of_what_it_begins_with(images, tmp_path):
+    start = RoboFlamingoPolicy.from_preset("roboflamingo-test", ["go"], seed=0).save_pretrained(tmp_path / "start")
+    args = Args(output=tmp_path / "run", init=str(start), env=("fake_table:FakeTable-v0",), image_count=8)
+    assert [scenes.image_size for scenes in _scenes(args)] == [32]
+    report = pretrain(config(images, tmp_path / "more", init=str(start), preset="roboflamingo-tiny", steps=1))
+    assert (report.output / "README.md").read_text().startswith("# start, pre-trained VLM")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -171,6 +172,32 @@ def test_the_state_is_that_of_all_files(tmp_path):
     start = str(train(config(first, tmp_path / "start")).output)
     again = train(config(first, tmp_path / "again", init=start, init_head=False, override=override))
     assert RoboFlamingoPolicy.from_pretrained(again.output, "cpu").config.state.entries == (0, 1, 2)
+
+
+def test_a_head_that_is_drawn_anew_reads_the_state_of_its_own_demonstrations(tmp_path):
+    """In the units of the robot that is trained on, not of the one that the policy came from."""
+    override = ("head.proprioception=true",)
+    start = str(train(config(write(tmp_path / "first.hdf5"), tmp_path / "start", override=override)).output)
+    demos = [make_demo(index) for index in range(6)]
+    for item in demos:
+        item.state = 500 + 100 * item.state
+    other = tmp_path / "other.hdf5"
+    write_demonstrations(other, demos, 20, 3)
+
+    def more(name, **changes):
+        settings = replace(config(other, tmp_path / name, init=start, **changes), preset=None)
+        return RoboFlamingoPolicy.from_pretrained(train(settings).output, "cpu").config.state
+
+    assert more("again", init_head=False).mean[0] > 300
+    assert more("kept").mean[0] < 10
+    assert len(more("fewer", init_head=False, override=("state.entries=[0,1]",)).mean) == 2
+
+
+def test_a_file_that_is_given_twice_is_refused(tmp_path):
+    path = write(tmp_path / "d.hdf5")
+    (tmp_path / "again.hdf5").symlink_to(path)
+    with pytest.raises(DemoError, match=r"again\.hdf5 is given twice: name every file once"):
+        train(config((path, tmp_path / "again.hdf5"), tmp_path / "run"))
 
 
 def test_files_that_do_not_say_their_rate_are_of_no_rate(tmp_path):

@@ -17,6 +17,7 @@ from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import read_log
 from rf_agent.training.loop import Loop
+from rf_agent.training.optim import EMA
 from rf_agent.training.trainer import train
 
 
@@ -229,6 +230,63 @@ def test_leftovers_of_a_run_without_a_checkpoint_do_not_count(demos, tmp_path):
     train(run_settings(demos, run))
     assert json.loads((run / "best.json").read_text())["score"] < 0
     assert all(row["step"] <= 8 for row in read_log(run))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("policies/mine.txt", "mine.txt is not of `rf-agent train`"),
+        ("evaluations/r.csv", "r.csv is not of"),
+        ("best/thesis.txt", "best exists and is no checkpoint of ours"),
+        ("policy/__init__.py", "policy exists and is no checkpoint of ours"),
+        ("config.json", "config.json is not of"),
+    ],
+)
+def test_files_that_it_has_not_made_are_not_replaced(demos, tmp_path, name, said):
+    mine = tmp_path / "run" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"mine": 1}')
+    with pytest.raises((FileExistsError, CheckpointError), match=said):
+        train(run_settings(demos, tmp_path / "run"))
+    assert mine.read_text() == '{"mine": 1}' and not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_result_is_not_replaced_where_its_checkpoint_was_deleted(demos, tmp_path):
+    run = tmp_path / "run"
+    train(run_settings(demos, run))
+    (run / "checkpoint.pt").unlink()
+    with pytest.raises(FileExistsError, match="policy is the result of another run"):
+        train(run_settings(demos, run))
+    with pytest.raises(FileExistsError, match=r"run\.json is a file"):
+        train(run_settings(demos, run / "run.json"))
+
+
+def test_a_refused_continuation_leaves_no_trace(demos, tmp_path):
+    run = tmp_path / "run"
+    train(run_settings(demos, run))
+    before = (run / "run.json").read_text()
+    with pytest.raises(ValueError, match="learning_rate"):
+        train(run_settings(demos, run, resume=True, learning_rate=0.5))
+    assert (run / "run.json").read_text() == before
+    train(run_settings(demos, run, resume=True, steps=9))
+    assert len(json.loads((run / "run.json").read_text())) == 2
+
+
+def test_an_interruption_while_averages_are_put_in_is_undone(monkeypatch):
+    model = torch.nn.Linear(2, 2)
+    average = EMA(model, 0.5)
+    before = model.weight.detach().clone()
+    average.averages["weight"] += 1
+
+    def interrupted(self):
+        EMA.copy(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EMA, "copy", EMA.copy_to_model, raising=False)
+    monkeypatch.setattr(EMA, "copy_to_model", interrupted)
+    with pytest.raises(KeyboardInterrupt), average.applied():
+        pytest.fail("it went on")
+    assert torch.equal(model.weight, before)
 
 
 def test_the_policy_acts_at_every_validation(demos, tmp_path, monkeypatch):
