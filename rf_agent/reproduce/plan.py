@@ -21,14 +21,13 @@ VLM_ENV = "rf/PlayTableRandom-v0"
 seen pictures of everything but CALVIN."""
 RATES = {
     "roboflamingo": "1e-3",
-    "mcil": "3e-3",
+    "mcil": "1e-3",
     "hulc": "1e-3",
-    "rt1": "1e-3",
+    "rt1": "3e-4",
     "r3m": "1e-3",
     "voltron": "1e-3",
 }
-"""Learning rates by type of policy: those of the least loss in the table `tuning`; R3M's and Voltron's are not tuned
-yet."""
+"""Learning rates by type of policy: those of the least error in the table `tuning`."""
 TRIED_RATES = ("3e-4", "1e-3", "3e-3")
 
 
