@@ -25,7 +25,7 @@ RATES = {
     "hulc": "1e-3",
     "rt1": "3e-4",
     "r3m": "1e-3",
-    "voltron": "1e-3",
+    "voltron": "3e-4",
 }
 """Learning rates by type of policy: those of the least error in the table `tuning`."""
 TRIED_RATES = ("3e-4", "1e-3", "3e-3")
