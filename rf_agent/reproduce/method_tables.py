@@ -91,8 +91,8 @@ def table_1(plans: Plans) -> Table:
         "model. RoboFlamingo's resampler and cross-attention have been pre-trained besides, as in the paper, while "
         "what its rivals put in their place begins with random weights: in few steps that favours it, and Fig. 3 (b) "
         "says by how much. HULC reads the gripper's orientation, the others no pose. In the paper's numbers, Full says "
-        "that play without language was learned, too, which is not done here. Rivals read the mean of the words' embeddings, "
-        "RoboFlamingo all words.",
+        "that play without language was learned, too, which is not done here. Rivals read the mean of the words' "
+        "embeddings, RoboFlamingo all words.",
     )
 
 
