@@ -82,6 +82,11 @@ class PolicyModel(nn.Module):
         raise NotImplementedError
 
     @property
+    def runs_language_model(self) -> bool:
+        """Whether texts go through the language model's layers, so that these can learn."""
+        return True
+
+    @property
     def width(self) -> int:
         """Width of the language model, which says which kernels suit a CPU."""
         raise NotImplementedError

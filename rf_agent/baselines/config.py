@@ -5,20 +5,39 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from rf_agent.errors import ConfigError
 from rf_agent.nn.plan_config import HULCHeadConfig, MCILHeadConfig
 from rf_agent.policy_config import PolicyConfig, register_config
 
 
+def reads_both_ways(model: dict[str, Any]) -> bool:
+    """Whether a language model of `transformers` reads a text in both directions, as BERT and its kin do."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return model.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
 @dataclass
 class BaselineConfig(PolicyConfig):
     """A policy that reads a sentence embedding; `language.model` is what embeds the instruction."""
 
+    sentence: str = "hidden"
+    """What embeds a word: its last hidden state (`hidden`), as in HULC, R3M and Voltron, whose language models read in
+    both directions, or the word's own embedding, normalised (`words`). The states of a causal model say what comes
+    next, not what was said: frozen, they hardly tell one colour from another."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sentence not in ("hidden", "words"):
+            raise ConfigError(f"sentence is {self.sentence!r}; choose 'hidden' or 'words'.")
+
     def beginning_from(self, start: PolicyConfig) -> BaselineConfig:
-        """With the image size, the vision tower and the language model of another policy."""
+        """With the image size, the vision tower and the language model of another policy, embedded as suits it."""
         return dataclasses.replace(
             self,
+            sentence="hidden" if reads_both_ways(start.language.model) else "words",
             image=copy.deepcopy(start.image),
             vision=copy.deepcopy(start.vision),
             language=dataclasses.replace(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
@@ -45,18 +44,15 @@ class Sentence(NamedTuple):
 class SentenceEncoder(nn.Module):
     """A language model that embeds the instruction without seeing images.
 
-    Of a model that reads in both directions (BERT and its kin) it takes the last hidden states, as HULC, R3M and
-    Voltron do. Those of a causal one say what comes next, not what was said, and frozen they hardly tell one colour
-    from another: of that, embeddings of words are taken, each normalised.
-
     Args:
         config: `model` is the configuration of a model of `transformers`, with its `model_type`.
+        reads_words: see `BaselineConfig.sentence`.
 
     Attributes:
         dim: width of an embedding.
     """
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, reads_words: bool = False) -> None:
         super().__init__()
         values = dict(config.model)
         kind = values.pop("model_type", None)
@@ -70,7 +66,7 @@ class SentenceEncoder(nn.Module):
                 "transformers: begin from another policy than one of MPT-1B."
             )
         self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
-        self._reads_words = kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        self.reads_words = reads_words
         self.dim = int(self.model.get_input_embeddings().weight.shape[1])
 
     def train(self, mode: bool = True) -> SentenceEncoder:
@@ -83,7 +79,7 @@ class SentenceEncoder(nn.Module):
         first = torch.zeros(len(different), dtype=torch.long, device=tokens.device).scatter_(
             0, rows, torch.arange(len(rows), device=tokens.device)
         )
-        if self._reads_words:
+        if self.reads_words:
             embedded = F.layer_norm(self.model.get_input_embeddings()(different), (self.dim,))
         else:
             embedded = self.model(input_ids=different, attention_mask=mask[first].long()).last_hidden_state
@@ -127,7 +123,7 @@ class BaselineModel(PolicyModel):
         if config.head.type == "fc_hist":
             raise ConfigError("head.type is 'fc_hist', but a baseline reads one frame a step; choose 'lstm'.")
         self.vision_tower = VisionTower(config.vision, config.image.size, len(config.views))
-        self.sentence_encoder = SentenceEncoder(config.language)
+        self.sentence_encoder = SentenceEncoder(config.language, config.sentence == "words")
         self.encoder = self.make_encoder()
         self.head = self.make_head()
 
@@ -146,6 +142,10 @@ class BaselineModel(PolicyModel):
     @property
     def language_model(self) -> Any:
         return self.sentence_encoder.model
+
+    @property
+    def runs_language_model(self) -> bool:
+        return not self.sentence_encoder.reads_words
 
     @property
     def width(self) -> int:

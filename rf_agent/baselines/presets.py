@@ -43,6 +43,7 @@ def tiny() -> dict[str, Any]:
         "image": ImageConfig(size=112),
         "vision": VisionConfig(model=deepcopy(TINY_TOWER)),
         "language": TextConfig(model=deepcopy(TINY_LANGUAGE)),
+        "sentence": "words",
         "loss": LossConfig(huber_delta=0.1, gripper_weight=0.02),
         **calvin(),
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from rf_agent.errors import UserError
 from rf_agent.finetuning import lora
 from rf_agent.policy_model import PolicyModel
 
@@ -65,7 +66,12 @@ def set_trainable(
     if which != "full":
         chosen -= model.always_frozen
     chosen |= {group for group, train in (("vision", train_vision), ("language", train_language)) if train}
-    if which == "lora":
+    if train_language and not model.runs_language_model:
+        raise UserError(
+            "--train-language trains layers that this policy does not use, as it reads the embeddings of words: leave "
+            "it out, or --override sentence=hidden"
+        )
+    if which == "lora" and model.runs_language_model:
         lora.add_adapters(model, lora_rank)
     groups = parameter_groups(model)
     for group, parameters in groups.items():

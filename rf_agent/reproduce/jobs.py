@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import threading
@@ -79,7 +80,8 @@ class Commands:
                 try:
                     return process.wait(BEAT)
                 except subprocess.TimeoutExpired:
-                    beat()
+                    with contextlib.suppress(OSError):  # a full disk must not make us forget what runs
+                        beat()
         finally:
             with self._lock:
                 self._running.discard(process)

@@ -341,7 +341,10 @@ class Loop:
             for key, value in entries.items():
                 if isinstance(value, Tensor) and value.shape == places[index].shape and value.dim():
                     entries[key] = divided(value, places[index])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise ValueError(f"{path} is of another version ({error}): resume with the one that wrote it") from error
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.ema and state["ema"]:

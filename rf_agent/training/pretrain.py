@@ -26,7 +26,7 @@ from rf_agent.progress import Reporter, Silent
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.engine import make_accelerator
 from rf_agent.training.loop import Loop
-from rf_agent.training.run_info import RunInfo, check_same_demos
+from rf_agent.training.run_info import RUN, RunInfo, check_same_demos
 from rf_agent.training.settings import command, prepare_output
 from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
@@ -102,6 +102,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
         started = config.output, command("pretrain", config), config, {"files": [], "scene_images": data.facts}
         if config.resume:
             check_same_demos(config.output, started[-1])
+        else:
+            (config.output / RUN).unlink(missing_ok=True)  # of a start that was killed before its first checkpoint
         callbacks.append(RunInfo(*started))
     loop = Loop(
         config, _Step(objective), batches, lambda _: objective.evaluate(), reporter, accelerator, callbacks=callbacks

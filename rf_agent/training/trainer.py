@@ -85,7 +85,7 @@ class TrainConfig(LoopConfig, CoTrainingConfig, SceneCoTrainingConfig):
     train_language: bool = False
     """The language model's own layers learn too (the paper freezes them)."""
     vlm_lr_scale: float = 0.3
-    """Learning rate of the vision-language model as a factor of the head's."""
+    """Learning rate of what is pre-trained of the vision-language model, as a factor of the head's."""
     balance: float = 0.5
     """A task is drawn in proportion to its data to this power: 0 all tasks equally often, 1 all observation steps."""
     mix_instructions: bool = True
@@ -156,7 +156,8 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     _check_processes(config, accelerator.num_processes)
     reporter = (reporter if accelerator.is_main_process else None) or Silent()
     prepare_output(config, "policy")
-    _check_leftovers(config.output)
+    if not config.resume:
+        _check_leftovers(config.output)
     start = None if config.init is None else load_policy(config.init, "cpu")
     of_state = [change for change in config.override if change.startswith("state.")]
     shape = _shape(config, start).changed(change for change in config.override if change not in of_state)
@@ -343,7 +344,7 @@ def _check_leftovers(output: Path) -> None:
     """Refuse a folder in which a run would remove or replace what it has not made."""
     checkpoint.check_target(output / BEST)
     folders = (output / name for name in (POLICIES, EVALUATIONS))
-    foreign = [path for folder in folders for path in folder.glob("*") if not path.name.startswith(STEP)]
+    foreign = [path for folder in folders for path in folder.glob("*") if not path.name.lstrip(".").startswith(STEP)]
     if (own := output / checkpoint.CONFIG).exists():
         try:
             PolicyConfig.load(own)

@@ -24,6 +24,7 @@ from rf_agent.weights.report import Source
 
 LANGUAGE = "vlm.lang_encoder."
 NOT_OF_THE_MODEL = ("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version")
+"""Keys of a config.json that say where a model comes from rather than what it is."""
 UNUSED = {
     *("tie_weights_", "init_config", "tokenizer_name", "verbose", "max_sequence_length", "gradient_checkpointing"),
     *("prefix", "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
@@ -33,7 +34,6 @@ UNUSED = {
 the installed `transformers` does not know are refused, as without them it might be another model."""
 ABSOLUTE = ("position_embedding_type", "absolute")
 """How BERT always counted positions; another value is another model."""
-"""Keys of a config.json that say where a model comes from rather than what it is."""
 
 FIXED_IN_MOSAIC_GPT: dict[str, tuple[Any, ...]] = {
     "alibi": (True,),

@@ -1,5 +1,7 @@
 """What holds for every baseline: it trains, acts, remembers and is saved as RoboFlamingo is."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,31 @@ def test_one_word_more_or_less_is_no_small_matter(name):
     red, blue, right = encoded.embedding
     assert (red - blue).norm() > 0.25 * red.norm() and (red - right).norm() > 0.25 * red.norm()
     assert encoded.tokens.shape[:2] == encoded.mask.shape
+
+
+def test_checkpoints_of_before_read_what_they_learned_from(tmp_path):
+    """Those that do not say how they embed a sentence take hidden states, as all did."""
+    policy = small("r3m-tiny")
+    assert policy.config.sentence == "words" and policy.sentence_encoder.reads_words
+    folder = policy.save_pretrained(tmp_path / "policy")
+    values = json.loads((folder / "config.json").read_text())
+    del values["sentence"]
+    (folder / "config.json").write_text(json.dumps(values))
+    before = rf_agent.load_policy(folder, "cpu")
+    assert not before.sentence_encoder.reads_words
+    with pytest.raises(ConfigError, match="sentence is 'bytes'; choose 'hidden' or 'words'"):
+        preset("r3m-tiny").changed(["sentence=bytes"])
+
+
+def test_layers_that_nothing_runs_through_are_not_trained():
+    policy = small("hulc-tiny")
+    with pytest.raises(UserError, match="--train-language trains layers that this policy does not use"):
+        policy.set_trainable("default", train_language=True)
+    assert "adapters" not in policy.set_trainable("lora")
+    hidden = preset("hulc-tiny").beginning_from(preset("roboflamingo-test")).changed(["sentence=hidden"])
+    other = policy_class("hulc").from_config(hidden, WORDS, 0)
+    other.set_trainable("default", train_language=True)
+    assert any(parameter.requires_grad for parameter in other.sentence_encoder.parameters())
 
 
 @pytest.mark.parametrize("name", TINY)

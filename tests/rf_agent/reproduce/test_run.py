@@ -227,6 +227,15 @@ def test_the_time_of_a_killed_reproduction_is_not_lost(tmp_path, monkeypatch):
     assert 0 < float((tmp_path / "policies/a/output.txt").read_text()) < make(tmp_path).seconds(TRAIN)
 
 
+def test_a_disk_that_is_full_for_a_moment_loses_no_command(tmp_path, monkeypatch):
+    def full():
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(jobs_module, "BEAT", 0.1)
+    words = [sys.executable, "-c", "import time; time.sleep(0.5)"]
+    assert jobs_module.Commands().run(words, tmp_path, dict(os.environ), None, full) == 0
+
+
 def test_training_goes_on_from_its_checkpoint(tmp_path):
     reproduction = make(tmp_path, workers=3, device="cuda")
     assert reproduction._words(TRAIN, 1) == ["rf-agent", "train", "--output", "policies/a", "--device", "cuda"]

@@ -108,6 +108,15 @@ def test_a_run_goes_on_with_the_same_images_wherever_they_lie(images, tmp_path):
         pretrain(config(collect_scene_images(replace(others, workers=1, seed=9)), run, resume=True, steps=6))
 
 
+def test_a_start_that_was_killed_does_not_count(images, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps([{"data": {"files": [], "scene_images": {"images": 7, "content": "x"}}}]))
+    pretrain(config(images, run))
+    pretrain(config(images, run, resume=True, steps=5))
+    assert len(json.loads((run / "run.json").read_text())) == 2
+
+
 def test_images_without_questions_are_asked_nothing(images, tmp_path):
     data = SceneImageSet([images], preset("roboflamingo-test"))
     policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", data.corpus(), seed=0)

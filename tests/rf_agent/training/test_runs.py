@@ -251,6 +251,15 @@ def test_files_that_it_has_not_made_are_not_replaced(demos, tmp_path, name, said
     assert mine.read_text() == '{"mine": 1}' and not (tmp_path / "run" / "run.json").exists()
 
 
+def test_a_run_that_was_killed_while_it_kept_a_policy_goes_on(demos, tmp_path):
+    run = tmp_path / "run"
+    train(run_settings(demos, run))
+    (run / "policies" / ".step_0000004.new-123-ab").mkdir(parents=True)
+    (run / "policies" / "notes.txt").write_text("mine")
+    train(run_settings(demos, run, resume=True, steps=9))
+    assert (run / "policies" / "notes.txt").exists()
+
+
 def test_a_result_is_not_replaced_where_its_checkpoint_was_deleted(demos, tmp_path):
     run = tmp_path / "run"
     train(run_settings(demos, run))
