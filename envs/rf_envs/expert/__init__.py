@@ -39,12 +39,13 @@ class Expert:
             gymnasium.error.ResetNeeded: there is no episode yet.
             ValueError: the current task has no skill, or the instruction means none; the message names it.
         """
-        view, task = View.of(self._env), self._env.task
+        task = self._env.task
         if not task:
+            View.of(self._env)  # without an episode this says so
             raise ValueError(
                 "What the environment was asked for is none of its tasks, so there is nothing to demonstrate; name the "
                 "task, too: env.ask(instruction, task=...)."
             )
         if task not in SKILLS:
             raise ValueError(f"The expert has no skill for task '{task}'; it knows {', '.join(sorted(SKILLS))}.")
-        return servo(view, SKILLS[task](view))
+        return servo(view := View.of(self._env), SKILLS[task](view))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -378,7 +379,7 @@ def test_a_run_goes_on_with_its_demonstrations_wherever_they_lie_and_no_others(t
         with pytest.raises(UserError, match=said):
             train(config(path, tmp_path / "run", steps=6, resume=True))
     with pytest.raises(UserError, match="began with 1 files of demonstrations, but now there are 2"):
-        train(config((path, path), tmp_path / "run", steps=6, resume=True))
+        train(config((path, shutil.copy(path, tmp_path / "copy.hdf5")), tmp_path / "run", steps=6, resume=True))
 
 
 @pytest.mark.parametrize("kind", ["r3m", "rt1", "hulc"])
