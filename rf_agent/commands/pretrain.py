@@ -10,7 +10,7 @@ from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, 
 from rf_agent.errors import UserError
 from rf_agent.progress import RichReporter
 from rf_agent.training.pretrain import PretrainConfig, check_type, own_config, pretrain
-from rf_agent.training.settings import prepare_output
+from rf_agent.training.run_folder import prepare_output
 from rf_agent.workers import usable_cores
 
 

@@ -38,6 +38,11 @@ class Episode:
     source: str  # its file and its name there
     start: tuple[int, int] | None = None  # its reader, and its first sample in a recording that it was cut out of
 
+    @property
+    def end_frame(self) -> int:
+        """Row of the set's frames after its last one."""
+        return self.first_frame - (-len(self.actions) // self.frame_stride)
+
     def observation_steps(self, n_action_steps: int, phase: int = 0) -> int:
         """Observation steps in the episode: the first at frame `phase`, then one every `n_action_steps` samples."""
         return -(-(len(self.actions) - phase * self.frame_stride) // n_action_steps)
@@ -139,7 +144,7 @@ class DemoSet:
     def rows(self, indices: Sequence[int]) -> NDArray[np.int64]:
         """Rows of the frames of some episodes, in order, each once."""
         found = [
-            np.arange(one.first_frame, one.first_frame - (-len(one.actions) // one.frame_stride), dtype=np.int64)
+            np.arange(one.first_frame, one.end_frame, dtype=np.int64)
             for one in (self.episodes[index] for index in indices)
         ]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
@@ -158,9 +163,8 @@ class DemoSet:
             episode = self.episodes[index]
             if episode.first_frame < end:
                 owner[root(index)] = root(longest)
-            last = episode.first_frame - (-len(episode.actions) // episode.frame_stride)
-            if last > end:
-                longest, end = index, last
+            if episode.end_frame > end:
+                longest, end = index, episode.end_frame
         longest, cut_out = -1, [index for index, episode in enumerate(self.episodes) if episode.start]
         for index in sorted(cut_out, key=lambda i: self.episodes[i].start or ()):
             if longest >= 0 and _overlap(self.episodes[longest], self.episodes[index]):

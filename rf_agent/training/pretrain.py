@@ -26,8 +26,9 @@ from rf_agent.progress import Reporter, Silent
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.engine import make_accelerator
 from rf_agent.training.loop import Loop
+from rf_agent.training.run_folder import prepare_output
 from rf_agent.training.run_info import RUN, RunInfo, check_same_demos
-from rf_agent.training.settings import command, prepare_output
+from rf_agent.training.settings import command
 from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
 

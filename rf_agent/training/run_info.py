@@ -79,7 +79,7 @@ def check_same_demos(output: Path, data: dict[str, Any]) -> None:
         begun = first["files"]
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return
-    remedy = f"resume with the same, or train on from them in another --output with --init {output}"
+    remedy = "resume with the same, or begin another --output, from its result with --init"
     if len(begun) != len(data["files"]):
         raise UserError(
             f"{output} began with {len(begun)} files of demonstrations, but now there are {len(data['files'])}: "

@@ -1,4 +1,4 @@
-"""Settings that pre-training and imitation share, and the checks made before anything is loaded."""
+"""Settings that pre-training and imitation share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import shlex
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
-
-from rf_agent.checkpoint import CONFIG, check_target
-from rf_agent.checkpoint_files import CHECKPOINT
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 ABOVE_ZERO = (
@@ -94,30 +91,6 @@ def check_precision(name: str) -> None:
     """Refuse a `mixed_precision` that there is not."""
     if name not in PRECISIONS:
         raise ValueError(f"mixed_precision is {name!r}: give {', '.join(PRECISIONS)}")
-
-
-def prepare_output(config: LoopConfig, result: str) -> None:
-    """Refuse early to overwrite a run, or to resume one that is not there.
-
-    Args:
-        config: of the run.
-        result: folder of its policy, within `config.output`.
-
-    Raises:
-        FileExistsError, FileNotFoundError, CheckpointError: with what to do instead.
-    """
-    if config.output.exists() and not config.output.is_dir():
-        raise FileExistsError(f"{config.output} is a file: choose another --output")
-    check_target(config.output / result)  # else the run would end without a place for what it made
-    exists = (config.output / CHECKPOINT).exists()
-    if exists and not config.resume:
-        raise FileExistsError(
-            f"{config.output} already holds a run: add --resume to go on with it, or choose another --output"
-        )
-    if config.resume and not exists:
-        raise FileNotFoundError(f"{config.output} holds no {CHECKPOINT} to resume: leave --resume out to start")
-    if not exists and (config.output / result / CONFIG).exists():
-        raise FileExistsError(f"{config.output / result} is the result of another run: choose another --output")
 
 
 def command(name: str, config: LoopConfig) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rf_agent import checkpoint
 from rf_agent.base_policy import BasePolicy
-from rf_agent.config_values import first_difference
 from rf_agent.demos.instructions import read_instructions
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.readers.chosen import choose
@@ -28,16 +25,16 @@ from rf_agent.progress import Reporter, Silent
 from rf_agent.training.batches import Augmentation, Split, lost_workers_explained
 from rf_agent.training.building import build_policy, fit_running_statistics, same_head
 from rf_agent.training.callbacks import Callback
-from rf_agent.training.curves import LOG
 from rf_agent.training.engine import gathered, make_accelerator, shard
 from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
-from rf_agent.training.run_info import RUN, RunInfo, check_same_demos, demos_facts, write_run_info
+from rf_agent.training.run_folder import begin, check_leftovers, prepare_output
+from rf_agent.training.run_info import RunInfo, check_same_demos, demos_facts, write_run_info
 from rf_agent.training.scene_cotraining import SceneCoTraining, SceneCoTrainingConfig
-from rf_agent.training.settings import LoopConfig, command, prepare_output
-from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, STEP, EvaluationPlan, Snapshots
+from rf_agent.training.settings import LoopConfig, command
+from rf_agent.training.snapshots import EvaluationPlan, Snapshots
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig
 from rf_agent.workers import usable_cores
 
@@ -157,7 +154,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     reporter = (reporter if accelerator.is_main_process else None) or Silent()
     prepare_output(config, "policy")
     if not config.resume:
-        _check_leftovers(config.output)
+        check_leftovers(config.output)
     start = None if config.init is None else load_policy(config.init, "cpu")
     of_state = [change for change in config.override if change.startswith("state.")]
     shape = _shape(config, start).changed(change for change in config.override if change not in of_state)
@@ -215,7 +212,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
         facts = demos_facts(readers, demos)
         if scene_cotraining is not None:
             facts["scene_images"] = scene_cotraining.facts
-        _begin(config, shape)
+        begin(config.output, shape, config.resume)
         started = config.output, command("train", config), config, facts
         if config.resume:
             check_same_demos(config.output, facts)
@@ -327,10 +324,6 @@ def _check_contrast(config: TrainConfig, shape: PolicyConfig, processes: int) ->
         )
 
 
-LEFTOVERS = (LOG, BEST, "best.json", POLICIES, EVALUATIONS, RUN)
-"""What a run that begins removes of one that was killed before its first checkpoint."""
-
-
 def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
     """What is not trained on, by reason."""
     found = {"did not succeed": demos.failures} if demos.failures else {}
@@ -338,39 +331,6 @@ def _left_out(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, int]:
         for reason, count in reader.skipped.items():
             found[reason] = found.get(reason, 0) + count
     return found
-
-
-def _check_leftovers(output: Path) -> None:
-    """Refuse a folder in which a run would remove or replace what it has not made."""
-    checkpoint.check_target(output / BEST)
-    folders = (output / name for name in (POLICIES, EVALUATIONS))
-    foreign = [path for folder in folders for path in folder.glob("*") if not path.name.lstrip(".").startswith(STEP)]
-    if (own := output / checkpoint.CONFIG).exists():
-        try:
-            PolicyConfig.load(own)
-        except ConfigError:
-            foreign.append(own)
-    if foreign:
-        raise FileExistsError(
-            f"{foreign[0]} is not of `rf-agent train`, which would replace it: choose another --output"
-        )
-
-
-def _begin(config: TrainConfig, shape: PolicyConfig) -> None:
-    """Keep the configuration that the run began with, or check that a resumed one has the same."""
-    path = config.output / checkpoint.CONFIG
-    if not config.resume:
-        for leftover in LEFTOVERS:  # of a run without a checkpoint yet
-            old = config.output / leftover
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shape.save(path)
-    elif path.exists() and (begun := PolicyConfig.load(path)) != shape:
-        key, before, now = first_difference(begun.to_dict(), shape.to_dict())
-        raise UserError(
-            f"{config.output} began with {key} {before!r}, but now it is {now!r}: resume with the same demonstrations "
-            "and settings, or start another --output"
-        )
 
 
 def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, demos: DemoSet) -> BasePolicy:
