@@ -1,6 +1,6 @@
 # make demo    install into .venv and watch the bundled policy at work
 # make play    the page in the browser: ask the robot, watch it, drive it
-# make test    the tests                     make check   lint, types and the tests
+# make test    the tests                     make lint    lint, format and types    make check   both
 # make docs    the pages of docs/ as a site, in site/
 # make test-lerobot   the tests of integrations/lerobot with LeRobot itself, in an environment of their own (Python 3.12)
 # make test-openpi    the server with openpi's own client, which needs an environment of its own (numpy 1)
@@ -20,7 +20,7 @@ LEROBOT_VENV ?= .venv-lerobot
 OPENPI_PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 OPENPI_VENV ?= .venv-openpi
 
-.PHONY: demo play test test-lerobot test-openpi wheel test-wheel check docs clean
+.PHONY: demo play test test-lerobot test-openpi wheel test-wheel lint check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/rollout.py --render
@@ -46,11 +46,12 @@ wheel: $(VENV)/.dev
 test-wheel: wheel
 	RF_DIST=$(abspath dist) RF_DOWNLOAD=$(DOWNLOAD) $(BIN)/python -m pytest tests/test_release.py
 
-check: $(VENV)/.dev
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist loadfile
+
+check: lint test
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

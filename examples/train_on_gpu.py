@@ -19,11 +19,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from rf_agent.checkpoint_files import CHECKPOINT
 from rf_agent.devices import resolve_device
 from rf_agent.errors import UserError
 from rf_agent.progress import RichReporter
 from rf_agent.training import TrainConfig, train
-from rf_agent.training.settings import CHECKPOINT
 
 
 def main() -> None:
