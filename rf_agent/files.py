@@ -12,6 +12,12 @@ from typing import Any
 
 from rf_agent.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write for which there is no room: on the disk, in a quota, or in a file."""
 
@@ -40,6 +46,31 @@ def check_result_path(path: Path) -> None:
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
             raise UserError(f"--output {path} lies in {parent}, which is a file: give another name")
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[int | None]:
+    """Hold a folder that one process at a time may work in.
+
+    Yields:
+        The descriptor of the lock; a child that is given it (`pass_fds`) holds the folder, too, even when this process
+        is gone. None where the system or the file system has no locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    if fcntl is None:
+        yield None
+        return
+    with open(folder / LOCK, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # no locks there
+            yield None
+            return
+        yield file.fileno()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, scene_file
 from rf_agent.errors import UserError
+from rf_agent.interrupts import sigterm_like_ctrl_c
 from rf_agent.progress import RichReporter
 from rf_agent.training.pretrain import PretrainConfig, check_type, own_config, pretrain
 from rf_agent.training.run_folder import prepare_output
@@ -41,7 +42,7 @@ def run(args: Args) -> None:
     if not args.images:
         with RichReporter("images") as reporter:
             fields["images"] = tuple(collect_scene_images(scenes, reporter) for scenes in _scenes(args))
-    with RichReporter("pretrain") as reporter:
+    with sigterm_like_ctrl_c(), RichReporter("pretrain") as reporter:  # which saves a checkpoint
         report = pretrain(PretrainConfig(**fields), reporter)
         reporter.log(f"Vision-language model: {report.output}")
 

@@ -13,17 +13,19 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table as RichTable
 
+from rf_agent.devices import resolve_device
 from rf_agent.errors import UserError
 from rf_agent.files import write_text
 from rf_agent.progress import RichReporter, duration
 from rf_agent.reproduce.costs import estimate
 from rf_agent.reproduce.measures import Table
 from rf_agent.reproduce.page import finished, page, table_lines
-from rf_agent.reproduce.recipe import Recipe, check
+from rf_agent.reproduce.recipe import Recipe, to_read
 from rf_agent.reproduce.results import FILE, Results
 from rf_agent.reproduce.run import Reproduction
 from rf_agent.reproduce.stages import Stage, in_order
 from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables
+from rf_agent.training.engine import choose_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ class Args(Recipe):
     list: bool = False
     """Say which tables there are, what each costs here and how much of it is done."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of training; each policy is trained once with each."""
+    """Seeds of training; each policy is trained once with each. Tables of curves, of single tasks, of the language and
+    of the learning rates are made with the first alone."""
     workers: int | None = None
     """Simulator processes of a command; its share of the cores if not given."""
     jobs: int = 1
@@ -65,8 +68,9 @@ def run(args: Args) -> None:
             raise UserError("--results is for a page: give --page FILE with it, and no tables")
         _write_page(args.page, Results.load(args.results), args.comments, console)
         return
+    if not names:
+        recipe = to_read(args.output, recipe)
     if args.list:
-        check(args.output, recipe)
         console.print(_list(args, recipe))
         return
     if not names and args.page is None:
@@ -75,7 +79,13 @@ def run(args: Args) -> None:
         raise UserError(f"{args.output} holds no {FILE} to make a page of: name a table, or another --output")
     with RichReporter("reproduce") as reporter:
         reproduction = Reproduction(args.output, recipe, args.workers, args.device, args.jobs, reporter=reporter)
-        for table in make_tables(names, recipe, args.seeds):
+        tables = make_tables(names, recipe, args.seeds)
+        left = [stage for table in tables for stage in in_order(table.stages) if not reproduction.is_done(stage)]
+        if any(stage.kind in ("pretrain", "train") for stage in left):
+            choose_precision(recipe.mixed_precision, resolve_device(args.device))  # not only after hours of collection
+        for table in tables:
+            if len(table.seeds) < len(args.seeds):
+                reporter.log(f"{table.name} is made with seed {table.seeds[0]} alone")
             reproduction.run(table.stages)
             _show(console, table, reproduction.results)
     if args.page is not None:

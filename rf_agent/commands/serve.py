@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from rf_agent.addresses import LOCAL, check_port
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
+from rf_agent.interrupts import sigterm_like_ctrl_c
 from rf_agent.serving.server import Limits, PolicyServer, check_free
 
 
@@ -63,9 +61,8 @@ def run(args: Args) -> None:
     server = PolicyServer(
         policy, Path(args.policy).name, args.host, args.port, key, args.allow_origin, limits
     )  # the name alone: where it lies is nobody's business
-    before = _end_like_ctrl_c()
     try:
-        with _log_to_screen(), server:
+        with sigterm_like_ctrl_c(), _log_to_screen(), server:
             console.print(f"Serving {args.policy} at {server.url}; Ctrl-C ends it.")
             if key is None and args.host not in LOCAL:
                 console.print("Anybody who reaches this address may use the policy: --api-key-file asks for a key.")
@@ -74,9 +71,6 @@ def run(args: Args) -> None:
             raise UserError(f"the server has ended by itself ({_reason(server.error)}): start it again")
     except KeyboardInterrupt:
         console.print("The server has ended.")
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _reason(error: BaseException | None) -> str:
@@ -123,14 +117,3 @@ def _log_to_screen() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
-
-
-def _end_like_ctrl_c() -> Any:
-    """Have SIGTERM, which service managers send, end the server like Ctrl-C; returns what it did before."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    return signal.signal(signal.SIGTERM, end)

@@ -12,14 +12,20 @@ from pathlib import Path
 
 GRACE = 10.0
 """Seconds that commands have to end by themselves, each time they are told to."""
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 BEAT = 30.0
 """Seconds after which the one who waits for a command hears that it is still running."""
 
 
 class Commands:
-    """Processes of one reproduction. Its methods may be called from several threads."""
+    """Processes of one reproduction. Its methods may be called from several threads.
+
+    Attributes:
+        kept: file descriptors that commands inherit.
+    """
 
     def __init__(self) -> None:
+        self.kept: tuple[int, ...] = ()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._ending = False
@@ -45,10 +51,15 @@ class Commands:
             Its exit status; that of a command which got SIGINT if `end` was called before it could begin.
         """
         if output is None:
-            return self._wait(lambda: subprocess.Popen(arguments, cwd=folder, env=environment), beat)
+            return self._wait(
+                lambda: subprocess.Popen(arguments, cwd=folder, env=environment, pass_fds=self.kept), beat
+            )
         with output.open("ab") as file:
             return self._wait(
-                lambda: subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=file), beat
+                lambda: subprocess.Popen(
+                    arguments, cwd=folder, env=environment, stdout=file, stderr=file, pass_fds=self.kept
+                ),
+                beat,
             )
 
     def end(self) -> None:
@@ -60,7 +71,7 @@ class Commands:
         with self._lock:
             self._ending = True
             running = list(self._running)
-        for tell in (None, signal.SIGINT, signal.SIGTERM):
+        for tell in (None, signal.SIGINT, signal.SIGTERM, KILL):
             running = [process for process in running if process.poll() is None]
             if tell is not None:
                 for process in running:

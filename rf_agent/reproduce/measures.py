@@ -59,14 +59,22 @@ class AverageLength:
 
 @dataclass(frozen=True)
 class Curve:
-    """Average length after each fifth of training, a cell each; `stages` are the five evaluations of one seed."""
+    """Average length after each fifth of training, a cell each; `stages` are the five evaluations of one seed.
+
+    The last of them may play more chains than the others: all are read on those that all have played.
+    """
 
     stages: tuple[Stage, ...]
 
+    def lengths(self, results: Results) -> list[float | None]:
+        """None where an evaluation has not finished."""
+        found = [results.completed([stage]) for stage in self.stages]
+        count = min((len(completed[0]) for completed in found if completed), default=0)
+        return [None if completed is None else float(np.mean(completed[0][:count])) for completed in found]
+
     def cells(self, results: Results) -> list[str]:
         """As "1.05", which of few chains is rough."""
-        found = [results.completed([stage]) for stage in self.stages]
-        return [MISSING if completed is None else f"{average(completed)[0]:.2f}" for completed in found]
+        return [MISSING if length is None else f"{length:.2f}" for length in self.lengths(results)]
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,9 @@ class BestAndMean:
 
     def cells(self, results: Results) -> list[str]:
         """As "1.05"."""
-        found = [results.completed([stage]) for stage in self.stages]
-        if any(completed is None for completed in found):
+        lengths = [length for length in Curve(self.stages).lengths(results) if length is not None]
+        if len(lengths) < len(self.stages):
             return [MISSING] * 2
-        lengths = [average(completed)[0] for completed in found if completed]
         return [f"{max(lengths):.2f}", f"{np.mean(lengths[-3:]):.2f}"]
 
 
@@ -91,16 +98,23 @@ class Fact:
     stage: Stage
     name: str
     digits: int = 3
+    scale: float = 1.0
+    """Factor of what is shown: 100 for a share in per cent."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The one stage."""
         return (self.stage,)
 
+    def value(self, results: Results) -> float | None:
+        """As it is shown, not yet rounded; None where it has not been measured."""
+        found = (results.facts(self.stage) or {}).get(self.name)
+        return None if found is None else self.scale * float(found)
+
     def cells(self, results: Results) -> list[str]:
         """As "0.470"."""
-        facts = results.facts(self.stage)
-        return [MISSING if facts is None or self.name not in facts else f"{facts[self.name]:.{self.digits}f}"]
+        value = self.value(results)
+        return [MISSING if value is None else f"{value:.{self.digits}f}"]
 
 
 @dataclass(frozen=True)
@@ -204,6 +218,8 @@ class Claim:
     worse: tuple[Stage, ...]
     at_least: bool = False
     """Whether it is only said to be no worse."""
+    of_paper: bool = True
+    """Whether the paper says so; else it is asked here besides."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -215,14 +231,16 @@ class Claim:
         first, second = results.completed(self.better), results.completed(self.worse)
         if first is None or second is None:
             return f"{self.text}: not measured yet."
-        mean, (low, high) = difference(first, second)
-        found = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-        if low > 0:
-            return f"{self.text}: **holds** ({found})."
-        if high < 0:
-            return f"{self.text}: **does not hold** ({found})."
-        undecided = "nothing speaks against it" if self.at_least and mean >= 0 else "not decided"
-        return f"{self.text}: **{undecided}** ({found}; the interval has zero in it)."
+        found = difference(first, second)
+        low, high = found.interval
+        numbers = f"{found.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        if len(first) > 1 or len(second) > 1:
+            numbers += f", of {len(first)} and {len(second)} seeds"
+        if found.decided:
+            return f"{self.text}: **{'holds' if found.mean > 0 else 'does not hold'}** ({numbers})."
+        undecided = "nothing speaks against it" if self.at_least and found.mean >= 0 else "not decided"
+        why = "the interval has zero in it" if low <= 0 <= high else "too few chains differ"
+        return f"{self.text}: **{undecided}** ({numbers}; {why})."
 
 
 @dataclass(frozen=True)
@@ -232,6 +250,8 @@ class FactClaim:
     text: str
     better: Fact
     worse: Fact
+    of_paper: bool = True
+    """As of `Claim`."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -240,11 +260,12 @@ class FactClaim:
 
     def verdict(self, results: Results) -> str:
         """Which number is larger here, in a sentence with both."""
-        (first,), (second,) = self.better.cells(results), self.worse.cells(results)
-        if MISSING in (first, second):
+        first, second = self.better.value(results), self.worse.value(results)
+        if first is None or second is None:
             return f"{self.text}: not measured yet."
-        larger = float(first) > float(second)
-        return f"{self.text}: **{'so it is' if larger else 'it is not so'}** ({first} against {second}, one run each)."
+        verdict = "no difference" if first == second else "so it is" if first > second else "it is not so"
+        numbers = " against ".join(cell for fact in (self.better, self.worse) for cell in fact.cells(results))
+        return f"{self.text}: **{verdict}** ({numbers}, one run each, without an interval)."
 
 
 @dataclass(frozen=True)
@@ -263,6 +284,8 @@ class Table:
     """What a reader must know, in sentences."""
     seeds: tuple[int, ...] = (0,)
     """Of the training of its policies."""
+    one_seed: bool = False
+    """Whether it is made with the first seed alone."""
 
     @property
     def stages(self) -> list[Stage]:

@@ -14,24 +14,28 @@ INTRODUCTION = """# The paper's results
 
 What the RoboFlamingo paper ({source}) compares, compared here: on the embedded play table instead of CALVIN,
 with policies of a few million parameters instead of billions, and with budgets that fit a laptop. Numbers do not
-compare with the paper's; what can be compared is which row is ahead. This page is written by
+compare with the paper's; what can be compared is which row is ahead. RoboFlamingo here is a short run of this budget,
+not the bundled `roboflamingo-tiny`, which learned for many hours and does more
+([Measurements](measurements.md)). Words are explained in [Concepts](concepts.md#the-words). This page is written by
 
 ```bash
 rf-agent reproduce --results docs/results/reproduce.json --page docs/results.md
 ```
 
-from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs. Tables of which
-no more than one row is measured come last. {judged}
+from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs, and
+[Baselines](baselines.md#the-papers-tables) how to run one. Give all calls that train in one folder the same
+options. Tables of which no more than one row is measured come last. {judged}
 
-- Columns 1 to 5 say how many of the chains got at least so many sub-tasks far; the average length is their sum. Behind
-  the paper's average lengths these shares stand in brackets.
-- Brackets are 95 % intervals over chains (bootstrap), of one training run each where no seeds are named: another seed
-  can change more than they say. A claim about average lengths holds, or does not, where the interval of the paired
-  difference leaves zero out.
+- Columns 1 to 5 are the shares of chains in which at least one, two, ..., five tasks were done in a row; the average
+  length is their sum. Behind the paper's average lengths these shares stand in brackets.
+- Brackets are 95 % intervals (bootstrap) over chains, and over seeds where several are named. Where none is named each
+  row is one training run, and another seed can change more than the interval says: a verdict is about these runs. A
+  claim about average lengths holds, or does not, where the interval of the paired difference leaves zero out and a
+  paired permutation test finds the same (p < 0.05, each claim by itself).
 - RoboFlamingo, trained in all scenes on all demonstrations, is one run: the LSTM, the closed loop, L-IFT and what is
   called RoboFlamingo in other tables are the same policy on the same chains.
-- M, G and L name the kind of language model: MPT, GPT-NeoX, Llama. -IFT says that it has learned instructions and
-  questions, too (in the paper: instruction fine-tuning). The paper's numbers of billions of parameters follow: M-3B.
+- M, G and L name the kind of language model: MPT, GPT-NeoX, Llama. -IFT says that its pre-training had questions and
+  instructions, too (in the paper: instruction fine-tuning). The paper's numbers of billions of parameters follow: M-3B.
 - "{missing}" stands for what has not been measured yet. A sentence behind a verdict is our comment.
 """
 
@@ -39,9 +43,11 @@ BUDGET = """## Budget
 
 The same for all rows of a table: {episodes_per_task} demonstrations of each of the 34 tasks from resets and those of
 {chains_per_scene} training chains, in each of the training scenes; a vision-language model pre-trained for
-{pretrain_steps:,} steps of 32 images, of {images:,} of random tables; imitation for {steps:,} steps of
+{pretrain_steps:,} steps of 32 images each, out of {images:,} images of random tables; imitation for {steps:,} steps of
 {batch_size} sequences of 16 observation steps; the first {evaluation_chains} of the benchmark's 1000 chains
-({curve_chains} for policies that a run kept on its way). Number format in training: {mixed_precision}.
+({curve_chains} for policies that a run kept on its way), or {episodes_of_task} episodes of each task; co-training on
+{vl_images:,} images with captions and questions. What a table does otherwise stands there. Number format in training:
+{mixed_precision}.
 Machine: {machine}.{code}
 """
 
@@ -75,7 +81,7 @@ def finished(table: Table, results: Results) -> tuple[int, int]:
 
 def _judged(tables: Sequence[Table], results: Results) -> str:
     """How many of the paper's claims can be judged, in a sentence."""
-    claims = [claim for table in tables for claim in table.claims]
+    claims = [claim for table in tables for claim in table.claims if claim.of_paper]
     done = sum(all(results.facts(stage) is not None for stage in claim.stages) for claim in claims)
     return f"{done} of the paper's {len(claims)} claims can be judged so far."
 
@@ -101,10 +107,11 @@ def _section(table: Table, results: Results, comments: Mapping[str, str]) -> str
     if table.notes:
         lines += ["", table.notes]
     lines += ["", *table_lines(table, results)]
-    if table.claims:
-        lines += ["", "What the paper says:", ""]
-        for claim in table.claims:
-            lines.append(f"- {claim.verdict(results)} {comments.get(claim.text, '')}".rstrip())
+    for of_paper, heading in ((True, "What the paper says:"), (False, "Asked besides:")):
+        claims = [claim for claim in table.claims if claim.of_paper is of_paper]
+        if claims:
+            lines += ["", heading, ""]
+            lines += [f"- {claim.verdict(results)} {comments.get(claim.text, '')}".rstrip() for claim in claims]
     return "\n".join(lines) + "\n"
 
 

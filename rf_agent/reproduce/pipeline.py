@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -15,7 +16,8 @@ from typing import Any
 
 from rf_agent.checkpoint_files import CHECKPOINT, RESULTS
 from rf_agent.errors import UserError
-from rf_agent.files import write_json
+from rf_agent.files import folder_lock, write_json
+from rf_agent.interrupts import sigterm_like_ctrl_c
 from rf_agent.progress import Reporter, duration
 from rf_agent.reproduce.jobs import Commands
 from rf_agent.reproduce.stages import Stage, in_order
@@ -60,14 +62,26 @@ class Pipeline:
         """Run what is not done yet of some stages and of what they need.
 
         Raises:
-            UserError: a command failed, a stage was made by another command, or its result is gone.
+            UserError: a command failed, a stage was made by another command, or its result is gone; or others run
+                stages of this folder.
         """
         ordered = in_order(tuple(stages))
         for stage in ordered:
             self._check(stage)
         left = [stage for stage in ordered if not self.is_done(stage)]
         self._check_outdated(ordered, left)
-        self._run_all(left)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(sigterm_like_ctrl_c())
+            try:
+                held = stack.enter_context(folder_lock(self.folder))
+            except BlockingIOError as error:
+                raise UserError(
+                    f"in {self.folder} another process is at work, or a command that one began which was killed: wait "
+                    "for it, or end it"
+                ) from error
+            self._commands.kept = () if held is None else (held,)
+            self._run_all(left)
 
     def is_done(self, stage: Stage) -> bool:
         """Whether a stage has finished."""

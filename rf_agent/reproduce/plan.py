@@ -27,7 +27,8 @@ RATES = {
     "r3m": "1e-3",
     "voltron": "3e-4",
 }
-"""Learning rates by type of policy: those of the least error in the table `tuning`."""
+"""Learning rates by type of policy: those of the least error in the table `tuning` as it was measured with the default
+budget."""
 TRIED_RATES = ("3e-4", "1e-3", "3e-3")
 
 
@@ -146,8 +147,8 @@ class Plan:
         return self.chains(policy, "--env-options", "instructions=enriched", suffix="_enriched")
 
     def curve(self, policy: Stage) -> tuple[Stage, ...]:
-        """The policy plays chains in scene D as it was after each fifth of its steps."""
-        return tuple(self._at(policy, fifth) for fifth in range(1, KEPT + 1))
+        """The policy plays chains in scene D as it was after each fifth of its steps; after the last as `chains`."""
+        return (*(self._at(policy, fifth) for fifth in range(1, KEPT)), self.chains(policy))
 
     def _at(self, policy: Stage, fifth: int) -> Stage:
         step = -(-self.recipe.steps * fifth // KEPT)  # the first one beyond that share, as the trainer keeps it

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rf_agent.errors import UserError
 from rf_agent.files import write_json
@@ -35,8 +36,8 @@ class Recipe:
     much as 1000 steps of 16 (average length 0.63 against 0.30 over 60 chains)."""
     evaluation_chains: int = 100
     """Chains of the benchmark that a policy plays, from the first."""
-    curve_chains: int = 15
-    """The same for policies that a run kept on its way (Figures 5, 6, 8 and 9)."""
+    curve_chains: int = 25
+    """The same for policies that a run kept on its way (Table 2, Figures 5, 6, 8 and 9)."""
     episodes_of_task: int = 3
     """Episodes of each task in Table 9."""
     vl_images: int = 2000
@@ -73,26 +74,45 @@ def claim(folder: Path, recipe: Recipe) -> None:
         write_json(folder / FILE, dataclasses.asdict(recipe))
 
 
+def to_read(folder: Path, recipe: Recipe) -> Recipe:
+    """The recipe by which a folder is read: where none is asked for, that of what it holds.
+
+    Raises:
+        UserError: the folder is of another one than was asked for.
+    """
+    there = _stored(folder)
+    if recipe == Recipe() and there is not None and there.keys() <= dataclasses.asdict(recipe).keys():
+        return Recipe(**there)
+    check(folder, recipe)
+    return recipe
+
+
 def check(folder: Path, recipe: Recipe) -> None:
     """Make sure that what a folder holds, if anything, is of this recipe.
 
     Raises:
         UserError: it is of another one; the differences are named.
     """
-    path = folder / FILE
-    values = dataclasses.asdict(recipe)
-    if not path.exists():
+    there, values = _stored(folder), dataclasses.asdict(recipe)
+    if there is None:
         return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        differences = [
-            f"--{name.replace('_', '-')} {there.get(name)} (now {values.get(name, 'no option')})"
-            for name in dict.fromkeys((*there, *values))
-            if there.get(name) != values.get(name)
-        ]
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): choose another --output, or delete the folder") from error
+    differences = [
+        f"--{name.replace('_', '-')} {there.get(name)} (now {values.get(name, 'no option')})"
+        for name in dict.fromkeys((*there, *values))
+        if there.get(name) != values.get(name)
+    ]
     if differences:
         gone = any(name not in values for name in there)
         way_out = "choose another --output" if gone else "give the same, or choose another --output"
         raise UserError(f"{folder} holds results of another recipe, with {', '.join(differences)}: {way_out}")
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    """The options of what a folder holds; None of a new one."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).items())
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}): choose another --output, or delete the folder") from error

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, bootstrap_interval
 from rf_agent.files import write_json
+from rf_agent.reporting.compare import sign_flip_p
 from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.stages import Stage
 from rf_agent.training.curves import read_log
 from rf_agent.versions import versions
 
 FILE = "results.json"
+RESAMPLES = 10_000
 
 
 @dataclass
@@ -90,13 +93,9 @@ def facts_of(stage: Stage, folder: Path) -> dict[str, Any]:
 
 
 def average(completed: Sequence[Sequence[int]]) -> tuple[float, tuple[float, float]]:
-    """Average length over all chains and seeds, with its 95 % bootstrap interval over chains.
-
-    With several seeds a chain counts with its mean over them, so that the interval is that of other chains; how much
-    seeds differ is told apart.
-    """
-    lengths = np.mean(completed, axis=0)
-    return float(lengths.mean()), bootstrap_interval(lengths.tolist())
+    """Average length over all chains and seeds, with its 95 % bootstrap interval, see `_interval`."""
+    lengths = np.array(completed, float)
+    return float(lengths.mean()), _interval(lengths)
 
 
 def rates(completed: Sequence[Sequence[int]]) -> list[float]:
@@ -104,8 +103,51 @@ def rates(completed: Sequence[Sequence[int]]) -> list[float]:
     return [float((np.asarray(completed) >= needed).mean()) for needed in range(1, CHAIN_LENGTH + 1)]
 
 
-def difference(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> tuple[float, tuple[float, float]]:
-    """First minus second in average length, on the chains that both played, with a 95 % bootstrap interval."""
+@dataclass(frozen=True)
+class Difference:
+    """First minus second in average length, on the chains that both played."""
+
+    mean: float
+    interval: tuple[float, float]
+    """95 % bootstrap interval, see `_interval`."""
+    p: float
+    """Of the paired permutation test over chains."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is told from zero: by the interval, and by the test, which few unequal chains do not mislead."""
+        return (self.interval[0] > 0 or self.interval[1] < 0) and self.p < 0.05
+
+
+def difference(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> Difference:
+    """Compare two methods, each by the evaluations of its seeds."""
     count = min(len(first[0]), len(second[0]))
-    pairs = np.mean([row[:count] for row in first], axis=0) - np.mean([row[:count] for row in second], axis=0)
-    return float(pairs.mean()), bootstrap_interval(pairs.tolist())
+    a, b = (np.array([row[:count] for row in rows], float) for rows in (first, second))
+    pairs = a.mean(axis=0) - b.mean(axis=0)
+    return Difference(float(pairs.mean()), _interval(a, b), sign_flip_p(pairs))
+
+
+def _interval(first: NDArray[np.float64], second: NDArray[np.float64] | None = None) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of runs (seeds, chains), or of its lead over that of others.
+
+    Chains are drawn anew, the same for all runs, and where there are several seeds these, too: a method whose seeds
+    differ has a wider one. With one seed it says nothing of what another would do.
+    """
+    if len(first) == 1 and (second is None or len(second) == 1):
+        return bootstrap_interval((first[0] if second is None else first[0] - second[0]).tolist())
+    rng = np.random.default_rng(0)
+    count = first.shape[1]
+    means = []
+    for _ in range(RESAMPLES // 1000):  # in parts, for memory
+        chains = _shares(count, rng)
+        drawn = _shares(len(first), rng) @ first  # (1000, chains), as are all of these
+        if second is not None:
+            drawn -= _shares(len(second), rng) @ second
+        means.append((drawn * chains).sum(axis=1))
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _shares(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How large a share each of so many things has of as many that are drawn with replacement: (1000, count)."""
+    return rng.multinomial(count, np.full(count, 1 / count), size=1000) / count

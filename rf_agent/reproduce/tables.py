@@ -40,7 +40,8 @@ SEEDED = re.compile(r"policies/.*_seed\d+")
 def make_tables(names: Sequence[str], recipe: Recipe, seeds: Sequence[int]) -> list[Table]:
     """Tables of a recipe, in the order of `TABLES`."""
     plans = [Plan(recipe, seed) for seed in seeds]
-    return [replace(make(plans), seeds=tuple(seeds)) for name, make in TABLES.items() if name in names]
+    tables = [make(plans) for name, make in TABLES.items() if name in names]
+    return [replace(table, seeds=tuple(seeds[:1] if table.one_seed else seeds)) for table in tables]
 
 
 def measured_tables(results: Results) -> list[Table]:

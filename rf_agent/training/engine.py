@@ -45,15 +45,7 @@ def make_accelerator(config: LoopConfig) -> Any:
         PartialState._reset_state()
     # `accelerate launch --use_fsdp` is taken for --fsdp
     config.fsdp = os.environ.pop("ACCELERATE_USE_FSDP", "").lower() == "true" or config.fsdp
-    precision = config.mixed_precision
-    if precision == "auto":
-        half = "no" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        precision = os.environ.get("ACCELERATE_MIXED_PRECISION", half)
-    if device.type == "cpu" and precision != "no" and not (precision == "bf16" and has_bfloat16()):
-        raise UserError(
-            f"--mixed-precision {precision} is slower on this CPU, or fails: leave it out (bf16 is for GPUs, and CPUs "
-            "with AVX512_BF16 or AMX)"
-        )
+    precision = choose_precision(config.mixed_precision, device)
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a last cross-attention that no head reads
     # The first process may evaluate for long while the others wait.
     handlers = [unused, InitProcessGroupKwargs(timeout=datetime.timedelta(hours=12))]
@@ -71,6 +63,23 @@ def make_accelerator(config: LoopConfig) -> Any:
             "torchrun --nproc-per-node N -m rf_agent.cli train ..."
         )
     return accelerator
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The number format of a run, one of accelerate's, by the `mixed_precision` that was asked for.
+
+    Raises:
+        UserError: half precision on a CPU that does not multiply it.
+    """
+    if name == "auto":
+        half = "no" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        name = os.environ.get("ACCELERATE_MIXED_PRECISION", half)
+    if device.type == "cpu" and name != "no" and not (name == "bf16" and has_bfloat16()):
+        raise UserError(
+            f"--mixed-precision {name} is slower on this CPU, or fails: leave it out (bf16 is for GPUs, and CPUs "
+            "with AVX512_BF16 or AMX)"
+        )
+    return name
 
 
 @contextlib.contextmanager

@@ -136,6 +136,10 @@ class Loop:
             callback.on_start(self.step)
         try:
             while self.progress < 1.0:
+                due = math.floor(self.progress * self.config.evaluations)
+                if due > self.evaluated:  # before the step, so that one that was interrupted is done again there
+                    scalars = self._validate(curves)
+                    self.evaluated = due
                 began, encoded = time.monotonic(), self.encoding()
                 parts = next(batches)
                 self.waited += time.monotonic() - began - (self.encoding() - encoded)
@@ -151,10 +155,6 @@ class Loop:
                     return_freed_memory()
                 for callback in self.callbacks:
                     callback.on_step(self.step, metrics)
-                due = math.floor(self.progress * self.config.evaluations)
-                if due > self.evaluated and self.progress < 1.0:
-                    scalars = self._validate(curves)
-                    self.evaluated = due
                 if self._agreed(now - saved) > 60 * self.config.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()

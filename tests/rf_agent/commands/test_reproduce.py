@@ -3,6 +3,9 @@
 import pytest
 
 from rf_agent import cli
+from rf_agent.reproduce.recipe import Recipe, claim
+from rf_agent.reproduce.results import Results
+from rf_agent.reproduce.tables import make_tables
 
 
 def call(capsys, *words):
@@ -15,6 +18,28 @@ def test_the_list_says_what_each_table_costs(tmp_path, capsys):
     code, said = call(capsys, "--list", "--output", tmp_path)
     assert code == 0 and "table1" in said.out and "0/12" in said.out and "Fig. 3 (a)" in said.out
     assert not any(tmp_path.iterdir())  # listing makes nothing
+
+
+def test_what_is_there_is_listed_by_its_own_recipe(tmp_path, capsys):
+    recipe = Recipe(steps=5, evaluation_chains=1)
+    results = Results(recipe)
+    for stage in make_tables(["tuning"], recipe, (0,))[0].stages:
+        results.add(stage, 60.0, {"pose_error": 0.1})
+    claim(tmp_path, recipe)
+    results.save(tmp_path)
+    code, said = call(capsys, "--list", "--output", tmp_path)
+    assert code == 0 and "6/6" in said.out
+    code, said = call(capsys, "--page", tmp_path / "page.md", "--output", tmp_path)
+    assert code == 0 and "imitation for 5 steps" in (tmp_path / "page.md").read_text()
+    code, said = call(capsys, "--list", "--steps", "6", "--output", tmp_path)
+    assert code == 1 and "with --steps 5 (now 6), --evaluation-chains 1 (now 100)" in said.err
+
+
+def test_a_number_format_that_this_machine_cannot_train_in_is_refused_at_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("rf_agent.training.engine.has_bfloat16", lambda: False)
+    code, said = call(capsys, "table1", "--mixed-precision", "bf16", "--device", "cpu", "--output", tmp_path)
+    assert code == 1 and "--mixed-precision bf16 is slower on this CPU, or fails: leave it out" in said.err
+    assert not (tmp_path / "demos").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fake_reporter import Heard
 
 from rf_agent.commands import reproduce
 from rf_agent.errors import UserError
+from rf_agent.files import folder_lock
 from rf_agent.progress import Silent
 from rf_agent.reproduce import jobs as jobs_module
 from rf_agent.reproduce import pipeline as run_module
@@ -197,6 +198,41 @@ def test_an_interruption_ends_what_runs_and_what_is_about_to(tmp_path, monkeypat
     assert time.monotonic() - started < 60
     marks = [json.loads((tmp_path / stage.folder / "stage.json").read_text()) for stage in stages]
     assert not any(mark["finished"] for mark in marks)
+
+
+def test_sigterm_ends_what_runs(tmp_path, monkeypatch):
+    class Told(Quick):
+        def _arguments(self, stage, jobs):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    monkeypatch.setattr(jobs_module, "GRACE", 0.2)
+    before, started = signal.getsignal(signal.SIGTERM), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, Told).run([TRAIN])
+    assert time.monotonic() - started < 60 and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux's list of open files")
+def test_what_a_killed_reproduction_began_is_not_begun_twice(tmp_path):
+    """Its commands go on without it; until they end, nobody else may run the same ones."""
+
+    class Holding(Quick):
+        code = (
+            "import os; held = [os.readlink(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd') "
+            "if os.path.exists(f'/proc/self/fd/{name}')]; assert any(path.endswith('.lock') for path in held); " + WRITE
+        )
+
+    make(tmp_path, Holding).run([TRAIN])
+    with folder_lock(tmp_path) as held:
+        left_behind = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
+    try:
+        with pytest.raises(UserError, match="in .* another process is at work, or a command that one began"):
+            make(tmp_path).run([EVALUATE])
+    finally:
+        left_behind.communicate(b"\n", timeout=60)
+    make(tmp_path).run([EVALUATE])
+    assert make(tmp_path).is_done(EVALUATE) and runs(tmp_path, TRAIN) == 1
 
 
 def test_what_was_measured_before_is_forgotten_when_it_is_made_again(tmp_path):

@@ -7,13 +7,14 @@ import pytest
 
 from rf_agent import cli
 from rf_agent.errors import UserError
+from rf_agent.evaluation.metrics import bootstrap_interval
 from rf_agent.reporting import paper
 from rf_agent.reproduce.costs import IMAGE, estimate
 from rf_agent.reproduce.measures import MISSING, AverageLength, BestAndMean, Claim, Curve, Fact, FactClaim, Least
 from rf_agent.reproduce.page import finished, page, table_lines
 from rf_agent.reproduce.plan import RATES, TRIED_RATES, Plan
 from rf_agent.reproduce.recipe import KEPT, Recipe
-from rf_agent.reproduce.results import Results
+from rf_agent.reproduce.results import Results, average, difference
 from rf_agent.reproduce.stages import Stage, in_order
 from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables
 
@@ -40,7 +41,7 @@ def everything(seed: int = 0) -> Results:
                 facts = {"completed": [draw.randrange(6) for _ in range(40)], "tasks": tasks}
             elif stage.kind == "evaluate-vl":
                 facts = {f"BLEU-{n}": 0.6 - 0.1 * n for n in range(1, 5)}
-                facts |= {"ROUGE-L": 0.4, "CIDEr": 0.7, "accuracy": 40.0}
+                facts |= {"ROUGE-L": 0.4, "CIDEr": 0.7, "accuracy": 0.44}
             elif stage.kind == "train":
                 facts = {"pose_error": 0.2}
             results.add(stage, 60.0, facts)
@@ -158,7 +159,7 @@ def test_policies_are_asked_for_by_the_steps_at_which_a_run_keeps_them(steps):
     kept = [min(step for step in range(steps + 1) if int(step / steps * KEPT) >= fifth) for fifth in range(1, KEPT + 1)]
     plan = Plan(Recipe(steps=steps))
     names = [stage.words[stage.words.index("--policy") + 1] for stage in plan.curve(plan.policy("x"))]
-    assert names == [f"policies/x_ABCD/policies/step_{step:07d}" for step in kept]
+    assert names == [f"policies/x_ABCD/policies/step_{step:07d}" for step in kept[:-1]] + ["policies/x_ABCD/policy"]
 
 
 def test_too_few_steps_to_keep_policies_are_refused():
@@ -174,6 +175,8 @@ def test_average_lengths_with_one_seed_and_with_several():
     results.add(stages[1], 1.0, {"completed": [1, 3, 5], "tasks": {}})
     assert AverageLength(stages).cells(results)[0].endswith("(2.00, 3.00)")
     assert BestAndMean((*stages, stages[0])).cells(results) == ["3.00", "2.33"]
+    assert Curve(stages).cells(results) == ["2.00", "3.00"]
+    results.add(stages[1], 1.0, {"completed": [1, 3, 5, 0, 0, 0], "tasks": {}})  # the last one plays more chains
     assert Curve(stages).cells(results) == ["2.00", "3.00"]
 
 
@@ -195,10 +198,39 @@ def test_a_result_of_another_command_is_none():
 def test_claims_are_judged_by_the_paired_difference(first, second, at_least, says):
     a, b = Stage("a", ("evaluate",)), Stage("b", ("evaluate",))
     claim = Claim("It is better", (a,), (b,), at_least)
-    results = played(a, *first)
+    results = played(a, *first * 2)
     assert claim.verdict(results) == "It is better: not measured yet."
-    results.add(b, 1.0, {"completed": second, "tasks": {}})
+    results.add(b, 1.0, {"completed": second * 2, "tasks": {}})
     assert claim.verdict(results).startswith("It is better: ") and says in claim.verdict(results)
+
+
+def test_a_lead_of_one_seed_of_three_decides_nothing():
+    lucky, same = [[2] * 50 + [1] * 50, [0, 1] * 50, [1, 0] * 50], [[0, 1] * 50, [1, 0] * 50, [0, 1] * 50]
+    assert not difference(lucky, same).decided and difference(lucky, same).mean == pytest.approx(1 / 3)
+    assert difference(lucky[:1], same[:1]).decided  # as nobody can know who has seen one run of each
+    steady = difference([[2] * 60 + [1] * 40] * 3, same)
+    assert steady.decided and steady.interval[0] < steady.mean < steady.interval[1]
+    assert average(lucky)[1][1] - average(lucky)[1][0] > 2 * (average(same)[1][1] - average(same)[1][0])
+    assert average(same[:1])[1] == pytest.approx(bootstrap_interval(same[0]))
+
+
+def test_few_chains_that_differ_decide_nothing():
+    few = difference([[1] * 4 + [0] * 96], [[0] * 100])
+    assert few.interval[0] > 0 and few.p == pytest.approx(0.125) and not few.decided
+    a, b = Stage("a", ("evaluate",)), Stage("b", ("evaluate",))
+    results = played(a, *[1] * 4, *[0] * 96)
+    results.add(b, 1.0, {"completed": [0] * 100, "tasks": {}})
+    assert Claim("It", (a,), (b,)).verdict(results).endswith("too few chains differ).")
+
+
+def test_tables_of_one_seed_say_so():
+    tables = {table.name: table for table in make_tables(list(TABLES), RECIPE, (3, 4))}
+    assert {name for name, table in tables.items() if table.seeds == (3,)} == {
+        *("tuning", "table6", "table9", "fig5", "fig8", "fig9")
+    }
+    for table in tables.values():
+        folders = {stage.folder for stage in in_order(table.stages) if stage.kind == "train"}
+        assert any("_seed4" in folder for folder in folders) == (table.seeds == (3, 4)), table.name
 
 
 def test_a_page_has_every_table_with_its_claims_and_commands(full):
@@ -209,7 +241,8 @@ def test_a_page_has_every_table_with_its_claims_and_commands(full):
     commands = [line for line in text.splitlines() if line.startswith("rf-agent ") and "--output" in line]
     assert len(commands) == len(set(commands)) > 100  # tables share them, the page says each once
     assert text.count("**holds**") + text.count("**does not hold**") + text.count("not decided") > 5
-    claims = sum(len(table.claims) for table in EVERY)
+    claims = sum(claim.of_paper for table in EVERY for claim in table.claims)
+    assert "Asked besides:\n\n- Pre-training with instructions helps L: " in text
     assert f"{claims} of the paper's {claims} claims can be judged so far." in text
     empty = page(EVERY, Results(RECIPE))
     assert f"0 of the paper's {claims} claims can be judged so far." in empty
@@ -290,8 +323,16 @@ def test_claims_without_intervals_say_both_numbers():
     results.add(first, 1.0, {"CIDEr": 0.5})
     assert claim.verdict(results) == "It keeps more: not measured yet."
     results.add(second, 1.0, {"CIDEr": 0.25})
-    assert claim.verdict(results) == "It keeps more: **so it is** (0.500 against 0.250, one run each)."
+    assert (
+        claim.verdict(results)
+        == "It keeps more: **so it is** (0.500 against 0.250, one run each, without an interval)."
+    )
     assert FactClaim("It", claim.worse, claim.better).verdict(results).startswith("It: **it is not so**")
+    assert FactClaim("It", claim.worse, claim.worse).verdict(results).startswith("It: **no difference**")
+    shares = [Fact(stage, "CIDEr", 1, 100.0) for stage in (first, second)]
+    assert FactClaim("It", *shares).verdict(results).startswith("It: **so it is** (50.0 against 25.0,")
+    results.add(second, 1.0, {"CIDEr": 0.4996})  # what is compared is not what is shown
+    assert FactClaim("It", *shares).verdict(results).startswith("It: **so it is** (50.0 against 50.0,")
 
 
 def test_estimates_know_what_takes_long():

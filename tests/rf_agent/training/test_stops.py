@@ -1,5 +1,6 @@
 """What stops a run, and what is left of it then."""
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 import torch
 from tiny_runs import run_settings
 
+from rf_agent.commands.train import run as run_command
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.bad_batch import BAD_BATCH
 from rf_agent.training.imitation import ImitationObjective
-from rf_agent.training.loop import CHECKPOINT
+from rf_agent.training.loop import CHECKPOINT, Loop
 from rf_agent.training.trainer import train
 
 
@@ -120,6 +122,23 @@ def test_a_full_disk_leaves_the_last_checkpoint(demos, tmp_path, largest, said):
     assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == 16
 
 
+def test_a_validation_that_was_interrupted_is_done_again_at_its_step(demos, tmp_path, monkeypatch):
+    """Otherwise the run keeps the policy of another step than those that it was asked for."""
+    validate = Loop._validate
+
+    def interrupted(self, curves):
+        monkeypatch.setattr(Loop, "_validate", validate)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "_validate", interrupted)
+    run, settings = tmp_path / "run", {"steps": 8, "evaluations": 2, "keep": 2}
+    with pytest.raises(KeyboardInterrupt):
+        train(run_settings(demos, run, **settings))
+    assert torch.load(run / CHECKPOINT, weights_only=True)["step"] == 4
+    train(run_settings(demos, run, **settings, resume=True))
+    assert sorted(path.name for path in (run / "policies").iterdir()) == ["step_0000004", "step_0000008"]
+
+
 class Harm:
     """Unpickled, it makes a file."""
 
@@ -179,3 +198,11 @@ def test_half_precision_on_a_cpu_without_it_is_refused(demos, tmp_path, monkeypa
     with pytest.raises(ValueError, match="mixed_precision is 'half': give auto, no, bf16, fp16"):
         run_settings(demos, tmp_path / "other", mixed_precision="half")
     assert not (tmp_path / "run").exists()
+
+
+def test_sigterm_saves_a_checkpoint_as_ctrl_c_does(demos, tmp_path, monkeypatch):
+    """Clusters send it before they take a machine away."""
+    monkeypatch.setattr(Loop, "_validate", lambda self, curves: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        run_command(run_settings(demos, tmp_path / "run", steps=8, evaluations=2))
+    assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["step"] == 4
