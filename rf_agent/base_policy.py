@@ -377,6 +377,10 @@ class BasePolicy(PolicyModel):
     @classmethod
     def from_config(cls, config: PolicyConfig, corpus: Iterable[str] = (), seed: int | None = None) -> Self:
         """An untrained policy; the arguments are those of `from_preset`."""
+        if "vocab_size" not in config.language.model:
+            raise ConfigError(
+                "language.model has no 'vocab_size'; give the most tokens that its tokenizer may have, such as 1024."
+            )
         tokenizer = build_tokenizer(corpus, config.language.model["vocab_size"])
         with torch.random.fork_rng(devices=[]):
             if seed is not None:

@@ -13,17 +13,17 @@ def instructions(value: Any, n: int) -> list[str]:
     """The instruction of each of `n` observations as text.
 
     Args:
-        value: one str for all, a list or numpy array of str, or the environments' uint8 (256,) or (n, 256).
+        value: one str for all, a list or numpy array of str, or the environments' uint8 (256,) or (n, 256), as an
+            array, a tensor or rows of it.
 
     Raises:
         ValueError: another type, another number than n, no UTF-8, empty, or over 256 bytes.
     """
     if isinstance(value, str | bytes):
         texts = [value]
-    elif isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (1, 2):
-        texts = [row.tobytes().rstrip(b"\0") for row in np.atleast_2d(value)]
-    elif np.asarray(value).dtype.kind in "iufb":
-        array = np.asarray(value)
+    elif (array := np.asarray(value)).dtype == np.uint8 and array.ndim in (1, 2):
+        texts = [row.tobytes().rstrip(b"\0") for row in np.atleast_2d(array)]
+    elif array.dtype.kind in "iufb":
         raise ValueError(
             f"{len(np.atleast_1d(array))} instructions were given as numbers of type {array.dtype}; give text, or its "
             "bytes as uint8."

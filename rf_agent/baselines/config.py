@@ -69,6 +69,11 @@ class R3MConfig(BaselineConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.encoder.check()
+        if self.encoder.pooling == "flat" and self.head.proprioception:
+            raise ConfigError(
+                "encoder.pooling is 'flat' and head.proprioception is true, but the state is joined to all numbers of "
+                "a feature, which flat has too many of; choose 'mean', or leave the state out."
+            )
 
 
 @dataclass

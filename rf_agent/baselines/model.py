@@ -67,7 +67,13 @@ class SentenceEncoder(nn.Module):
             )
         self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
         self.reads_words = reads_words
-        self.dim = int(self.model.get_input_embeddings().weight.shape[1])
+        if self.model.config.is_encoder_decoder and not reads_words:
+            raise ConfigError(
+                f"language.model.model_type is {kind!r}, an encoder with a decoder, but the instruction is only read: "
+                "choose an encoder or a causal model, or sentence=words."
+            )
+        width = int(self.model.get_input_embeddings().weight.shape[1])
+        self.dim = width if reads_words else int(getattr(self.model.config, "hidden_size", width))
 
     def train(self, mode: bool = True) -> SentenceEncoder:
         """Without dropout as long as it is frozen: a text is then the same in training and acting."""

@@ -6,12 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rf_agent.base_policy import BasePolicy
+from rf_agent.config_values import first_difference
 from rf_agent.errors import UserError
 from rf_agent.policies import load_policy
+
+NO_ARCHITECTURE = frozenset({"n_action_steps", "repeat", "ensemble", "dropout", "state_dropout"})
+"""Keys of `head` in which policies with one mean may differ."""
 
 
 @torch.no_grad()
@@ -39,11 +44,12 @@ def average_policies(policies: Sequence[str | Path], shares: Sequence[float]) ->
     loaded = [load_policy(policy, "cpu") for policy in policies]
     mean, name = loaded[-1], policies[-1]
     tasks = tuple(dict.fromkeys(task for policy in loaded for task in policy.config.tasks))
-    ours = {**mean.config.to_dict(), "tasks": tasks}
+    ours = _architecture(mean)
     for other, policy in zip(policies, loaded, strict=True):
-        theirs = {**policy.config.to_dict(), "tasks": tasks}
-        if different := [key for key in ours | theirs if ours.get(key) != theirs.get(key)]:
-            raise UserError(f"{other} and {name} differ in {different[0]}: policies of one architecture have a mean")
+        theirs = _architecture(policy)
+        if ours != theirs:
+            key = first_difference(ours, theirs)[0]
+            raise UserError(f"{other} and {name} differ in {key}: policies of one architecture have a mean")
         if policy.tokenizer.get_vocab() != mean.tokenizer.get_vocab():
             raise UserError(f"{other} and {name} know different words: policies of one vocabulary have a mean")
     states = [{key: value.clone() for key, value in policy.state_dict().items()} for policy in loaded]
@@ -54,3 +60,11 @@ def average_policies(policies: Sequence[str | Path], shares: Sequence[float]) ->
             value.copy_(values.sum(dim=0))
     mean.config = replace(mean.config, tasks=tasks)
     return mean
+
+
+def _architecture(policy: BasePolicy) -> dict[str, Any]:
+    """The configuration without what says how it was trained, how it acts and which tasks it knows."""
+    config = policy.config.to_dict()
+    head = {key: value for key, value in config["head"].items() if key not in NO_ARCHITECTURE}
+    head["state_optional"] = policy.config.head.state_optional
+    return {key: value for key, value in config.items() if key not in ("loss", "tasks")} | {"head": head}

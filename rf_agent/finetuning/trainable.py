@@ -71,7 +71,12 @@ def set_trainable(
             "--train-language trains layers that this policy does not use, as it reads the embeddings of words: leave "
             "it out, or --override sentence=hidden"
         )
-    if which == "lora" and model.runs_language_model:
+    if which == "lora":
+        if not model.runs_language_model:
+            raise UserError(
+                "lora adapts layers that this policy does not use, as it reads the embeddings of words: choose "
+                "default, or --override sentence=hidden"
+            )
         lora.add_adapters(model, lora_rank)
     groups = parameter_groups(model)
     for group, parameters in groups.items():
@@ -80,6 +85,7 @@ def set_trainable(
             if group == "cross-attention":
                 learns = learns and name.removeprefix(BLOCKS).split(".")[0] in blocks
             parameter.requires_grad_(learns)
+    model.train(model.training)  # what is frozen now computes as in acting
     return [group for group in groups if group in chosen]
 
 

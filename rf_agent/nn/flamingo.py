@@ -47,6 +47,12 @@ class Flamingo(nn.Module):
         language = config.language
         self.lang_encoder = build_language_model(language)
         self.dim: int = self.lang_encoder.get_input_embeddings().weight.shape[1]
+        hidden = getattr(self.lang_encoder.config, "hidden_size", self.dim)
+        if hidden != self.dim:
+            raise ConfigError(
+                f"language.model embeds words in {self.dim} numbers, but its layers have {hidden}; choose a language "
+                "model in which both are equal."
+            )
         self.feature_dim = self.fusion.passes * self.dim
         layers = decoder_layers(self.lang_encoder)
         if not 1 <= language.cross_attention_every <= len(layers):

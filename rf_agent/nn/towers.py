@@ -58,6 +58,10 @@ class VisionTower(nn.Module):
             view = 0.1 * torch.randn(views, 1, self.dim)
             self.position = nn.Parameter(table + view)  # (V, n, d)
 
+    def train(self, mode: bool = True) -> VisionTower:
+        """While it is frozen it computes as in acting: neither dropout nor statistics of a batch, and keeps its own."""
+        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels (N, V, 3, S, S) normalised -> tokens (N, V, n, d); V is the number of views or less."""
         n, views = pixels.shape[:2]

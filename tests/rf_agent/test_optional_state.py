@@ -11,6 +11,7 @@ from demo_files import make_store
 from policy_cases import make_observation, make_policy
 
 from rf_agent import RoboFlamingoPolicy
+from rf_agent.baselines.rt1 import RT1Policy
 from rf_agent.config import ConfigError
 from rf_agent.demos import read_demonstrations, write_demonstrations
 from rf_agent.demos.files import DemoError
@@ -54,8 +55,14 @@ def test_a_state_that_is_given_is_checked_as_ever():
             policy.act({**make_observation(0, n=2), "robot_obs": state})
 
 
-def test_a_window_without_the_state_is_one_of_unknown_states():
-    policy = make_policy(0, *OPTIONAL).eval()
+def rt1(seed, *changes):
+    config = preset("rt1-tiny").beginning_from(preset("roboflamingo-test")).changed(changes)
+    return RT1Policy.from_config(config, ["open the drawer"], seed)
+
+
+@pytest.mark.parametrize("make", [make_policy, rt1], ids=["lstm", "rt1"])
+def test_a_window_without_the_state_is_one_of_unknown_states(make):
+    policy = make(0, *OPTIONAL).eval()
     pixels, (tokens, mask) = torch.randn(2, 3, 2, 3, 32, 32), policy.tokenize(["open the drawer"] * 2)
     unknown = torch.full((2, 3, 15), torch.nan)
     with torch.no_grad():
@@ -64,7 +71,7 @@ def test_a_window_without_the_state_is_one_of_unknown_states():
     assert torch.equal(missing.pose, nan.pose) and not torch.allclose(missing.pose, known.pose)
     # of one sequence the state is known, of the other it is not: what is left out leaves no trace in the gradients
     unknown[0] = torch.randn(3, 15)
-    policy.window(pixels, tokens, mask, unknown).pose.sum().backward()
+    policy.window(pixels, tokens, mask, unknown).gripper_logits.sum().backward()  # RT-1's motion has no gradient
     gradients = [parameter.grad for parameter in policy.head.proprioception.parameters()]
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
     assert any(gradient.abs().sum() > 0 for gradient in gradients)

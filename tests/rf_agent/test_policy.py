@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,10 @@ import torch
 from policy_cases import CORPUS, as_bytes, make_observation, make_policy, row
 
 from rf_agent import preprocess
+from rf_agent.config import ConfigError
+from rf_agent.instructions import instructions
+from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.presets import preset
 
 
 @pytest.fixture
@@ -195,6 +200,29 @@ def test_trainable_groups(policy):
     assert int(total[1].replace(",", "")) == sum(p.numel() for p in policy.parameters())
     policy.set_trainable(train_vision=True, train_language=True)
     assert all(p.requires_grad for p in policy.parameters())
+
+
+def test_instructions_are_taken_as_the_environments_give_them_in_any_container(policy):
+    rows = np.stack([np.frombuffer(text.ljust(256, b"\0"), np.uint8) for text in (b"open the drawer", b"close it")])
+    expected = ["open the drawer", "close it"]
+    for given in (rows, torch.from_numpy(rows.copy()), tuple(rows), list(rows), expected):
+        assert instructions(given, 2) == expected
+    assert instructions(torch.from_numpy(rows[0].copy()), 2) == expected[:1] * 2
+
+
+def test_a_language_model_without_a_size_of_its_vocabulary_is_explained():
+    model = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2}
+    config = preset("roboflamingo-test").changed([f"language.model={json.dumps(model)}"])
+    with pytest.raises(ConfigError, match="language.model has no 'vocab_size'; give the most tokens"):
+        RoboFlamingoPolicy.from_config(config, ["open the drawer"])
+
+
+def test_a_language_model_of_two_widths_is_refused():
+    model = {"model_type": "opt", "vocab_size": 320, "word_embed_proj_dim": 8, "hidden_size": 16, "ffn_dim": 16}
+    model |= {"num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 1}
+    config = preset("roboflamingo-test").changed([f"language.model={json.dumps(model)}"])
+    with pytest.raises(ConfigError, match="embeds words in 8 numbers, but its layers have 16"):
+        RoboFlamingoPolicy.from_config(config, ["open the drawer"])
 
 
 def test_wrong_calls_are_explained(policy):

@@ -152,6 +152,7 @@ class RT1Head(PolicyHead):
             )
         self.tokens, self.bins, self.entries, self.opens = tokens, config.bins, action.dim, action.gripper
         token_dim = dim // tokens
+        self.state_optional = config.state_optional
         if config.proprioception:
             self.proprioception = TokenProprioception(token_dim, tokens, state, config.state_optional)
         self.decoder = Decoder(

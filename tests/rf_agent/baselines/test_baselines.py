@@ -36,9 +36,9 @@ def start(tmp_path_factory):
     return policy.save_pretrained(tmp_path_factory.mktemp("start") / "vlm")
 
 
-def small(name, seed=0):
+def small(name, seed=0, changes=()):
     """A baseline on the parts of the test policy."""
-    config = preset(name).beginning_from(preset("roboflamingo-test"))
+    config = preset(name).beginning_from(preset("roboflamingo-test")).changed(changes)
     return policy_class(config.type).from_config(config, WORDS, seed).eval()
 
 
@@ -139,7 +139,8 @@ def test_layers_that_nothing_runs_through_are_not_trained():
     policy = small("hulc-tiny")
     with pytest.raises(UserError, match="--train-language trains layers that this policy does not use"):
         policy.set_trainable("default", train_language=True)
-    assert "adapters" not in policy.set_trainable("lora")
+    with pytest.raises(UserError, match="lora adapts layers that this policy does not use, as it reads the embeddings"):
+        policy.set_trainable("lora")
     hidden = preset("hulc-tiny").beginning_from(preset("roboflamingo-test")).changed(["sentence=hidden"])
     other = policy_class("hulc").from_config(hidden, WORDS, 0)
     other.set_trainable("default", train_language=True)
@@ -179,9 +180,44 @@ def test_a_class_refuses_checkpoints_of_another_type(tmp_path):
 
 @pytest.mark.parametrize("which", ["default", "freeze-emb", "lora"])
 def test_what_is_drawn_anew_learns_in_every_set_that_has_more_than_the_head(which):
-    policy = small("rt1-tiny")
+    policy = small("rt1-tiny", changes=("sentence=hidden",))
     groups = policy.set_trainable(which)
     assert "encoder" in groups and all(parameter.requires_grad for parameter in policy.encoder.parameters())
+
+
+def test_a_frozen_tower_computes_in_training_as_in_acting():
+    """Statistics of a batch would change what it yields, and its own would be overwritten."""
+    tower = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+    changes = (f"vision.model={json.dumps(tower)}", "sentence=words")
+    policy = small("r3m-tiny", changes=changes)
+    before = {name: value.clone() for name, value in policy.vision_encoder.state_dict().items()}
+    policy.train().set_trainable("head")
+    pixels = torch.randn(4, len(policy.config.views), 3, 32, 32)
+    tokens = policy.vision_encoder(pixels)
+    policy.train()
+    assert torch.equal(tokens, policy.vision_encoder(pixels))
+    assert all(torch.equal(value, before[name]) for name, value in policy.vision_encoder.state_dict().items())
+    policy.set_trainable("head", train_vision=True)
+    assert policy.vision_encoder.training and not torch.equal(tokens, policy.vision_encoder(pixels))
+
+
+def test_words_may_be_embedded_in_fewer_numbers_than_the_layers_have():
+    model = {"model_type": "electra", "vocab_size": 320, "embedding_size": 8, "hidden_size": 16, "num_hidden_layers": 1}
+    model |= {"num_attention_heads": 2, "intermediate_size": 16, "pad_token_id": 3}
+    for sentence, width in (("hidden", 16), ("words", 8)):
+        policy = small("r3m-tiny", changes=(f"language.model={json.dumps(model)}", f"sentence={sentence}"))
+        assert policy.sentence_encoder.dim == width and policy.act(make_observation(0)).shape == (7,)
+
+
+def test_an_encoder_with_a_decoder_is_refused():
+    model = {"model_type": "t5", "vocab_size": 320, "d_model": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8}
+    with pytest.raises(ConfigError, match="'t5', an encoder with a decoder, but the instruction is only read"):
+        small("r3m-tiny", changes=(f"language.model={json.dumps(model)}", "sentence=hidden"))
+
+
+def test_a_state_is_not_joined_to_all_places():
+    with pytest.raises(ConfigError, match="pooling is 'flat' and head.proprioception is true"):
+        small("r3m-tiny", changes=("encoder.pooling=flat", "head.proprioception=true"))
 
 
 def test_sets_of_cross_attention_are_refused():

@@ -35,12 +35,24 @@ def test_weights_are_the_weighted_mean(saved):
         (["a", "b"], [1], "2 policies and 1 shares"),
         (["a", "b"], [1, -1], "the shares are 1, -1: give numbers from 0 on"),
         (["a", "b"], [0, 0], "not all of them 0"),
-        (["gpt", "a"], [1, 1], "gpt and .*a differ in head: policies of one architecture have a mean"),
+        (["gpt", "a"], [1, 1], r"gpt and .*a differ in head\.type: policies of one architecture have a mean"),
     ],
 )
 def test_what_has_no_mean_is_refused(saved, names, shares, said):
     with pytest.raises(UserError, match=said):
         average_policies([saved / name for name in names], shares)
+
+
+def test_how_a_policy_was_trained_and_acts_may_differ(tmp_path):
+    make_policy(0, "head.chunk_size=2").save_pretrained(tmp_path / "a")
+    other = ("head.chunk_size=2", "head.n_action_steps=2", "head.dropout=0.2", "loss.gripper_weight=0.5")
+    make_policy(1, *other).save_pretrained(tmp_path / "b")
+    mean = average_policies([tmp_path / "a", tmp_path / "b"], [1, 1])
+    assert mean.config.head.n_action_steps == 2 and mean.config.loss.gripper_weight == 0.5
+    for seed, name, changes in ((0, "needed", ()), (1, "optional", ("head.state_dropout=0.1",))):
+        make_policy(seed, "head.proprioception=true", *changes).save_pretrained(tmp_path / name)
+    with pytest.raises(UserError, match="differ in head.state_optional"):
+        average_policies([tmp_path / "needed", tmp_path / "optional"], [1, 1])
 
 
 def test_the_command_says_in_the_card_what_it_is(saved, capfd):
