@@ -90,8 +90,12 @@ def check_registered(env_id: str) -> None:
 def with_scene(env_id: str, scene: str) -> str:
     """The id under which an environment is registered with another `scene`; the same id if there is none."""
     from gymnasium import registry
+    from gymnasium.envs.registration import find_highest_version, get_env_id, parse_env_id
 
-    spec = registry.get(_import_registering_module(env_id))
+    namespace, base, version = parse_env_id(_import_registering_module(env_id))
+    if version is None:
+        version = find_highest_version(namespace, base)
+    spec = registry.get(get_env_id(namespace, base, version))
     if spec is None:
         return env_id
     kwargs = {**spec.kwargs, "scene": scene}

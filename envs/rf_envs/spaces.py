@@ -20,8 +20,14 @@ _JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]
 _SLACK = 0.5
 """Room for a joint to overshoot its limit (rad): observations are not clipped to the bounds."""
 _PI = 3.1416
-_JOINT_SLACK = 0.005
+_JOINT_SLACK = 0.01
 """How far (m) a joint of the table may be beyond its end: simulations overshoot a little."""
+_BUTTON_SLACK = 0.02
+"""The same for the button's lower end: the hand of CALVIN's robot presses it 8 mm further than it goes."""
+_SWITCH_SLACK = 0.005
+"""How near its middle (m) the switch may be while the light bulb is on or off."""
+_FLOOR_SLACK = 0.005
+"""How far (m) a block may be in the floor."""
 _ROOM = 2.0
 """Blocks are within so many metres of the table's centre, though it be on the floor."""
 ROBOT_OBS_LOW = np.array([-2.0] * 3 + [-_PI] * 3 + [-0.1, *(_JOINT_LOW - _SLACK), -1.0], dtype=np.float32)
@@ -91,12 +97,13 @@ def check_scene_obs(value: Any, scene: Scene) -> np.ndarray:
         )
     low, high = np.full(24, -np.inf), np.full(24, np.inf)
     low[:4] = -_JOINT_SLACK
-    high[:4] = np.add((scene.slide_max, DRAWER_MAX, BUTTON_MAX, SWITCH_MAX), _JOINT_SLACK)
+    ends = (scene.slide_max, DRAWER_MAX, BUTTON_MAX, SWITCH_MAX)
+    high[:4] = np.add(ends, (_JOINT_SLACK, _JOINT_SLACK, _BUTTON_SLACK, _JOINT_SLACK))
     for start in (6, 12, 18):
-        low[start : start + 3], high[start : start + 3] = (-_ROOM, -_ROOM, -_JOINT_SLACK), _ROOM
+        low[start : start + 3], high[start : start + 3] = (-_ROOM, -_ROOM, -_FLOOR_SLACK), _ROOM
     _check_range("scene_obs", array, range(24), low, high)
     beyond = array[3] - FIXTURE_HALF_STROKE * SWITCH_MAX
-    if abs(beyond) > _JOINT_SLACK and (beyond > 0) != bool(array[4]):
+    if abs(beyond) > _SWITCH_SLACK and (beyond > 0) != bool(array[4]):
         raise ValueError(
             f"scene_obs has the switch at {array[3]:.3f} (index 3), which turns the light bulb "
             f"{'on' if beyond > 0 else 'off'}, but {array[4]:g} at index 4; make them agree."

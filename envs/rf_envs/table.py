@@ -12,7 +12,7 @@ import numpy as np
 
 from rf_envs.benchmark.preconditions import obstacle, possible
 from rf_envs.benchmark.randomize import randomize
-from rf_envs.benchmark.start_states import draw_start, restore
+from rf_envs.benchmark.start_states import NoStartError, draw_start, restore
 from rf_envs.benchmark.tasks import TASKS, StateInfo, check_task, is_done
 from rf_envs.errors import check_choice, require_pybullet
 from rf_envs.language import instructions as texts
@@ -64,9 +64,9 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
     ``info``: ``is_success``, ``task``, ``instruction`` (str) and ``renderer``.
 
     The episode ends with reward 1 on the step that fulfils the task, and is truncated after ``max_steps``.
-    ``reset(options=...)`` takes ``task``, ``instruction``, ``robot_obs`` (15,) and ``scene_obs`` (24,): what
-    is not given is drawn. An instruction that is one of the known instructions also chooses its task; any other one
-    leaves the task to chance, so give both.
+    ``reset(options=...)`` takes ``task``, ``instruction``, ``robot_obs`` (15,) and ``scene_obs`` (24,): scene and task
+    are drawn where they are not given, and the robot starts in CALVIN's neutral pose. An instruction that is one of the
+    known instructions also chooses its task; any other one leaves the task to chance, so give both.
 
     Args:
         scene: letter of CALVIN's scene, "A" to "D".
@@ -273,8 +273,6 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         reason: str | None = "no known instruction asks for that"
         if task is not None:
             reason = obstacle(task, state, scene_named(self.scene))
-            if reason is None and is_done(task, state, state):
-                reason = "it is done already"
         self._is_success, self._ended = False, [False, False]
         self._give(task if task is not None and reason is None else "", instruction)
         return self._observe(), self._info() | ({} if reason is None else {"not_scored": reason})
@@ -326,11 +324,28 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         if "scene_obs" in options:
             self._state = restore(simulator, options.get("robot_obs"), options["scene_obs"])
             task = self._checked(task) if task else self._draw_possible_task(self._tasks)
+        elif task:
+            self._draw_start(task, simulator, options)
         else:
-            task = task or self._tasks[int(self.np_random.integers(len(self._tasks)))]
-            scene = scene_named(self.scene)
-            self._state = draw_start(task, scene, simulator, self.np_random, options.get("robot_obs"))
+            task = self._draw_task_and_start(simulator, options)
         self._give(task, instruction)
+
+    def _draw_start(self, task: str, simulator: Simulator, options: dict[str, Any]) -> None:
+        scene = scene_named(self.scene)
+        self._state = draw_start(task, scene, simulator, self.np_random, options.get("robot_obs"))
+
+    def _draw_task_and_start(self, simulator: Simulator, options: dict[str, Any]) -> str:
+        """The task of a random start; one of which a given ``robot_obs`` is in the way gives place to another."""
+        left = list(self._tasks)
+        while True:
+            task = left.pop(int(self.np_random.integers(len(left))))
+            try:
+                self._draw_start(task, simulator, options)
+            except NoStartError:
+                if not left:
+                    raise
+            else:
+                return task
 
     def _checked(self, task: str) -> str:
         """The task, if the present state does not rule it out."""

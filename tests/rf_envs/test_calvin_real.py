@@ -12,7 +12,8 @@ from gymnasium.utils.env_checker import check_env
 
 import rf_envs
 from rf_envs.benchmark.chains import initial_state
-from rf_envs.scenes import DRAWER_MAX, SCENES, SWITCH_MAX
+from rf_envs.scenes import BUTTON_MAX, DRAWER_MAX, SCENES, SWITCH_MAX
+from rf_envs.spaces import check_scene_obs
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,6 +84,25 @@ def test_resets_and_processes_give_the_same_bits():
         here = observations("rf/CalvinD-v0")
         assert here == elsewhere.get(timeout=600)
     assert here[:40] == here[40:] and here[0] != here[39]
+
+
+def test_a_state_with_the_button_pressed_can_be_given_back():
+    """Its spring gives way: the robot presses it further than it goes."""
+    env = gym.make("rf/CalvinD-v0", **BLIND)
+    env.reset(seed=0, options={"task": "turn_on_led"})
+    expert, done = rf_envs.Expert(env), False
+    while not done:
+        *_, terminated, truncated, _ = env.step(expert.act())
+        done = terminated or truncated
+    deepest = 0.0
+    for _ in range(20):
+        env.step(np.array([0, 0, -0.5, 0, 0, 0, -1], np.float32))
+        scene_obs = env.unwrapped.scene_obs
+        deepest = max(deepest, scene_obs[2])
+        check_scene_obs(scene_obs, SCENES["D"])
+    assert deepest > BUTTON_MAX + 0.002
+    env.reset(options={"scene_obs": env.unwrapped.scene_obs, "robot_obs": env.unwrapped.robot_obs})
+    env.close()
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
 import pytest
 
 from rf_envs.scenes import NEUTRAL_JOINTS, SCENES
-from rf_envs.simulators.playtable import PlayTable
+from rf_envs.simulators.playtable import PlayTable, assets
 
 DOWN = (np.pi, 0.0, np.pi / 2)
 
@@ -141,6 +145,19 @@ def test_images_follow_the_state_and_are_fresh_arrays(table):
     after = table.render("static", 100)
     np.testing.assert_array_equal(before, copy)
     assert np.abs(after.astype(int) - before).max() > 60
+
+
+def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    other = tmp_path / f"play_table_elsewhere_{ended.pid}_a"
+    left, alive = (tmp_path / f"play_table_{assets._machine()}_{pid}_a" for pid in (ended.pid, os.getpid()))
+    for folder in (left, alive, other):
+        folder.mkdir()
+        (folder / "table.urdf").touch()
+    assets.remove_left_behind.__wrapped__()
+    assert not left.exists() and alive.exists() and other.exists()
 
 
 def test_inverse_kinematics_reaches_and_leaves_the_state_alone(table):

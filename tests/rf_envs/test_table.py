@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from rf_envs.benchmark.chains import NEUTRAL_ROBOT_OBS
+from rf_envs.benchmark.start_states import NoStartError, draw_start
 from rf_envs.benchmark.tasks import TASKS
 from rf_envs.language.instructions import EVALUATION, TRAINING
 from rf_envs.scenes import SCENES
-from rf_envs.spaces import decode_instruction
+from rf_envs.spaces import check_scene_obs, decode_instruction
 from rf_envs.table import TableEnv
 
 STAY = np.zeros(7, dtype=np.float32)
@@ -54,6 +55,32 @@ def test_another_task_than_the_one_asked_for_pays_nothing(env, simulator):
     env.reset(seed=0, options={"task": "turn_on_led"})
     simulator.scene_obs[1] += 0.13
     assert env.step(STAY)[1:4] == (0.0, False, False)
+
+
+def test_a_drawn_task_that_the_robot_is_in_the_way_of_gives_place_to_another(make_env, monkeypatch):
+    def only_the_drawer(task, *given):
+        if task != "open_drawer":
+            raise NoStartError(f"no start for {task}")
+        return draw_start(task, *given)
+
+    monkeypatch.setattr("rf_envs.table.draw_start", only_the_drawer)
+    env = make_env()
+    robot = {"robot_obs": NEUTRAL_ROBOT_OBS}
+    assert {env.reset(seed=seed, options=robot)[1]["task"] for seed in range(4)} == {"open_drawer"}
+    with pytest.raises(ValueError, match="no start for close_drawer"):
+        env.reset(options={"task": "close_drawer", **robot})
+    env = make_env(tasks=["close_drawer", "turn_on_led"])
+    with pytest.raises(ValueError, match="no start for"):
+        env.reset(options=robot)
+
+
+def test_states_a_little_beyond_the_ends_are_taken():
+    """CALVIN's own robot pushes its button 8 mm and its switch 6 mm past them."""
+    beyond = {0: -0.006, 2: 0.033, 3: -0.006}
+    assert np.array_equal(check_scene_obs(scene_obs(beyond), SCENES["D"]), scene_obs(beyond))
+    for index, value in ((2, 0.05), (3, -0.02)):
+        with pytest.raises(ValueError, match=f"at index {index}"):
+            check_scene_obs(scene_obs({index: value}), SCENES["D"])
 
 
 def test_an_episode_is_truncated_when_its_time_is_up(make_env, simulator):
@@ -136,8 +163,8 @@ def scene_obs(changes):
         ({"scene_obs": np.zeros(23)}, r"scene_obs has shape \(23,\); expected \(24,\)"),
         ({"scene_obs": np.full(24, np.nan)}, "scene_obs has values that are not finite"),
         ({"scene_obs": np.full(24, 0.5)}, "index 4 and 5, the light bulb and the LED"),
-        ({"scene_obs": scene_obs({0: 0.5})}, r"scene_obs has 0\.5 at index 0; expected -0\.005 to 0\.285"),
-        ({"scene_obs": scene_obs({1: -0.1})}, r"scene_obs has -0\.1 at index 1; expected -0\.005 to 0\.225"),
+        ({"scene_obs": scene_obs({0: 0.5})}, r"scene_obs has 0\.5 at index 0; expected -0\.01 to 0\.29"),
+        ({"scene_obs": scene_obs({1: -0.1})}, r"scene_obs has -0\.1 at index 1; expected -0\.01 to 0\.23"),
         ({"scene_obs": scene_obs({3: 9.0})}, "scene_obs has 9 at index 3"),
         ({"scene_obs": scene_obs({14: -1.0})}, "scene_obs has -1 at index 14; expected -0.005 to 2"),
         ({"scene_obs": scene_obs({6: 1e9})}, r"scene_obs has 1e\+09 at index 6; expected -2 to 2"),

@@ -33,6 +33,10 @@ HELD_WIDTH = BLOCK_WIDTH - 2 * OVERLAP
 """Opening width of a gripper that holds a block (m)."""
 
 
+class NoStartError(ValueError):
+    """No start that allows the task was found."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a task needs of its start; what is not said is drawn freely."""
@@ -68,7 +72,7 @@ def draw_start(
         The state info of the start.
 
     Raises:
-        RuntimeError: no start was found, which only a ``robot_obs`` that is in the way can cause.
+        NoStartError: no start was found, which only a ``robot_obs`` that is in the way can cause.
     """
     robot = np.array(NEUTRAL_ROBOT_OBS if robot_obs is None else robot_obs, dtype=np.float64)
     if robot_obs is not None:  # the pose follows from the joints, whatever was given with them
@@ -89,7 +93,7 @@ def draw_start(
         info = simulator.info()
         if possible(task, info, scene):
             return info
-    raise RuntimeError(
+    raise NoStartError(
         f"Found no start that allows the task {task!r} in scene {scene.name} within {MAX_TRIES} tries; give "
         "a scene_obs, or a robot_obs whose gripper is clear of the table."
     )

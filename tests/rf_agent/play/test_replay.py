@@ -48,3 +48,9 @@ def test_recorded_actions_do_the_same_from_the_recorded_start(recording):
 def test_they_name_the_environment_that_they_were_recorded_in(recording):
     for record in open_demos(recording).records:
         assert (record.attributes["env_id"], record.attributes["scene"]) == ("rf/PlayTableA-v0", "A")
+
+
+@pytest.mark.parametrize("env_id", ["rf/PlayTableD-v0", "rf/PlayTableD", "rf_envs:rf/PlayTableD"])
+def test_another_scene_has_another_id(env_id):
+    assert with_scene(env_id, "A") == "rf/PlayTableA-v0"
+    assert with_scene("rf/PlayTableRandom-v0", "A") == "rf/PlayTableRandom-v0"  # there is none of one scene

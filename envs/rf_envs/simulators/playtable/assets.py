@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing.util
 import os
+import re
 import shutil
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -21,6 +24,7 @@ from rf_envs.simulators.playtable.robot import write_panda
 from rf_envs.simulators.playtable.textures import write_textures
 
 _LOCK = threading.Lock()
+PREFIX = "play_table_"
 MOVING_LINKS = ("button_link", "switch_link", "slide_link", "drawer_link", "led_link", "light_link")
 
 
@@ -35,7 +39,8 @@ class Assets:
         self._scene = scene_named(scene)
         self._process = os.getpid()
         self._users = 0
-        self._folder = Path(tempfile.mkdtemp(prefix="play_table_"))
+        remove_left_behind()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{_machine()}_{self._process}_"))
         # for tables that are never closed; unlike atexit it also runs at the end of a worker
         multiprocessing.util.Finalize(None, shutil.rmtree, (self._folder,), {"ignore_errors": True}, exitpriority=0)
 
@@ -60,6 +65,34 @@ class Assets:
             self._users -= 1
             if self._users == 0 and self._process == os.getpid():
                 shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@functools.cache
+def remove_left_behind() -> None:
+    """Remove the folders of this user's processes of this machine that were killed before they could do so."""
+    if os.name != "posix":  # there is no harmless signal elsewhere
+        return
+    start = f"{PREFIX}{_machine()}_"
+    for folder in Path(tempfile.gettempdir()).glob(f"{start}*"):
+        process = folder.name.removeprefix(start).partition("_")[0]
+        with contextlib.suppress(OSError):
+            if process.isdigit() and folder.stat().st_uid == os.getuid() and not _is_alive(int(process)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _machine() -> str:
+    """Containers that share a folder of temporary files have processes of their own, and names of their own."""
+    return re.sub(r"\W", "-", socket.gethostname())
 
 
 @functools.cache

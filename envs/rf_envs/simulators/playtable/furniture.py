@@ -221,7 +221,7 @@ def _add_link(robot: xml.Element, link: Link, folder: Path, wood: str) -> None:
         visual = xml.SubElement(element, "visual")
         xml.SubElement(xml.SubElement(visual, "geometry"), "mesh", filename=mesh.name)
         _add_color(visual, material)
-    for number, part in enumerate(part for part in link.parts if part.collides):
+    for number, part in enumerate(link.parts):
         collision = xml.SubElement(element, "collision")
         if part.box is not None:
             center, size = part.box

@@ -24,14 +24,13 @@ class Part:
     corners: NDArray[np.float64]
     faces: tuple[tuple[int, ...], ...]
     material: str = "wood"
-    collides: bool = True
     grain: str = "x"
     """Axis along which the wood grain runs."""
     box: tuple[NDArray[np.float64], NDArray[np.float64]] | None = field(default=None)
     """Centre and full size, if the part is an axis-parallel box (an exact and cheap collision shape)."""
 
 
-def box(low, high, material: str = "wood", collides: bool = True, grain: str = "x") -> Part:
+def box(low, high, material: str = "wood", grain: str = "x") -> Part:
     """The axis-parallel box between two opposite corners."""
     low, high = np.minimum(low, high).astype(float), np.maximum(low, high).astype(float)
     corners = np.array(
@@ -41,7 +40,7 @@ def box(low, high, material: str = "wood", collides: bool = True, grain: str = "
             for x, y in ((low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1]))
         ]
     )
-    return Part(corners, BOX_FACES, material, collides, grain, ((low + high) / 2, high - low))
+    return Part(corners, BOX_FACES, material, grain, ((low + high) / 2, high - low))
 
 
 def prism_x(x0: float, x1: float, profile, material: str = "wood", grain: str = "x") -> Part:
@@ -50,10 +49,10 @@ def prism_x(x0: float, x1: float, profile, material: str = "wood", grain: str = 
     corners = np.array([[x, y, z] for x in (x0, x1) for y, z in profile], dtype=float)
     sides = tuple(((i + 1) % n, (i + 1) % n + n, i + n, i) for i in range(n))
     ends = (tuple(reversed(range(n))), tuple(range(n, 2 * n)))
-    return Part(corners, sides + ends, material, True, grain)
+    return Part(corners, sides + ends, material, grain)
 
 
-def disc(center, radius: float, height: float, sides: int = 14, material: str = "wood", collides: bool = True) -> Part:
+def disc(center, radius: float, height: float, sides: int = 14, material: str = "wood") -> Part:
     """An upright cylinder with `sides` flat sides standing on `center`."""
     angles = np.arange(sides) * 2 * np.pi / sides
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
@@ -62,7 +61,7 @@ def disc(center, radius: float, height: float, sides: int = 14, material: str = 
     )
     loop = tuple((i, (i + 1) % sides, (i + 1) % sides + sides, i + sides) for i in range(sides))
     ends = (tuple(reversed(range(sides))), tuple(range(sides, 2 * sides)))
-    return Part(corners, loop + ends, material, collides)
+    return Part(corners, loop + ends, material)
 
 
 def sphere(center, radius: float, rings: int = 6, sides: int = 10, material: str = "wood") -> Part:
