@@ -76,7 +76,7 @@ def sentence(error: BaseException) -> str:
         return text
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f" ({error.filename})" if error.filename else ""
-        return f"the disk is full{where}: make room and start again; a run goes on with --resume"
+        return f"the disk is full{where}: make room and start again; train and pretrain go on with --resume"
     return f"{type(error).__name__}: {text or 'no message'} (--debug shows where)"
 
 

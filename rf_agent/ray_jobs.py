@@ -56,8 +56,8 @@ def run_jobs_on_ray(
     remaining = iter(jobs)
     try:
         while True:
-            limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # a cluster may grow
-            for job in itertools.islice(remaining, limit - len(pending)):
+            limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # a cluster grows and shrinks
+            for job in itertools.islice(remaining, max(0, limit - len(pending))):
                 pending[remote.remote(list(sys.path), make, timeout, work, job)] = job
             if not pending:
                 return

@@ -60,6 +60,8 @@ class Args:
 def run(args: Args) -> None:
     """Generate, score, print and write."""
     samples = _samples(args)
+    if args.output is not None and args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file: give a directory")
     policy = RoboFlamingoPolicy.from_pretrained(args.policy, args.device, args.dtype)
     indices = chosen(samples, args.count, args.seed)
     started = time.monotonic()

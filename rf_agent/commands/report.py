@@ -13,6 +13,7 @@ from rf_agent.errors import UserError
 from rf_agent.files import write_json, write_text
 from rf_agent.reporting import tables
 from rf_agent.reporting.clips import choose_clips
+from rf_agent.reporting.compare import differing_conditions
 from rf_agent.reporting.runs import Run, read_runs
 
 Format = Literal["html", "json", "markdown", "latex", "csv"]
@@ -55,6 +56,8 @@ def run(args: Args) -> None:
     runs = read_runs(args.runs, args.allow_missing)
     for note in (note for run in runs for note in run.notes):
         print(f"note: {note}", file=sys.stderr)
+    if form == "csv" and (unlike := differing_conditions(runs)):  # other formats have a place for it
+        print(f"note: The evaluations also differ in: {'; '.join(unlike)}.", file=sys.stderr)
     if args.output is None:
         print(_text(form, runs), end="")
         return

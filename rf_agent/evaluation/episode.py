@@ -94,7 +94,10 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
         if recorder:
             recorder.add(observation, instruction, caption)
         asked = time.perf_counter()
-        action = agent.act(instructed(observation, info))
+        try:
+            action = agent.act(instructed(observation, info))
+        except ValueError as error:  # such as what is not finite
+            raise UserError(f"{item.key}, step {steps}: {error}") from error
         acting += time.perf_counter() - asked
         check_action(action, env.action_space, f"{item.key}, step {steps}")
         observation, reward, terminated, truncated, info = env.step(action)

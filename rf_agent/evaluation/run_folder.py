@@ -46,11 +46,6 @@ class RunFolder:
         return None
 
     @property
-    def own_keys(self) -> list[str] | None:
-        """Those of them that this shard plays."""
-        return self.expected if self.expected is None or self.shard is None else self.shard.part(self.expected)
-
-    @property
     def chained(self) -> bool:
         """Whether its episodes are chains."""
         return any(episode.chain is not None for episode in self.episodes.values())

@@ -141,6 +141,8 @@ class _Job:
     env_id: str
     env_options: Mapping[str, Any]
     policy: str
+    weights: str | None
+    """Their fingerprint: a worker may outlive an evaluation, and the policy be trained on meanwhile."""
     device: str
     video: Path | None
     server: tuple[str, str] | None
@@ -267,7 +269,7 @@ def evaluate(
     serve = engine == "local" and has_network(policy) and (device != "cpu" or large)
     with _served(policy, device, execution) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
-            _Job(item, env_id, env_options, policy, device, video, server, execution, timeout)
+            _Job(item, env_id, env_options, policy, settings["weights"], device, video, server, execution, timeout)
             for index, item in wanted
             for video in [_video(output, item) if index < video_episodes else None]
         )
@@ -332,7 +334,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
 
     def agent(self, job: _Job) -> Agent:
         """The agent of a job; that of the last one is kept."""
-        wanted = (job.policy, job.device, job.server, job.execution)
+        wanted = (job.policy, job.weights, job.device, job.server, job.execution)
         if self._agent is None or self._made_for != wanted:
             self._close_remote()
             if job.server is None:

@@ -177,7 +177,6 @@ class Tables:
     def _end(self, table: Table) -> None:
         self._remember(table)
         table.close()
-        self._remember(table)  # closing finished a video
 
     def recording(self, name: str) -> Path | None:
         """The file of that name, if a table here has written it."""

@@ -31,6 +31,8 @@ PAGE = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
+SEND_SECONDS = 20.0
+"""How long a page may take to take a message."""
 MESSAGES_A_SECOND = 120
 """A page that drives sends 15."""
 POLICY_VIOLATION, TOO_LARGE, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1009, 1011, 1013
@@ -198,13 +200,15 @@ async def _listen(socket: WebSocket, table: Table) -> None:
 
 
 async def _talk(socket: WebSocket, table: Table) -> None:
-    """Frames and messages for the page, until the table ends."""
+    """Frames and messages for the page, until the table ends or the page takes them no more."""
     while messages := await table.receive():
         for message in messages:
-            if isinstance(message, bytes):
-                await socket.send_bytes(message)
-            else:
-                await socket.send_text(message)
+            send = socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message)
+            try:
+                await asyncio.wait_for(send, SEND_SECONDS)
+            except asyncio.TimeoutError:  # a computer that sleeps or has lost its network; its table is for others
+                logger.warning("Closed a connection: The page took nothing for %g s.", SEND_SECONDS)
+                return
     guess = "The table's process ended, perhaps for want of memory; reload the page for another one."
     logger.error(table.fatal or guess)
     await _end(socket, "fatal" if table.fatal else "ended", table.fatal or guess, INTERNAL_ERROR)

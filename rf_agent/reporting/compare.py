@@ -82,8 +82,10 @@ def differing_conditions(runs: Sequence[Run]) -> list[str]:
 
 
 def _compare(first: Run, second: Run) -> list[Difference]:
-    others = {episode.key: episode for episode in second.episodes}
-    pairs = [(episode, others[episode.key]) for episode in first.episodes if episode.key in others]
+    # with another seed an episode of the same name begins elsewhere
+    others = {(episode.key, episode.seed): episode for episode in second.episodes}
+    keyed = [((episode.key, episode.seed), episode) for episode in first.episodes]
+    pairs = [(episode, others[key]) for key, episode in keyed if key in others]
     if not pairs:
         return []
     if not (first.scored and second.scored):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from rf_agent.config_values import first_difference
 from rf_agent.errors import UserError
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
 from rf_agent.evaluation.results import build_results
@@ -97,14 +99,33 @@ def read_runs(folders: Sequence[Path], allow_missing: bool = False) -> list[Run]
     for number, path in enumerate(folders):
         folder = read_folder(path)
         groups.setdefault(_identity(folder) if folder.shard else str(number), []).append(folder)
+    if not allow_missing:
+        _refuse_strangers([group for group in groups.values() if group[0].shard])
     runs = [_merged(group, allow_missing) if group[0].shard else _single(group[0]) for group in groups.values()]
     return [replace(run, label=label) for run, label in zip(runs, _labels(runs), strict=True)]
 
 
 def _identity(folder: RunFolder) -> str:
-    """Equal for shards of one evaluation. Its machines may keep the same weights in different places."""
-    settings = {name: value for name, value in folder.settings.items() if name != "policy" or not _weights(folder)}
-    return json.dumps(settings, sort_keys=True)
+    """Equal for shards of one evaluation."""
+    return json.dumps(_conditions(folder), sort_keys=True)
+
+
+def _conditions(folder: RunFolder) -> dict[str, Any]:
+    """Settings that shards of one evaluation share. Its machines may keep the same weights in different places."""
+    return {name: value for name, value in folder.settings.items() if name != "policy" or not _weights(folder)}
+
+
+def _refuse_strangers(groups: list[list[RunFolder]]) -> None:
+    """Shards that would complete each other, had they been played alike: what differs is said, not what is missing."""
+    for one, other in itertools.combinations(groups, 2):
+        mine, theirs = ({folder.shard for folder in group} for group in (one, other))
+        counts = {shard.count for shard in mine | theirs if shard}
+        if len(counts) == 1 and not mine & theirs and len(mine | theirs) <= counts.pop():
+            name, value, another = first_difference(_conditions(one[0]), _conditions(other[0]))
+            raise UserError(
+                f"{one[0].path} and {other[0].path} are shards of different evaluations, with {name} {value} and "
+                f"{another}: play them alike, or --allow-missing to report on each"
+            )
 
 
 def _weights(folder: RunFolder) -> str | None:

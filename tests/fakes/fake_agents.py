@@ -47,6 +47,15 @@ class Broken(Walker):
         return super().act(observation) if self.acts < 2 else self.answer
 
 
+class Refusing(Broken):
+    """Says itself that it has no action, as policies of this project do."""
+
+    def act(self, observation):
+        if self.acts < 2:
+            return super().act(observation)
+        raise ValueError("the policy computes actions that are not finite")
+
+
 class WrongShape(Broken):
     answer = np.zeros((1, 7), np.float32)
 

@@ -235,7 +235,7 @@ def test_only_an_instruction_with_a_task_is_scored(capfd, tmp_path, words, said)
 def test_a_full_disk_is_named():
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/policy")
     assert cli.sentence(error) == (
-        "the disk is full (run/policy): make room and start again; a run goes on with --resume"
+        "the disk is full (run/policy): make room and start again; train and pretrain go on with --resume"
     )
     assert cli.sentence(OSError(errno.ENOSPC, "x")).startswith("the disk is full: make room")
     assert cli.sentence(OSError(errno.EIO, "x")).startswith("OSError: ")

@@ -61,6 +61,7 @@ function hear(message) {
 // --- views ---
 
 let newest = 0;
+const drawn = {}; // the last turn by canvas: an image may be decoded before that of an earlier turn
 async function draw(data) {
   const turn = ++newest;
   const size = new DataView(data).getUint32(1), start = 5;
@@ -68,7 +69,8 @@ async function draw(data) {
   for (const [index, name] of ["static", "gripper"].entries()) {
     if (!parts[index].byteLength) { $(name).closest("figure").hidden = true; continue; }
     const image = await createImageBitmap(new Blob([parts[index]], { type: "image/jpeg" }));
-    if (turn < newest - 1) { image.close(); return; }
+    if (turn < newest - 1 || turn < drawn[name]) { image.close(); return; }
+    drawn[name] = turn;
     const canvas = $(name);
     if (canvas.width !== image.width) { canvas.width = image.width; canvas.height = image.height; }
     canvas.getContext("2d").drawImage(image, 0, 0);

@@ -46,6 +46,13 @@ def test_questions(capfd, tmp_path, files, policy):
     assert len(predictions) == 5 and set(predictions[0]) == {"question_id", "answer"}
 
 
+def test_a_file_for_an_output_is_refused_before_the_work(capfd, tmp_path, files, policy):
+    (tmp_path / "out").touch()
+    words = [*options(files, "images", "questions", "annotations"), "--policy", policy, "--device", "cpu"]
+    code, out, err = run(capfd, "evaluate-vl", *words, "--output", tmp_path / "out")
+    assert code == 1 and "out is a file: give a directory" in err and not out
+
+
 def test_captions_of_rendered_scenes(capfd, tmp_path, policy):
     pytest.importorskip("pycocoevalcap")
     table = ["--env", "fake_table:FakeTable-v0", "--count", 6, "--image-size", 32, "--workers", 1]

@@ -49,6 +49,13 @@ def test_json_of_one_run_is_its_results_and_of_several_a_list(capfd, folder, tmp
     assert [one["policy"] for one in json.loads((tmp_path / "two.json").read_text())] == ["some/policy", "b"]
 
 
+def test_csv_says_beside_the_tables_what_else_differs(capfd, tmp_path):
+    runs = [write_run(tmp_path / renderer, chains([1]), renderer=renderer) for renderer in ("egl", "tiny")]
+    code, out, err = report(capfd, *runs, "--format", "csv")
+    assert code == 0 and "note: The evaluations also differ in: renderer (egl, tiny)." in err
+    assert "also differ" not in out
+
+
 def test_shards_are_merged_or_what_is_missing_is_named(capfd, tmp_path):
     episodes = chains([5, 0, 3])
     first = write_run(tmp_path / "1", episodes[::2], shard="1/2", finished=False)

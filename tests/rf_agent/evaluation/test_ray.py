@@ -1,10 +1,13 @@
 """Ray plays what local workers play; who dies is replaced."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from rf_agent.errors import UserError
 from rf_agent.evaluation.episode import chain_items, task_items
 from rf_agent.evaluation.runner import evaluate
+from rf_agent.ray_jobs import run_jobs_on_ray
 
 ray = pytest.importorskip("ray")
 TASK, CHAIN, TROUBLED = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0", "fake_env:fake/Troubled-v0"
@@ -56,3 +59,15 @@ def test_errors_are_those_of_the_work_and_what_finished_is_kept(tmp_path, cluste
     with pytest.raises(RuntimeError, match="Ray could not finish .*start the same command again to go on"):
         evaluate(TROUBLED, "random", items, tmp_path / "b", engine="ray", env_options=options)
     assert len((tmp_path / "b" / "episodes.jsonl").read_text().splitlines()) == 1 + 2
+
+
+def test_a_cluster_that_shrinks_goes_on(monkeypatch):
+    """A node that goes away takes more CPUs with it than jobs have ended."""
+    cpus = iter([4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": next(cpus)})
+    monkeypatch.setattr(ray, "remote", lambda **given: lambda work: SimpleNamespace(remote=lambda *job: job[-1]))
+    monkeypatch.setattr(ray, "wait", lambda pending, num_returns: (pending[:1], pending[1:]))
+    monkeypatch.setattr(ray, "get", lambda job: -job)
+    done = run_jobs_on_ray(lambda worker, job: job, range(10), dict, 0)
+    assert list(done) == [(job, -job) for job in range(10)]

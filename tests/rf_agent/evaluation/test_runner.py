@@ -1,6 +1,7 @@
 """The work queue: what comes out depends on the items alone, and survives interruptions."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,12 @@ from policy_cases import make_policy
 from rf_agent.environments import Environments
 from rf_agent.errors import UserError
 from rf_agent.evaluation import runner
+from rf_agent.evaluation.agents import Execution, fingerprint
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Attempt, Episode
 from rf_agent.evaluation.run_folder import read_folder
-from rf_agent.evaluation.runner import choose_items, env_facts, evaluate, make_env, with_renderer
+from rf_agent.evaluation.runner import _Job, _Worker, choose_items, env_facts, evaluate, make_env, with_renderer
 from rf_agent.serving.server import PolicyServer
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
@@ -225,3 +227,17 @@ def test_only_those_of_a_policys_tasks_are_played_that_the_environment_has():
         choose_items(TASK, facts, None, 1, (), 0, usual_tasks=("reach",))
     unknown = replace(facts, listed=False)  # an environment that does not say which tasks there are
     assert [item.key for item in choose_items(TASK, unknown, None, 1, (), 0, ("reach",))] == ["reach/0"]
+
+
+def test_a_worker_that_outlives_an_evaluation_reads_new_weights(tmp_path):
+    """Ray's do, within one session."""
+    folders = [make_policy(seed).save_pretrained(tmp_path / str(seed)) for seed in (0, 1)]
+    folder = tmp_path / "policy"
+    with _Worker() as worker:
+        read = []
+        for source in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(source, folder)
+            job = _Job(None, TASK, {}, str(folder), fingerprint(str(folder)), "cpu", None, None, Execution(), None)
+            read += [worker.agent(job), worker.agent(job)]
+    assert read[0] is read[1] and read[2] is read[3] and read[0] is not read[2]

@@ -64,6 +64,7 @@ def test_what_dies_or_hangs_always_ends_the_evaluation_and_keeps_the_rest(tmp_pa
     ("policy", "said"),
     [
         ("fake_agents:Broken", "go_right/0, step 2: the policy gave an action that is not finite"),
+        ("fake_agents:Refusing", "go_right/0, step 2: the policy computes actions that are not finite"),
         ("fake_agents:WrongShape", r"go_right/0, step 2: the policy gave an action of shape \(1, 7\).*takes \(7,\)"),
     ],
 )

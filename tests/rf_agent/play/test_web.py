@@ -1,5 +1,6 @@
 """The page's server: what it serves, and what it refuses."""
 
+import asyncio
 import io
 import json
 import logging
@@ -19,6 +20,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from rf_agent.errors import UserError
+from rf_agent.play import web
 from rf_agent.play.frames import FRAME, HEADER
 from rf_agent.play.table import TableSettings
 from rf_agent.play.tables import Tables
@@ -226,6 +228,22 @@ def test_an_environment_that_cannot_be_made_is_a_sentence(caplog):
             assert [message["type"] for message in page.heard] == ["fatal"]
             assert "cannot make the environment 'fake/None-v0'" in page.heard[-1]["text"]
     assert [record.message for record in caplog.records] == [page.heard[-1]["text"]]
+
+
+def test_a_page_that_takes_nothing_gives_its_table_back(monkeypatch, caplog):
+    """A computer that sleeps answers nothing, but its connection stays."""
+
+    class Asleep:
+        async def send_bytes(self, message):
+            await asyncio.sleep(60)
+
+    class Lively:
+        async def receive(self):
+            return [b"frame"]
+
+    monkeypatch.setattr(web, "SEND_SECONDS", 0.05)
+    asyncio.run(asyncio.wait_for(web._talk(Asleep(), Lively()), 30))
+    assert "The page took nothing for 0.05 s" in caplog.text
 
 
 def test_an_agent_that_cannot_begin_leaves_the_table_open():

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,11 @@ def test_a_clear_difference_is_significant_and_a_small_one_is_not(tmp_path):
     assert not small.significant and small.mean == pytest.approx(1 / 30)
     assert found["p0", "p1", "5 in a row"].p == 1.0
     assert all(one.p <= one.corrected for one in found.values())
+
+
+def test_episodes_of_other_seeds_are_others(tmp_path):
+    first, second = runs_of(tmp_path, chains([0] * 9), [replace(e, seed=e.seed + 100) for e in chains([4] * 9)])
+    assert compare([first, second]) == []
 
 
 def test_only_episodes_that_both_have_played_count(tmp_path):

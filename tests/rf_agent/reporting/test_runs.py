@@ -116,6 +116,15 @@ def test_shards_of_the_same_weights_in_another_place_belong_together(tmp_path):
     assert len(read_runs([one, other], allow_missing=True)) == 2
 
 
+def test_shards_that_were_played_otherwise_are_told_by_what_differs(tmp_path):
+    episodes = chains([5, 1])
+    one = write_run(tmp_path / "one", episodes[:1], shard="1/2", renderer="egl")
+    two = write_run(tmp_path / "two", episodes[1:], shard="2/2", renderer="tiny")
+    with pytest.raises(UserError, match="one and .*two are shards of different evaluations, with renderer egl"):
+        read_runs([one, two])
+    assert len(read_runs([one, two], allow_missing=True)) == 2
+
+
 def test_a_run_that_has_not_finished_is_shown_with_what_there_is(tmp_path):
     folder = write_run(tmp_path / "run", chains([5, 0, 3]), finished=False)
     (run,) = read_runs([folder])
