@@ -93,8 +93,8 @@ class Minari(_WithoutInstructions):
 
     source: tyro.conf.Positional[Path]
     """Folder of the data set."""
-    state: str | None = None
-    """Key of the observation that is the state."""
+    state: tuple[str, ...] = ()
+    """Keys of the observations that make up the state, in this order."""
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rf_agent.demos.checks import ActionStatistics, Summary, inspect
@@ -76,14 +77,16 @@ def _described(summary: Summary) -> list[str]:
 
 
 def _task_table(summary: Summary) -> Table:
-    table = Table("task", "demos", "steps", "shortest", "median", "longest", "instructions", title=str(summary.path))
+    table = Table(
+        "task", "demos", "steps", "shortest", "median", "longest", "instructions", title=escape(str(summary.path))
+    )
     table.columns[0].overflow = "fold"  # a task's name is shown whole
     for column in table.columns[1:]:
         column.justify = "right"
     for task, entry in summary.tasks.items():
         lengths = [f"{number:g}" for number in summary.lengths.get(task, ())] or [""] * 3
         table.add_row(
-            task or "(none)", str(entry["demos"]), str(entry["samples"]), *lengths, str(entry["instructions"])
+            escape(task or "(none)"), str(entry["demos"]), str(entry["samples"]), *lengths, str(entry["instructions"])
         )
     table.add_section()
     bounds = list(summary.lengths.values()) or [(0, 0.0, 0)]

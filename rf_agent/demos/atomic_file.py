@@ -170,10 +170,7 @@ class AtomicFile:
         """Write down what the file is, before it is touched."""
         if self._journal is None:
             self._journal = rollback.create(self._journal_path)
-            fields = (rollback.MAGIC, self.old_size, os.fstat(self._file.fileno()).st_ino)
-            rollback.write(
-                self._journal, 0, rollback.HEADER.pack(*fields, zlib.crc32(rollback.HEADER.pack(*fields, 0)))
-            )
+            rollback.write(self._journal, 0, rollback.header(self.old_size, os.fstat(self._file.fileno()).st_ino))
             rollback.sync(self._journal)
             rollback.sync_folder(self._journal_path.parent)
 

@@ -18,8 +18,8 @@ from rf_agent.demos.rollback import replace_file
 from rf_agent.demos.store import append_demos, create_store
 from rf_agent.progress import Reporter, Silent
 
-BATCH = 16
-"""Demonstrations that are written at a time, and held in memory."""
+BATCH, BATCH_BYTES = 16, 128 << 20
+"""Most demonstrations that are written at a time, and bytes of images beyond which no further one is held in memory."""
 
 
 def convert(
@@ -29,7 +29,7 @@ def convert(
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Write all demonstrations of a reader to a new HDF5 file, one at a time; the file appears when it is whole.
+    """Write all demonstrations of a reader to a new HDF5 file, a few at a time; the file appears when it is whole.
 
     Args:
         reader: the demonstrations.
@@ -91,7 +91,7 @@ def write_file(
             if found := demo.problems(layout):
                 raise DemoError(f"{reader.path}: {record.name}: {found[0]}")
             batch.append(demo)
-            if len(batch) == BATCH:
+            if len(batch) == BATCH or sum(frames.nbytes for d in batch for frames in d.images.values()) > BATCH_BYTES:
                 append_demos(draft, batch, layout, quality)
                 batch = []
         if batch:

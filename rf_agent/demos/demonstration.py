@@ -141,7 +141,7 @@ class Demonstration:
         found += [
             f"the attribute {key!r} is {value!r}, expected a number, a text or a truth value"
             for key, value in self.attributes.items()
-            if not _is_storable(value)
+            if not is_storable(value)
         ]
         found += [f"the attribute name {key!r} is no text" for key in self.attributes if not isinstance(key, str)]
         for key, numbers in self.start.items():
@@ -150,11 +150,13 @@ class Demonstration:
         return found
 
 
-def _is_storable(value: Any) -> bool:
-    """Whether HDF5 has a type for an attribute."""
+def is_storable(value: Any) -> bool:
+    """Whether an attribute is a number, a text or a truth value that HDF5 and JSON have types for."""
     if isinstance(value, str):
         return "\0" not in value
-    return isinstance(value, float | np.generic) or (isinstance(value, int) and -(2**63) <= value < 2**64)
+    if isinstance(value, np.generic):
+        return value.dtype.kind in "biuf"
+    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**64)
 
 
 def wrong_instruction(text: Any) -> str:

@@ -3,6 +3,7 @@
 While a file is written (`rf_agent.demos.atomic_file`), a second file beside it, the journal, holds the old size and the
 old bytes of everything that changes. A process that is killed leaves its journal behind, and whoever opens the file
 next makes it again what it was. A lock on the file keeps writers apart, and readers from a file that is being written.
+Where a file system has no locks, the journal says who writes: it is left alone while that process may be alive.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 import struct
 import zlib
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rf_agent.errors import UserError
 
@@ -25,11 +27,14 @@ except ImportError:  # Windows: two writers are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".journal"
-HEADER = struct.Struct("<4sQQI")
-"""Of a journal: MAGIC, old size of the file (0: there was none), its inode, checksum."""
+HEADER = struct.Struct("<4sQQQ64sI")
+"""Of a journal: MAGIC, old size of the file (0: there was none), its inode, process and machine of the writer, checksum
+of the header with 0 in this place."""
+OLD_HEADER, OLD_MAGIC = struct.Struct("<4sQQI"), b"RFJ1"
+"""Of earlier versions, without the writer."""
 RECORD = struct.Struct("<QII")
 """Before old bytes: where they were, their number, checksum of all this."""
-MAGIC = b"RFJ1"
+MAGIC = b"RFJ2"
 
 
 class JournalError(UserError, ValueError):
@@ -58,7 +63,8 @@ def recover(path: Path) -> None:
         return
     try:
         with FileIO(path, "r+") as file:
-            lock(file)
+            if not lock(file):
+                _leave_to_writer(path, journal)
             restore(file, path, journal)
             unlock(file)
     except BlockingIOError:
@@ -82,28 +88,88 @@ def restore(file: FileIO, path: Path, journal: Path) -> None:
         content = journal.read_bytes()
     except FileNotFoundError:  # it was committed, or restored by another process
         return
-    header = content[: HEADER.size]
-    magic, size, inode, checksum = HEADER.unpack(header) if len(header) == HEADER.size else (b"", 0, 0, 0)
-    if magic == MAGIC and checksum == zlib.crc32(HEADER.pack(magic, size, inode, 0)):
-        if os.fstat(file.fileno()).st_ino != inode:
+    header = _header_in(content)
+    if header is not None:
+        if os.fstat(file.fileno()).st_ino != header.inode:
             raise JournalError(
                 f"{journal} was written for another file than {path}: if the file was replaced, delete the journal; "
                 "if it was copied, open the original once and copy it again"
             )
-        for offset, old in _records(content):
+        for offset, old in _records(content, header.length):
             write(file, offset, old)
-        truncate(file, size)
+        truncate(file, header.size)
         sync(file)
-        if size == 0:
+        if header.size == 0:
             remove(path)
     # else the journal was not whole yet: the file had not been touched
     remove(journal)
     sync_folder(journal.parent)
 
 
-def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Places and old bytes of a journal, up to the first one that is not whole."""
-    place = HEADER.size
+class Header(NamedTuple):
+    """The beginning of a journal."""
+
+    size: int
+    inode: int
+    process: int | None
+    machine: str
+    length: int
+    """Bytes that it takes."""
+
+
+def header(size: int, inode: int) -> bytes:
+    """That of a journal which this process begins, for a file of that size."""
+    fields = (MAGIC, size, inode, os.getpid(), socket.gethostname().encode()[:64])
+    return HEADER.pack(*fields, zlib.crc32(HEADER.pack(*fields, 0)))
+
+
+def _header_in(content: bytes) -> Header | None:
+    """None if it is not whole: the file had not been touched yet."""
+    for kind, magic in ((HEADER, MAGIC), (OLD_HEADER, OLD_MAGIC)):
+        if len(content) >= kind.size and content.startswith(magic):
+            *fields, checksum = kind.unpack_from(content)
+            if checksum != zlib.crc32(kind.pack(*fields, 0)):
+                return None
+            process, machine = fields[3:] if kind is HEADER else (None, b"")
+            return Header(fields[1], fields[2], process, machine.rstrip(b"\0").decode(errors="replace"), kind.size)
+    return None
+
+
+def _leave_to_writer(path: Path, journal: Path) -> None:
+    """Where there are no locks, leave a journal alone whose writer may be alive.
+
+    Raises:
+        BlockingIOError: it is alive.
+        JournalError: it is, or was, a process of another machine.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        header = _header_in(journal.read_bytes())
+        if header is None or header.process is None:
+            return
+        if header.machine != socket.gethostname()[:64]:
+            raise JournalError(
+                f"{path} is being written on {header.machine}, or was when its process was stopped, and this file "
+                "system has no locks that would tell: wait for it, or open it once there"
+            )
+        if is_alive(header.process):
+            raise BlockingIOError(errno.EAGAIN, f"{path} is in use")
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs; no where the system cannot be asked without harm."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _records(content: bytes, place: int) -> Iterator[tuple[int, bytes]]:
+    """Places and old bytes of a journal, up to the first one that is not whole; `place` is the end of its header."""
     while place + RECORD.size <= len(content):
         offset, length, checksum = RECORD.unpack_from(content, place)
         old = content[place + RECORD.size : place + RECORD.size + length]
@@ -113,15 +179,17 @@ def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
         place += RECORD.size + length
 
 
-def lock(file: FileIO) -> None:
-    """Lock a file as HDF5 does. Raises BlockingIOError if another process has it open."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:  # a file system without locks
-            pass
+def lock(file: FileIO) -> bool:
+    """Lock a file as HDF5 does, and say whether there are locks. Raises BlockingIOError if others have it open."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        return False
+    return True
 
 
 def unlock(file: FileIO) -> None:

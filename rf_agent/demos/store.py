@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.demos.clips import encode_clip, image_shape, is_color, read_all, write_clip
-from rf_agent.demos.demonstration import Demonstration, Layout, layout_of
+from rf_agent.demos.demonstration import Demonstration, Layout, is_storable, layout_of
 from rf_agent.demos.files import DemoError, DiskFullError, open_hdf5, reading, text_of
 from rf_agent.demos.rollback import replace_file
 
@@ -242,7 +242,8 @@ def _shown(file: h5py.File, name: str, said: dict[str, Any]) -> Layout:
     """The layout that a demonstration shows, as far as the file does not say it."""
     with reading(file.filename, name):
         group = file["data"][name]
-        shapes = {key: image_shape(value) for key, value in group.get("obs", {}).items()}
+        found = group.get("obs", {}).items()
+        shapes = {key: image_shape(value) for key, value in found if isinstance(value, h5py.Dataset)}
         actions = group["actions"].shape if "actions" in group else None
     if actions is None or len(actions) != 2:
         what = "is missing" if actions is None else f"has shape {actions}, expected (T, D)"
@@ -325,9 +326,15 @@ def _read(group: h5py.Group, layout: Layout) -> Demonstration:
         state=None if layout.state is None else group[f"obs/{layout.state}"][:],
         success=bool(attributes.get("success", True)),
         actions_executed=group["actions_executed"][:] if "actions_executed" in group else None,
-        attributes={key: value for key, value in attributes.items() if key not in OWN},
+        attributes=plain_attributes(attributes),
         start=read_start(group),
     )
+
+
+def plain_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a demonstration that are not ours and that any format can hold: numbers, texts and truth values."""
+    found = {key: text_of(value) if isinstance(value, bytes) else value for key, value in attributes.items()}
+    return {key: value for key, value in found.items() if key not in OWN and is_storable(value)}
 
 
 def read_start(group: h5py.Group) -> dict[str, NDArray[np.float64]]:

@@ -34,7 +34,7 @@ def _problems(file: h5py.File, name: str, layout: Layout) -> list[str]:
             found.append(f"{key} is missing")
     if found:
         return found
-    if layout.gripper_known and (wrong := wrong_instruction(text_of(group.attrs["instruction"]))):
+    if wrong := wrong_instruction(text_of(group.attrs["instruction"])):
         found.append(wrong)
     samples = int(group.attrs["num_samples"])
     frames = -(-samples // layout.frame_stride)

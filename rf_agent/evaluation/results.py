@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from rf_agent.evaluation import metrics
@@ -82,7 +83,7 @@ def task_table(counts: dict[str, dict[str, int]]) -> Table:
         for task, entry in members.items():
             solved, total = entry["success"], entry["total"]
             ends = interval(*metrics.wilson_interval(solved, total))
-            table.add_row(task, f"{solved}/{total}", percent(solved / total), ends)
+            table.add_row(escape(task), f"{solved}/{total}", percent(solved / total), ends)
         _add_mean(table, f"{group}: mean of {len(members)}", members)
         table.add_section()
     _add_mean(table, f"all: mean of {len(counts)}", counts)

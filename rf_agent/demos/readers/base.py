@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_agent.demos.demonstration import Demonstration, Layout
+from rf_agent.demos.files import DemoError
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,8 @@ class DemoReader(ABC):
 
     def demonstration(self, record: Record) -> Demonstration:
         """A record with its images."""
-        rows = self.frame_rows(record)
         return Demonstration(
-            images={camera: np.stack(self.images(camera, rows)) for camera in self.layout.cameras},
+            images={camera: self._film(record, camera) for camera in self.layout.cameras},
             actions=record.actions,
             instruction=record.instruction,
             task=record.task,
@@ -99,6 +99,17 @@ class DemoReader(ABC):
             attributes=dict(record.attributes),
             start=self.start(record),
         )
+
+    def _film(self, record: Record, camera: str) -> NDArray[np.uint8]:
+        """The images (F, H, W, 3) of a record. Raises DemoError where their sizes differ."""
+        images = self.images(camera, self.frame_rows(record))
+        if sizes := sorted({image.shape[:2] for image in images} - {images[0].shape[:2]}):
+            (height, width), (other, another) = images[0].shape[:2], sizes[0]
+            raise DemoError(
+                f"{self.path}: {record.name}: images of camera {camera!r} are {width} x {height} and {another} x "
+                f"{other} pixels: write them again in one size"
+            )
+        return np.stack(images)
 
 
 def record_problems(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rf_agent.demos.clips import read_images
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError, open_hdf5, reading, text_of
 from rf_agent.demos.readers.base import DemoReader, Record
-from rf_agent.demos.store import OWN, demo_names, read_layout, read_start
+from rf_agent.demos.store import demo_names, plain_attributes, read_layout, read_start
 from rf_agent.demos.store_checks import NUMBERS, problems
 
 
@@ -90,20 +90,33 @@ class HDF5Reader(DemoReader):
             first_frame,
             None if state is None else self._numbers(group, f"obs/{state}"),
             bool(attributes.get("success", True)),
-            {key: value for key, value in attributes.items() if key not in OWN},
+            plain_attributes(attributes),
         )
 
     def _numbers(self, group: h5py.Group, key: str) -> NDArray[np.float32]:
         """A data set of numbers. Raises DemoError for complex numbers, texts and others."""
-        dataset = group[key]
+        name = group.name.rpartition("/")[2]
+        dataset = group.get(key)
+        if not isinstance(dataset, h5py.Dataset):
+            raise DemoError(f"{self.path}: {name}: {key} is missing: delete that demonstration, or write it again")
         if dataset.dtype.kind not in NUMBERS:
-            name = group.name.rpartition("/")[2]
             raise DemoError(
                 f"{self.path}: {name}: {key} is {dataset.dtype}, expected float32: delete that demonstration or write "
                 "the file again"
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold is found as infinite
             return np.asarray(dataset[:], np.float32)
+
+    def _joined(self, group: h5py.Group, keys: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors (T, S) of numbers side by side. Raises DemoError for those that do not fit together."""
+        parts = [self._numbers(group, key) for key in keys]
+        if any(part.ndim != 2 or len(part) != len(parts[0]) for part in parts):
+            listed = ", ".join(f"{key} {part.shape}" for key, part in zip(keys, parts, strict=True))
+            raise DemoError(
+                f"{self.path}: {group.name.rpartition('/')[2]}: the parts of the state are {listed}, expected (T, S) "
+                "of one length: leave one of them out"
+            )
+        return np.concatenate(parts, axis=1)
 
     def images(self, camera: str, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """Images (H, W, 3) uint8 of a camera at these rows."""

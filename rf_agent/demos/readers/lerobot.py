@@ -39,8 +39,8 @@ class LeRobotReader(DemoReader):
         self._meta = meta = read_meta(self.path)
         if any(feature.dtype == "video" for feature in meta.cameras.values()):
             require("av", "reading LeRobot data sets", INSTALL)
-        if meta.depth_cameras:
-            self.skipped["depth cameras, which are not read"] = meta.depth_cameras
+        if meta.colorless_cameras:
+            self.skipped["cameras of depth or of one channel, which are not read"] = meta.colorless_cameras
         self.layout = _layout(meta)
         if self.layout.state in meta.cameras:
             raise DemoError(f"{self.path}: a camera is named {self.layout.state!r} like the state: rename that feature")

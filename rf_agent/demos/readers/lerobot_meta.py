@@ -88,8 +88,8 @@ class LeRobotMeta:
     """Whether the rows say if the task was done (`next.success`)."""
     tasks: dict[int, str]
     episodes: list[EpisodeFiles]
-    depth_cameras: int
-    """Depth images are not read."""
+    colorless_cameras: int
+    """Images of depth, or of one channel, are not read."""
     own: OwnMeta
 
 
@@ -136,7 +136,7 @@ def read_meta(root: Path) -> LeRobotMeta:
         "next.success" in features,
         tasks,
         [held[index] for index in sorted(held)],
-        sum(_is_depth(value) for value in (info["features"] or {}).values()),
+        sum(_is_colorless(value) for value in (info["features"] or {}).values()),
         _own(root / OWN_FILE),
     )
 
@@ -168,7 +168,7 @@ def _json_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
         raise DemoError(f"{path} is missing: {AGAIN}")
     rows = []
     with reading(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other ends of lines within its texts
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -181,20 +181,23 @@ def _json_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _features(where: Path, said: Any) -> dict[str, Feature]:
-    """All features by key, depth images excepted."""
+    """All features by key, images without colours excepted."""
     try:
         return {
             str(key): Feature(str(key), str(value["dtype"]), tuple(map(int, value["shape"])))
             for key, value in said.items()
-            if not _is_depth(value)
+            if not _is_colorless(value)
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DemoError(f"{where}: features must each have a dtype and a shape: {AGAIN}") from error
 
 
-def _is_depth(feature: dict[str, Any]) -> bool:
+def _is_colorless(feature: dict[str, Any]) -> bool:
+    """Whether a feature is a camera of depth, or of one channel."""
     described = feature.get("info") or feature.get("video_info") or {}
-    return bool(described.get("video.is_depth_map") or described.get("is_depth_map"))
+    shape, is_camera = feature.get("shape"), feature.get("dtype") in ("video", "image")
+    single = is_camera and isinstance(shape, list) and len(shape) == 3 and 1 in (shape[0], shape[-1])
+    return bool(single or described.get("video.is_depth_map") or described.get("is_depth_map"))
 
 
 def _cameras(where: Path, features: dict[str, Feature]) -> dict[str, Feature]:

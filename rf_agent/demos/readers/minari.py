@@ -40,7 +40,7 @@ class MinariReader(HDF5Reader):
         path: folder of the data set, with `data` in it, or that folder.
         instruction: of all episodes. Without, the observations must have a text `instruction`.
         task: name of the task of all episodes; by default what `infos/task` says, or the instruction.
-        state: key of the observation that is the state (a vector); none by default.
+        state: keys of observations (vectors) that make up the state, one after the other; none by default.
         cameras: keys of observations that are images (H, W, 3) uint8; by default all of these.
         need_instruction: refuse an episode without instruction; else it has an empty one, which `problems` names.
 
@@ -56,11 +56,12 @@ class MinariReader(HDF5Reader):
         *,
         instruction: str | None = None,
         task: str | None = None,
-        state: str | None = None,
+        state: str | Sequence[str] = (),
         cameras: Sequence[str] = (),
         need_instruction: bool = True,
     ) -> None:
-        self._instruction, self._task, self._state, self._cameras = instruction, task, state, tuple(cameras)
+        self._instruction, self._task, self._cameras = instruction, task, tuple(cameras)
+        self._state = (state,) if isinstance(state, str) else tuple(state)
         self._need_instruction = need_instruction
         self._folder = Path(path) / "data" if (Path(path) / "data").is_dir() else Path(path)
         self._spaces = _observation_spaces(self._folder / "metadata.json")
@@ -77,8 +78,7 @@ class MinariReader(HDF5Reader):
     def _layout(self, file: h5py.File) -> Layout:
         known = [key for key, space in self._spaces.items() if _is_camera(space)]
         vectors = [key for key, space in self._spaces.items() if _is_vector(space)]
-        wanted = ((self._state,) if self._state else (), vectors)
-        for kind, keys, some in (("camera", self._cameras, known), ("state", *wanted)):
+        for kind, keys, some in (("camera", self._cameras, known), ("state", self._state, vectors)):
             if missing := [key for key in keys if key not in some]:
                 listed = ", ".join(some) or "none"
                 raise DemoError(f"{self.path} has no {kind} {missing[0]!r} in its observations: give some of {listed}")
@@ -94,8 +94,8 @@ class MinariReader(HDF5Reader):
             cameras=cameras,
             action_dim=int(shape[1]),
             gripper_known=False,
-            state=self._state,
-            state_dim=int(self._spaces[self._state]["shape"][0]) if self._state else 0,
+            state=(self._state[0] if len(self._state) == 1 else "state") if self._state else None,
+            state_dim=sum(int(self._spaces[key]["shape"][0]) for key in self._state),
         )
 
     def _names(self, file: h5py.File) -> list[str]:
@@ -114,8 +114,8 @@ class MinariReader(HDF5Reader):
                 "`rf-agent convert minari`)"
             )
         state = None
-        if self._state is not None:
-            state = self._numbers(group, f"observations/{self._state}")[: len(actions)]
+        if self._state:
+            state = self._joined(group, [f"observations/{key}" for key in self._state])[: len(actions)]
         return Record(
             name,
             self._task or _last_text(group, "infos/task") or instruction,

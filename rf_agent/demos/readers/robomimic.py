@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from rf_agent.demos.clips import image_shape, is_color
 from rf_agent.demos.demonstration import Demonstration, Layout
@@ -60,8 +59,8 @@ class RobomimicReader(HDF5Reader):
         names = self._names(file)
         with reading(self.path, names[0]):
             group = file["data"][names[0]]
-            shapes = {key: image_shape(value) for key, value in group["obs"].items() if _is_dataset(value)}
-            actions = group["actions"].shape
+            shapes = {key: image_shape(value) for key, value in group.get("obs", {}).items() if _is_dataset(value)}
+            actions: tuple[int, ...] = group["actions"].shape if "actions" in group else ()
         if len(actions) != 2:
             raise DemoError(f"{self.path}: {names[0]}: actions has shape {actions}, expected (T, D)")
         images = [key for key, (shape, dtype) in shapes.items() if is_color(shape, dtype)]
@@ -105,7 +104,7 @@ class RobomimicReader(HDF5Reader):
         task = self._task or text_of(group.attrs.get("task", "")) or instruction
         state = None
         if self._state:
-            state = np.concatenate([self._numbers(group, f"obs/{key}") for key in self._state], axis=1)
+            state = self._joined(group, [f"obs/{key}" for key in self._state])
         actions = self._numbers(group, "actions")
         return Record(name, task, instruction, actions, first_frame, state)
 

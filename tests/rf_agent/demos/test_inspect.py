@@ -48,6 +48,15 @@ def test_a_folder_of_calvin(tmp_path, capfd):
     assert "No problems found." in out
 
 
+def test_names_in_brackets_are_shown_as_they_are(tmp_path, capfd):
+    path = make_store(tmp_path / "d.hdf5", demos=2)
+    with h5py.File(path, "r+") as file:
+        for group in file["data"].values():
+            group.attrs["task"] = "[/b] [red]"
+    code, out, err = run(capfd, path)
+    assert code == 0 and not err and "[/b] [red]" in out
+
+
 def test_damaged_and_incomplete_demonstrations_are_counted_and_named(tmp_path, capfd):
     path = make_store(tmp_path / "d.hdf5", demos=6)
     with h5py.File(path, "r+") as file:
@@ -59,7 +68,7 @@ def test_damaged_and_incomplete_demonstrations_are_counted_and_named(tmp_path, c
     assert code == 1 and "has 2 problems" in err
     assert "left out: 1 (cut off while they were written)" in out
     assert "1 demonstrations did not succeed" in out and "problem: demo_1: actions has NaN" in out
-    assert "problem: demo_2: it cannot be read" in out
+    assert "problem: demo_2: actions is missing" in out
     assert np.isfinite(inspect(path).actions.mean).all()
     with h5py.File(path, "r+") as file:
         for name in file["data"]:

@@ -144,7 +144,26 @@ def test_depth_images_are_left_out_and_counted(tmp_path):
     features[WRIST]["info"] = {"video.is_depth_map": True}
     edit_info(root, features=features)
     reader = open_demos(root)
-    assert reader.layout.cameras == ("front",) and reader.skipped == {"depth cameras, which are not read": 1}
+    assert reader.layout.cameras == ("front",) and reader.skipped == {
+        "cameras of depth or of one channel, which are not read": 1
+    }
+
+
+def test_a_camera_of_one_channel_is_left_out_and_counted(tmp_path):
+    root = write_v3(tmp_path, make_episodes((3,)))
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    features[WRIST]["shape"] = [*features[WRIST]["shape"][:2], 1]
+    edit_info(root, features=features)
+    reader = open_demos(root)
+    assert reader.layout.cameras == ("front",) and sum(reader.skipped.values()) == 1
+
+
+def test_texts_may_hold_ends_of_lines_of_other_alphabets(tmp_path):
+    root = write_v21(tmp_path, make_episodes((3,)))
+    tasks = root / "meta/tasks.jsonl"
+    rows = [json.loads(line) | {"task": "pick\u2028and place"} for line in tasks.read_text().splitlines()]
+    tasks.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert {record.instruction for record in open_demos(root).records} == {"pick\u2028and place"}
 
 
 def test_version_2_0_has_the_same_files_as_2_1(tmp_path):

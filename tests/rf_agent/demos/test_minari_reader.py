@@ -83,6 +83,14 @@ def test_episodes_are_read_without_the_last_observation(data):
     assert isinstance(open_demos(path), MinariReader)
 
 
+def test_several_observations_make_up_the_state(data):
+    path, buffers = data
+    reader = MinariReader(path, state=["joints", "joints"])
+    assert (reader.layout.state, reader.layout.state_dim) == ("state", 10)
+    expected = np.stack(buffers[0].observations["joints"][:-1])
+    assert np.allclose(reader.records[0].state, np.concatenate([expected, expected], axis=1))
+
+
 def test_what_is_asked_for(data):
     path, _ = data
     reader = MinariReader(path, instruction="reach it", task="reach", cameras=["small"])

@@ -6,7 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
+from rf_agent.demos.checks import inspect
 from rf_agent.demos.files import DemoError
+from rf_agent.demos.pack import pack
 from rf_agent.demos.readers import open_demos
 from rf_agent.demos.readers.robomimic import RobomimicReader
 
@@ -70,6 +72,52 @@ def test_observations_make_up_the_state(path):
         RobomimicReader(path, instruction="lift", state=["x"])
     with pytest.raises(DemoError, match="has no camera 'x' under obs: give some of agentview_image"):
         RobomimicReader(path, instruction="lift", cameras=["x"])
+
+
+def test_parts_of_a_state_that_do_not_fit_together_are_named(path):
+    with h5py.File(path, "r+") as file:
+        obs = file["data/demo_2/obs"]
+        del obs["robot0_eef_pos"]
+        obs["robot0_eef_pos"] = np.zeros((3, 3))
+    state = ["robot0_eef_pos", "robot0_eef_quat"]
+    with pytest.raises(DemoError, match=r"demo_2: the parts of the state are obs/robot0_eef_pos \(3, 3\), obs/.*"):
+        RobomimicReader(path, instruction="lift", state=state)
+    with h5py.File(path, "r+") as file:
+        del file["data/demo_2/obs/robot0_eef_pos"]
+    with pytest.raises(DemoError, match="demo_2: obs/robot0_eef_pos is missing: delete that demonstration, or write"):
+        RobomimicReader(path, instruction="lift", state=state)
+
+
+def test_a_file_of_states_alone_has_no_camera(path):
+    """As robomimic's files are downloaded: its own command renders the observations."""
+    with h5py.File(path, "r+") as file:
+        for name in LENGTHS:
+            del file["data"][name]["obs"]
+    with pytest.raises(DemoError, match="has no camera images under obs: write it again with image observations"):
+        RobomimicReader(path, instruction="lift")
+
+
+def test_arrays_that_a_demonstration_has_for_attributes_are_left_out(path, tmp_path):
+    """LIBERO keeps the simulator's first state so."""
+    with h5py.File(path, "r+") as file:
+        for name in LENGTHS:
+            attributes = {"instruction": "lift the cube", "task": "lift", "init_state": np.zeros(9), "tag": b"abc"}
+            file["data"][name].attrs.update(attributes)
+    packed = pack([path], tmp_path / "packed.hdf5")
+    for read in (path, packed):
+        reader = open_demos(read)
+        kept = reader.demonstration(reader.records[0]).attributes
+        assert kept["tag"] == "abc" and "init_state" not in kept
+        assert all(isinstance(value, str | np.generic) for value in kept.values())
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "the instruction is ''"), ("lift " * 80, "more than 256 bytes")])
+def test_instructions_that_no_policy_takes_are_problems(path, text, said):
+    with h5py.File(path, "r+") as file:
+        for name in LENGTHS:
+            file["data"][name].attrs.update(instruction=text, task="lift")
+    assert all(said in problem for problem in open_demos(path).problems()) and list(open_demos(path).problems())
+    assert any(said in problem for problem in inspect(path).problems)
 
 
 def test_a_filter_key_chooses(path):

@@ -4,10 +4,12 @@ import errno
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from io import FileIO
 
 import h5py
@@ -363,3 +365,54 @@ def test_a_link_to_a_store_has_the_same_journal(traced, tmp_path):
     clean(path, before)
     replay(steps[:-3])
     assert len(list(iterate_demos(link))) == 4 and path.read_bytes() == before
+
+
+@pytest.fixture
+def without_locks(monkeypatch):
+    """A file system such as Lustre's without the option `flock`."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "FALSE")
+
+
+def test_without_locks_a_file_that_is_being_written_is_left_alone(tmp_path, without_locks):
+    path = make_store(tmp_path / "d.hdf5", demos=2, size=16)
+    with open_hdf5(path, "r+") as file:
+        file["data"].create_dataset("large", data=np.zeros(100_000))
+        assert journal_of(path).exists()
+        with pytest.raises(FileInUseError):
+            open_hdf5(path)
+    with open_hdf5(path) as file:
+        assert "large" in file["data"]
+
+
+@pytest.mark.parametrize("kind", ["ended", "elsewhere", "old"])
+def test_without_locks_what_a_killed_process_left_is_undone(traced, without_locks, monkeypatch, kind):
+    path, before, _, steps = traced
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    clean(path, before)
+    replay([step for step in steps[:-1] if step[0] != "remove"])
+    content, (size, inode) = journal_of(path).read_bytes(), (len(before), path.stat().st_ino)
+    records = content[rollback.HEADER.size :]
+    if kind == "old":  # of a version that did not say who writes
+        fields = (rollback.OLD_MAGIC, size, inode)
+        header = rollback.OLD_HEADER.pack(*fields, zlib.crc32(rollback.OLD_HEADER.pack(*fields, 0)))
+    else:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", lambda: ended.pid)
+            if kind == "elsewhere":
+                patched.setattr(socket, "gethostname", lambda: "other-machine")
+            header = rollback.header(size, inode)
+    journal_of(path).write_bytes(header + records)
+    if kind == "elsewhere":  # nobody here knows whether that process is alive
+        with pytest.raises(DemoError, match="is being written on other-machine, or was when its process was stopped"):
+            open_hdf5(path)
+        return
+    with open_hdf5(path):
+        pass
+    assert path.read_bytes() == before and not journal_of(path).exists()
