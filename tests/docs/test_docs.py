@@ -166,6 +166,7 @@ def a_server(names, stack):
     policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", ["open the drawer"], seed=0)
     server = stack.enter_context(PolicyServer(policy, port=0, api_key="..."))
     names |= {"image": np.zeros((200, 200, 3), np.uint8), "wrist": np.zeros((84, 84, 3), np.uint8), "first": True}
+    names |= {"state": np.zeros(15, np.float32)}
     monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
     for name, classes in {
         "action_chunk_broker": [ActionChunkBroker],
