@@ -73,7 +73,8 @@ class SentenceEncoder(nn.Module):
                 "choose an encoder or a causal model, or sentence=words."
             )
         width = int(self.model.get_input_embeddings().weight.shape[1])
-        self.dim = width if reads_words else int(getattr(self.model.config, "hidden_size", width))
+        wide = "word_embed_proj_dim" not in self.model.config.to_dict()  # OPT projects its hidden states back
+        self.dim = int(self.model.config.hidden_size) if wide and not reads_words else width
 
     def train(self, mode: bool = True) -> SentenceEncoder:
         """Without dropout as long as it is frozen: a text is then the same in training and acting."""

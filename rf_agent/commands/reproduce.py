@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def run(args: Args) -> None:
             raise UserError("--results is for a page: give --page FILE with it, and no tables")
         _write_page(args.page, Results.load(args.results), args.comments, console)
         return
-    if not names:
+    if not names or args.list:
         recipe = to_read(args.output, recipe)
     if args.list:
         console.print(_list(args, recipe))
@@ -83,11 +84,13 @@ def run(args: Args) -> None:
         left = [stage for table in tables for stage in in_order(table.stages) if not reproduction.is_done(stage)]
         if any(stage.kind in ("pretrain", "train") for stage in left):
             choose_precision(recipe.mixed_precision, resolve_device(args.device))  # not only after hours of collection
-        for table in tables:
-            if len(table.seeds) < len(args.seeds):
-                reporter.log(f"{table.name} is made with seed {table.seeds[0]} alone")
-            reproduction.run(table.stages)
-            _show(console, table, reproduction.results)
+        # at once, so that nobody comes in between; what is all there can be looked at while others run something
+        with reproduction.held() if left else contextlib.nullcontext():
+            for table in tables:
+                if len(table.seeds) < len(args.seeds):
+                    reporter.log(f"{table.name} is made with seed {table.seeds[0]} alone")
+                reproduction.run(table.stages)
+                _show(console, table, reproduction.results)
     if args.page is not None:
         _write_page(args.page, reproduction.results, args.comments, console)
 

@@ -15,13 +15,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
-import threading
 import zlib
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rf_agent.demos import rollback
@@ -215,33 +212,6 @@ class AtomicFile:
         if not self._file.closed:
             rollback.unlock(self._file)
             self._file.close()
-
-
-class DeferredInterrupts:
-    """From its making until `deliver`, or the end of its `with` block, Ctrl-C waits: within HDF5's calls of a file, the
-    exception could get lost."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[int, FrameType | None]] = []
-        self._handler: Any = None
-        if threading.current_thread() is threading.main_thread():
-            self._handler = signal.getsignal(signal.SIGINT)
-            if callable(self._handler):
-                signal.signal(signal.SIGINT, lambda number, frame: self._waiting.append((number, frame)))
-
-    def __enter__(self) -> DeferredInterrupts:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.deliver()
-
-    def deliver(self) -> None:
-        """End it, and handle what has come in between."""
-        handler, self._handler = self._handler, None
-        if callable(handler):
-            signal.signal(signal.SIGINT, handler)
-            if self._waiting:
-                handler(*self._waiting[0])
 
 
 def _pages(first: int, last: int) -> Iterator[tuple[int, int, int]]:

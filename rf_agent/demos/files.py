@@ -15,9 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from rf_agent.demos.atomic_file import AtomicFile, DeferredInterrupts
+from rf_agent.demos.atomic_file import AtomicFile
 from rf_agent.demos.rollback import JournalError, journal_of, recover
 from rf_agent.errors import UserError
+from rf_agent.interrupts import DeferredInterrupts
 
 
 class DemoError(UserError, ValueError):

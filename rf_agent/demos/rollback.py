@@ -37,6 +37,10 @@ RECORD = struct.Struct("<QII")
 MAGIC = b"RFJ2"
 
 
+RECOVER = "RF_RECOVER"
+"""Environment variable: undo what a process left half done even where nobody can tell whether it is alive."""
+
+
 class JournalError(UserError, ValueError):
     """A file whose journal cannot be rolled back."""
 
@@ -112,14 +116,14 @@ class Header(NamedTuple):
     size: int
     inode: int
     process: int | None
-    machine: str
+    machine: bytes
     length: int
     """Bytes that it takes."""
 
 
 def header(size: int, inode: int) -> bytes:
     """That of a journal which this process begins, for a file of that size."""
-    fields = (MAGIC, size, inode, os.getpid(), socket.gethostname().encode()[:64])
+    fields = (MAGIC, size, inode, os.getpid(), _machine())
     return HEADER.pack(*fields, zlib.crc32(HEADER.pack(*fields, 0)))
 
 
@@ -131,7 +135,7 @@ def _header_in(content: bytes) -> Header | None:
             if checksum != zlib.crc32(kind.pack(*fields, 0)):
                 return None
             process, machine = fields[3:] if kind is HEADER else (None, b"")
-            return Header(fields[1], fields[2], process, machine.rstrip(b"\0").decode(errors="replace"), kind.size)
+            return Header(fields[1], fields[2], process, machine.rstrip(b"\0"), kind.size)
     return None
 
 
@@ -146,13 +150,25 @@ def _leave_to_writer(path: Path, journal: Path) -> None:
         header = _header_in(journal.read_bytes())
         if header is None or header.process is None:
             return
-        if header.machine != socket.gethostname()[:64]:
+        if os.environ.get(RECOVER):
+            return
+        if header.machine != _machine():
+            where = header.machine.decode(errors="replace").partition(" ")[0]
             raise JournalError(
-                f"{path} is being written on {header.machine}, or was when its process was stopped, and this file "
-                "system has no locks that would tell: wait for it, or open it once there"
+                f"{path} is being written on {where}, or was when its process was stopped, and this file system has no "
+                f"locks that would tell: wait for it, open it once there, or if it has ended, set {RECOVER}=1 once"
             )
         if is_alive(header.process):
             raise BlockingIOError(errno.EAGAIN, f"{path} is in use")
+
+
+def _machine() -> bytes:
+    """Where process numbers mean the same: containers of one name may have processes of their own."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        space = ""
+    return f"{socket.gethostname()[:40]} {space}".encode()[:64].rstrip(b"\0")
 
 
 def is_alive(process: int) -> bool:

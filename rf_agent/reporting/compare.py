@@ -82,10 +82,8 @@ def differing_conditions(runs: Sequence[Run]) -> list[str]:
 
 
 def _compare(first: Run, second: Run) -> list[Difference]:
-    # with another seed an episode of the same name begins elsewhere
-    others = {(episode.key, episode.seed): episode for episode in second.episodes}
-    keyed = [((episode.key, episode.seed), episode) for episode in first.episodes]
-    pairs = [(episode, others[key]) for key, episode in keyed if key in others]
+    others = {_start(episode): episode for episode in second.episodes}
+    pairs = [(episode, others[_start(episode)]) for episode in first.episodes if _start(episode) in others]
     if not pairs:
         return []
     if not (first.scored and second.scored):
@@ -96,6 +94,11 @@ def _compare(first: Run, second: Run) -> list[Difference]:
     for needed in range(1, min(first.length, second.length) + 1):
         measures[f"{needed} in a row"] = lambda episode, needed=needed: episode.completed >= needed  # type: ignore[misc]
     return [_test(first, second, pairs, name, measure) for name, measure in measures.items()]
+
+
+def _start(episode: Episode) -> tuple[str, int | None]:
+    """Equal for episodes that begin alike: a chain has its own start, an episode of a task that of its seed."""
+    return episode.key, None if episode.chain is not None else episode.seed
 
 
 def _test(

@@ -62,16 +62,18 @@ class Commands:
                 beat,
             )
 
-    def end(self) -> None:
+    def end(self, told: bool = False) -> None:
         """End what runs, and begin nothing more.
 
-        In a terminal Ctrl-C has told the commands, too, and training saves its checkpoint then. Those that nobody
-        told are told after a while, and those that do not listen are ended.
+        Training saves its checkpoint then. Those that do not listen are ended after a while.
+
+        Args:
+            told: whether the commands have heard of it, as in a terminal, where Ctrl-C goes to all of them.
         """
         with self._lock:
             self._ending = True
             running = list(self._running)
-        for tell in (None, signal.SIGINT, signal.SIGTERM, KILL):
+        for tell in (*([None] if told else []), signal.SIGINT, signal.SIGTERM, KILL):
             running = [process for process in running if process.poll() is None]
             if tell is not None:
                 for process in running:

@@ -59,18 +59,16 @@ class AverageLength:
 
 @dataclass(frozen=True)
 class Curve:
-    """Average length after each fifth of training, a cell each; `stages` are the five evaluations of one seed.
-
-    The last of them may play more chains than the others: all are read on those that all have played.
-    """
+    """Average length after each fifth of training, a cell each; `stages` are the five evaluations of one seed."""
 
     stages: tuple[Stage, ...]
+    count: int
+    """Chains that are read, from the first: the last evaluation plays more of them than the others."""
 
     def lengths(self, results: Results) -> list[float | None]:
         """None where an evaluation has not finished."""
         found = [results.completed([stage]) for stage in self.stages]
-        count = min((len(completed[0]) for completed in found if completed), default=0)
-        return [None if completed is None else float(np.mean(completed[0][:count])) for completed in found]
+        return [None if completed is None else float(np.mean(completed[0][: self.count])) for completed in found]
 
     def cells(self, results: Results) -> list[str]:
         """As "1.05", which of few chains is rough."""
@@ -81,11 +79,16 @@ class Curve:
 class BestAndMean:
     """The best of a curve, and the mean of its last three: two cells, as in the paper's Table 2."""
 
-    stages: tuple[Stage, ...]
+    curve: Curve
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those of the curve."""
+        return self.curve.stages
 
     def cells(self, results: Results) -> list[str]:
         """As "1.05"."""
-        lengths = [length for length in Curve(self.stages).lengths(results) if length is not None]
+        lengths = [length for length in self.curve.lengths(results) if length is not None]
         if len(lengths) < len(self.stages):
             return [MISSING] * 2
         return [f"{max(lengths):.2f}", f"{np.mean(lengths[-3:]):.2f}"]
@@ -239,7 +242,8 @@ class Claim:
         if found.decided:
             return f"{self.text}: **{'holds' if found.mean > 0 else 'does not hold'}** ({numbers})."
         undecided = "nothing speaks against it" if self.at_least and found.mean >= 0 else "not decided"
-        why = "the interval has zero in it" if low <= 0 <= high else "too few chains differ"
+        told = f"the permutation test does not find it, p = {found.p:.2g}"
+        why = "the interval has zero in it" if low <= 0 <= high else told
         return f"{self.text}: **{undecided}** ({numbers}; {why})."
 
 

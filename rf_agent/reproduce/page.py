@@ -29,9 +29,9 @@ options. Tables of which no more than one row is measured come last. {judged}
 - Columns 1 to 5 are the shares of chains in which at least one, two, ..., five tasks were done in a row; the average
   length is their sum. Behind the paper's average lengths these shares stand in brackets.
 - Brackets are 95 % intervals (bootstrap) over chains, and over seeds where several are named. Where none is named each
-  row is one training run, and another seed can change more than the interval says: a verdict is about these runs. A
-  claim about average lengths holds, or does not, where the interval of the paired difference leaves zero out and a
-  paired permutation test finds the same (p < 0.05, each claim by itself).
+  row is one training run, and another seed can change more than the interval says: a verdict is about these runs. Two
+  or three seeds are few, too. A claim about average lengths holds, or does not, where the interval of the paired
+  difference leaves zero out and a paired permutation test finds the same (p < 0.05, each claim by itself).
 - RoboFlamingo, trained in all scenes on all demonstrations, is one run: the LSTM, the closed loop, L-IFT and what is
   called RoboFlamingo in other tables are the same policy on the same chains.
 - M, G and L name the kind of language model: MPT, GPT-NeoX, Llama. -IFT says that its pre-training had questions and

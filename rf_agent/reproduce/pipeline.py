@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from rf_agent.checkpoint_files import CHECKPOINT, RESULTS
 from rf_agent.errors import UserError
 from rf_agent.files import folder_lock, write_json
-from rf_agent.interrupts import sigterm_like_ctrl_c
+from rf_agent.interrupts import SIGTERM, sigterm_like_ctrl_c
 from rf_agent.progress import Reporter, duration
 from rf_agent.reproduce.jobs import Commands
 from rf_agent.reproduce.stages import Stage, in_order
@@ -57,6 +57,7 @@ class Pipeline:
         self.folder, self.reporter = folder, reporter
         self.workers, self.device, self.jobs = workers, device, jobs
         self._commands = Commands()
+        self._is_held = False
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Run what is not done yet of some stages and of what they need.
@@ -70,9 +71,22 @@ class Pipeline:
             self._check(stage)
         left = [stage for stage in ordered if not self.is_done(stage)]
         self._check_outdated(ordered, left)
+        if left:
+            with self.held(), sigterm_like_ctrl_c():
+                self._run_all(left)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from running stages in this folder; `run` does so for its own time.
+
+        Raises:
+            UserError: others do, or commands that they began.
+        """
+        if self._is_held:
+            yield
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(sigterm_like_ctrl_c())
             try:
                 held = stack.enter_context(folder_lock(self.folder))
             except BlockingIOError as error:
@@ -80,8 +94,11 @@ class Pipeline:
                     f"in {self.folder} another process is at work, or a command that one began which was killed: wait "
                     "for it, or end it"
                 ) from error
-            self._commands.kept = () if held is None else (held,)
-            self._run_all(left)
+            self._is_held, self._commands.kept = True, () if held is None else (held,)
+            try:
+                yield
+            finally:
+                self._is_held, self._commands.kept = False, ()
 
     def is_done(self, stage: Stage) -> bool:
         """Whether a stage has finished."""
@@ -127,8 +144,8 @@ class Pipeline:
                         if self.jobs > 1:  # otherwise the command shows its own
                             ended_count = len(left) - len(waiting) - len(running)
                             self.reporter.update(ended_count / len(left), f"{ended_count} of {len(left)} commands")
-            except BaseException:
-                self._commands.end()
+            except BaseException as error:
+                self._commands.end(told=isinstance(error, KeyboardInterrupt) and error.args != (SIGTERM,))
                 raise
         if failures:
             raise failures[0] if len(failures) == 1 else UserError("\n".join(map(str, failures)))

@@ -41,11 +41,16 @@ class Reproduction(Pipeline):
     def run(self, stages: Sequence[Stage]) -> None:
         """As `Pipeline.run`; what was measured is in `results` and in the folder's results.json."""
         ordered = in_order(tuple(stages))
-        self._forget([stage for stage in ordered if not self.is_done(stage)])
-        super().run(ordered)
-        for stage in ordered:
-            if stage.folder not in self.results.stages:
-                self._ended(stage)
+        if all(self.is_done(stage) and stage.folder in self.results.stages for stage in ordered):
+            super().run(ordered)  # which checks them
+            return
+        with self.held():
+            self.results = Results.of(self.folder, self.results.recipe)  # others may have written it meanwhile
+            self._forget([stage for stage in ordered if not self.is_done(stage)])
+            super().run(ordered)
+            for stage in ordered:
+                if stage.folder not in self.results.stages:
+                    self._ended(stage)
 
     def _ended(self, stage: Stage) -> None:
         facts = facts_of(stage, self.folder / stage.folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -182,7 +183,7 @@ class StepBatches(Dataset[Any]):
             sampler=itertools.count(first_step),  # type: ignore[arg-type]
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin_worker,
         )
         batches_of_steps = iter(loader)
         while True:
@@ -254,5 +255,8 @@ def validation_batches(
         yield chunks, supervised(chunks, window) if part[own] else 0.0
 
 
-def _one_thread(_: int) -> None:
+def _begin_worker(_: int) -> None:
     torch.set_num_threads(1)  # the processes themselves are what runs in parallel
+    # Clusters send it to all processes of a run: the main one saves a checkpoint then, which a worker's death disturbs.
+    # So it counts from the second time on: at its end the main process sends it to workers that are left, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

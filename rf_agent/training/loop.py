@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from rf_agent.checkpoint_files import CHECKPOINT
-from rf_agent.demos.atomic_file import DeferredInterrupts
 from rf_agent.errors import UserError
+from rf_agent.interrupts import DeferredInterrupts
 from rf_agent.memory import return_freed_memory
 from rf_agent.progress import Reporter
 from rf_agent.training.bad_batch import BAD_BATCH, keep_bad_batch
@@ -162,7 +162,8 @@ class Loop:
             scalars = self._validate(curves)
         except KeyboardInterrupt:
             if self.accelerator.num_processes == 1:
-                self.save()
+                with DeferredInterrupts():  # who is told twice saves all the same
+                    self.save()
             raise
         finally:
             if curves is not None:

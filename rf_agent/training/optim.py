@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from rf_agent.demos.atomic_file import DeferredInterrupts
+from rf_agent.interrupts import DeferredInterrupts
 
 
 def parameter_groups(

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from rf_envs.scenes import NEUTRAL_JOINTS, SCENES
 from rf_envs.simulators.playtable import PlayTable, assets
 
+ENVS = Path(__file__).parents[2] / "envs"
 DOWN = (np.pi, 0.0, np.pi / 2)
 
 
@@ -149,15 +152,25 @@ def test_images_follow_the_state_and_are_fresh_arrays(table):
 
 def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    other = tmp_path / f"play_table_elsewhere_{ended.pid}_a"
-    left, alive = (tmp_path / f"play_table_{assets._machine()}_{pid}_a" for pid in (ended.pid, os.getpid()))
-    for folder in (left, alive, other):
+    left, alive, new, other = (tmp_path / f"play_table_{name}" for name in ("left", "alive", "new", "other"))
+    for folder in (left, alive, new, other):
         folder.mkdir()
         (folder / "table.urdf").touch()
+        if folder is not other:  # of an earlier version, which had no lock
+            (folder / assets.LOCK).touch()
+        if folder is not new:
+            os.utime(folder, (time.time() - 7200,) * 2)
+    code = f"import pathlib, sys\nsys.path.insert(0, {str(ENVS)!r})\nfrom rf_envs.simulators.playtable import assets\n"
+    code += f"held = assets._locked(pathlib.Path({str(alive)!r}))\nprint('locked', flush=True)\ninput()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"locked\n"
+    os.utime(alive, (time.time() - 7200,) * 2)
     assets.remove_left_behind.__wrapped__()
-    assert not left.exists() and alive.exists() and other.exists()
+    assert not left.exists() and alive.exists() and new.exists() and other.exists()
+    holder.kill()
+    holder.communicate()
+    assets.remove_left_behind.__wrapped__()
+    assert not alive.exists()
 
 
 def test_inverse_kinematics_reaches_and_leaves_the_state_alone(table):

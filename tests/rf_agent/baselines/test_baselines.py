@@ -209,6 +209,14 @@ def test_words_may_be_embedded_in_fewer_numbers_than_the_layers_have():
         assert policy.sentence_encoder.dim == width and policy.act(make_observation(0)).shape == (7,)
 
 
+@pytest.mark.parametrize("sentence", ["hidden", "words"])
+def test_a_model_that_projects_its_hidden_states_back_to_words_can_be_read(sentence):
+    model = {"model_type": "opt", "vocab_size": 320, "word_embed_proj_dim": 8, "hidden_size": 16, "ffn_dim": 16}
+    model |= {"num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 1}
+    policy = small("r3m-tiny", changes=(f"language.model={json.dumps(model)}", f"sentence={sentence}"))
+    assert policy.sentence_encoder.dim == 8 and policy.act(make_observation(0)).shape == (7,)
+
+
 def test_an_encoder_with_a_decoder_is_refused():
     model = {"model_type": "t5", "vocab_size": 320, "d_model": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8}
     with pytest.raises(ConfigError, match="'t5', an encoder with a decoder, but the instruction is only read"):

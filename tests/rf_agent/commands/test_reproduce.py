@@ -31,6 +31,8 @@ def test_what_is_there_is_listed_by_its_own_recipe(tmp_path, capsys):
     assert code == 0 and "6/6" in said.out
     code, said = call(capsys, "--page", tmp_path / "page.md", "--output", tmp_path)
     assert code == 0 and "imitation for 5 steps" in (tmp_path / "page.md").read_text()
+    code, said = call(capsys, "tuning", "--list", "--output", tmp_path)
+    assert code == 0 and "6/6" in said.out
     code, said = call(capsys, "--list", "--steps", "6", "--output", tmp_path)
     assert code == 1 and "with --steps 5 (now 6), --evaluation-chains 1 (now 100)" in said.err
 

@@ -58,9 +58,12 @@ def test_a_clear_difference_is_significant_and_a_small_one_is_not(tmp_path):
     assert all(one.p <= one.corrected for one in found.values())
 
 
-def test_episodes_of_other_seeds_are_others(tmp_path):
-    first, second = runs_of(tmp_path, chains([0] * 9), [replace(e, seed=e.seed + 100) for e in chains([4] * 9)])
-    assert compare([first, second]) == []
+def test_episodes_of_other_seeds_are_others_but_chains_have_their_own_starts(tmp_path):
+    one, other = chains([0] * 9), [replace(episode, seed=episode.seed + 100) for episode in chains([4] * 9)]
+    assert compare(runs_of(tmp_path / "chains", one, other))[0].pairs == 9
+    alone = [[replace(episode, chain=None, key=f"go/{episode.chain}") for episode in run] for run in (one, other)]
+    assert compare(runs_of(tmp_path / "tasks", *alone)) == []
+    assert compare(runs_of(tmp_path / "same", alone[0], alone[0]))[0].pairs == 9
 
 
 def test_only_episodes_that_both_have_played_count(tmp_path):

@@ -200,17 +200,24 @@ def test_an_interruption_ends_what_runs_and_what_is_about_to(tmp_path, monkeypat
     assert not any(mark["finished"] for mark in marks)
 
 
+HEARING = (
+    "import os, signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "try: os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)\n"
+    "except KeyboardInterrupt: print('heard')"
+)
+
+
 def test_sigterm_ends_what_runs(tmp_path, monkeypatch):
     class Told(Quick):
         def _arguments(self, stage, jobs):
-            os.kill(os.getpid(), signal.SIGTERM)
-            return [sys.executable, "-c", "import time; time.sleep(600)"]
+            return [sys.executable, "-c", HEARING]
 
-    monkeypatch.setattr(jobs_module, "GRACE", 0.2)
-    before, started = signal.getsignal(signal.SIGTERM), time.monotonic()
+    monkeypatch.setattr(jobs_module, "GRACE", 600.0)  # the command, which nobody has told, hears of it at once
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, Told).run([TRAIN])
-    assert time.monotonic() - started < 60 and signal.getsignal(signal.SIGTERM) is before
+        make(tmp_path, Told, jobs=2).run([TRAIN])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "heard" in (tmp_path / TRAIN.folder / "output.txt").read_text()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux's list of open files")
@@ -233,6 +240,16 @@ def test_what_a_killed_reproduction_began_is_not_begun_twice(tmp_path):
         left_behind.communicate(b"\n", timeout=60)
     make(tmp_path).run([EVALUATE])
     assert make(tmp_path).is_done(EVALUATE) and runs(tmp_path, TRAIN) == 1
+    with folder_lock(tmp_path):  # what is all there can be looked at meanwhile
+        make(tmp_path).run([EVALUATE])
+
+
+def test_what_another_process_measured_meanwhile_is_kept(tmp_path):
+    first, second = make(tmp_path), make(tmp_path)
+    first.run([EVALUATE])
+    other = Stage("policies/b", ("train",))
+    second.run([other])
+    assert Results.load(tmp_path / "results.json").stages.keys() == {"policies/a", "evaluations/a", "policies/b"}
 
 
 def test_what_was_measured_before_is_forgotten_when_it_is_made_again(tmp_path):

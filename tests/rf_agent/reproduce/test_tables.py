@@ -174,10 +174,12 @@ def test_average_lengths_with_one_seed_and_with_several():
     assert AverageLength(stages).cells(results) == [MISSING]
     results.add(stages[1], 1.0, {"completed": [1, 3, 5], "tasks": {}})
     assert AverageLength(stages).cells(results)[0].endswith("(2.00, 3.00)")
-    assert BestAndMean((*stages, stages[0])).cells(results) == ["3.00", "2.33"]
-    assert Curve(stages).cells(results) == ["2.00", "3.00"]
+    assert BestAndMean(Curve((*stages, stages[0]), 3)).cells(results) == ["3.00", "2.33"]
+    assert Curve(stages, 3).cells(results) == ["2.00", "3.00"]
     results.add(stages[1], 1.0, {"completed": [1, 3, 5, 0, 0, 0], "tasks": {}})  # the last one plays more chains
-    assert Curve(stages).cells(results) == ["2.00", "3.00"]
+    missing = Stage("c", ("evaluate",))
+    assert Curve((missing, stages[1]), 3).cells(results) == [MISSING, "3.00"]
+    assert BestAndMean(Curve((missing, stages[1]), 3)).cells(results) == [MISSING] * 2
 
 
 def test_a_result_of_another_command_is_none():
@@ -220,7 +222,7 @@ def test_few_chains_that_differ_decide_nothing():
     a, b = Stage("a", ("evaluate",)), Stage("b", ("evaluate",))
     results = played(a, *[1] * 4, *[0] * 96)
     results.add(b, 1.0, {"completed": [0] * 100, "tasks": {}})
-    assert Claim("It", (a,), (b,)).verdict(results).endswith("too few chains differ).")
+    assert Claim("It", (a,), (b,)).verdict(results).endswith("the permutation test does not find it, p = 0.12).")
 
 
 def test_tables_of_one_seed_say_so():

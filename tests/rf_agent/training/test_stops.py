@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.bad_batch import BAD_BATCH
 from rf_agent.training.imitation import ImitationObjective
 from rf_agent.training.loop import CHECKPOINT, Loop
+from rf_agent.training.optim import EMA
 from rf_agent.training.trainer import train
 
 
@@ -206,3 +209,53 @@ def test_sigterm_saves_a_checkpoint_as_ctrl_c_does(demos, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_command(run_settings(demos, tmp_path / "run", steps=8, evaluations=2))
     assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["step"] == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_a_step_waits_for_its_end(demos, tmp_path, monkeypatch, number):
+    """Weights, averages and the step's number change together; a checkpoint of half a step would do it twice."""
+    update = EMA.update
+
+    def interrupted(self):
+        os.kill(os.getpid(), number)
+        update(self)
+
+    monkeypatch.setattr(EMA, "update", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in tests that run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_command(run_settings(demos, tmp_path / "run", steps=8, ema_decay=0.9))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    state = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    steps = {int(entry["step"]) for entry in state["optimizer"]["state"].values()}
+    assert state["step"] == 1 and steps == {1} and state["ema"]["steps"] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups here")
+def test_a_whole_group_of_processes_that_is_told_to_end_leaves_a_checkpoint(demos, tmp_path):
+    """As clusters do; the processes that read ahead hear of it, too."""
+    script = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from pathlib import Path\n"
+        "from tiny_runs import run_settings\n"
+        "from rf_agent.commands.train import run\n"
+        "from rf_agent.training.loop import Loop\n"
+        "optimise = Loop._optimise\n"
+        "def said(self, parts):\n"
+        "    print('step', self.step, flush=True)\n"
+        "    return optimise(self, parts)\n"
+        "Loop._optimise = said\n"
+        f"run(run_settings(Path({str(demos)!r}), Path({str(tmp_path / 'run')!r}), steps=100_000, workers=2))\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            while process.stdout.readline() != "step 5\n":
+                assert process.poll() is None
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate(timeout=120)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["step"] >= 5

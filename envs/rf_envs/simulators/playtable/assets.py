@@ -6,12 +6,12 @@ import contextlib
 import functools
 import multiprocessing.util
 import os
-import re
 import shutil
-import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
+from typing import TextIO
 from xml.etree import ElementTree as xml
 
 import numpy as np
@@ -23,8 +23,15 @@ from rf_envs.simulators.playtable.meshes import box, disc, write_obj
 from rf_envs.simulators.playtable.robot import write_panda
 from rf_envs.simulators.playtable.textures import write_textures
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _LOCK = threading.Lock()
-PREFIX = "play_table_"
+PREFIX, LOCK = "play_table_", "in_use.lock"
+SURE_SECONDS = 3600.0
+"""Age from which a folder has been locked, if its process lives."""
 MOVING_LINKS = ("button_link", "switch_link", "slide_link", "drawer_link", "led_link", "light_link")
 
 
@@ -40,7 +47,8 @@ class Assets:
         self._process = os.getpid()
         self._users = 0
         remove_left_behind()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{_machine()}_{self._process}_"))
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock: TextIO | None = None
         # for tables that are never closed; unlike atexit it also runs at the end of a worker
         multiprocessing.util.Finalize(None, shutil.rmtree, (self._folder,), {"ignore_errors": True}, exitpriority=0)
 
@@ -55,6 +63,7 @@ class Assets:
         with _LOCK:  # a second thread waits until all of it is written
             if self._users == 0:
                 self._folder.mkdir(mode=0o700, exist_ok=True)
+                self._lock = _locked(self._folder)
                 write_assets(self._scene, self._folder)
             self._users += 1
         return self._folder
@@ -65,34 +74,32 @@ class Assets:
             self._users -= 1
             if self._users == 0 and self._process == os.getpid():
                 shutil.rmtree(self._folder, ignore_errors=True)
+                if self._lock is not None:
+                    self._lock.close()
 
 
 @functools.cache
 def remove_left_behind() -> None:
-    """Remove the folders of this user's processes of this machine that were killed before they could do so."""
-    if os.name != "posix":  # there is no harmless signal elsewhere
+    """Remove this user's folders whose processes were killed before they could do so: nobody holds their locks."""
+    if fcntl is None:
         return
-    start = f"{PREFIX}{_machine()}_"
-    for folder in Path(tempfile.gettempdir()).glob(f"{start}*"):
-        process = folder.name.removeprefix(start).partition("_")[0]
-        with contextlib.suppress(OSError):
-            if process.isdigit() and folder.stat().st_uid == os.getuid() and not _is_alive(int(process)):
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # held by a process, or not ours
+            known = folder.stat()
+            if known.st_uid != os.getuid() or time.time() - known.st_mtime < SURE_SECONDS:
+                continue
+            with open(folder / LOCK) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _machine() -> str:
-    """Containers that share a folder of temporary files have processes of their own, and names of their own."""
-    return re.sub(r"\W", "-", socket.gethostname())
+def _locked(folder: Path) -> TextIO | None:
+    """What says that a folder is in use, as long as it is open: also in forked processes."""
+    file = open(folder / LOCK, "w")  # noqa: SIM115 (whoever uses the folder closes it)
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks: nobody can take it there
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
 
 
 @functools.cache
