@@ -19,6 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from rf_agent import RoboFlamingoPolicy
+from rf_agent.checkpoint_files import CHECKPOINT
 from rf_agent.demos import Demonstration, write_demonstrations
 from rf_agent.progress import RichReporter
 from rf_agent.training.trainer import TrainConfig, train
@@ -157,6 +158,7 @@ def main() -> None:
         learning_rate=2e-3,
         vlm_lr_scale=1.0,  # nothing is pre-trained
         ema_decay=0.99,
+        resume=(args.output / "run" / CHECKPOINT).exists(),
     )
     with RichReporter("train") as reporter:
         report = train(config, reporter)

@@ -62,7 +62,7 @@ REQUIRED = {
     "pybullet": "simulators; not needed for training",
 }
 OPTIONAL = {
-    "accelerate": "training on several devices",
+    "accelerate": "training (rf-agent train and pretrain)",
     "peft": "LoRA (--trainable lora)",
     "tensorboard": "training curves",
     "stable-baselines3": "its evaluation and vector environments",

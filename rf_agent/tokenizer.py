@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 IMAGE, END_OF_CHUNK, PAD, END_OF_TEXT = "<image>", "<|endofchunk|>", "<PAD>", "<|endoftext|>"
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def build_tokenizer(corpus: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -58,7 +60,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """
     try:
         if (Path(folder) / "tokenizer.json").is_file():
-            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            return _with_special_tokens(folder)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -70,6 +72,18 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     if not set(tokenizer("push the block", add_special_tokens=False)["input_ids"]) - {tokenizer.unk_token_id}:
         # transformers makes an empty one where a folder has no tokenizer files
         raise ValueError(f"{folder} has no tokenizer that knows any words; give a folder with tokenizer.json.")
+    return tokenizer
+
+
+def _with_special_tokens(folder: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a tokenizer.json. Where nothing names special tokens, as in BERT's folder, those of its kind."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    if tokenizer.cls_token is None and tokenizer.eos_token is None:
+        with contextlib.suppress(OSError, ValueError, KeyError, ImportError):  # a kind that transformers does not know
+            usual = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            known = {name: getattr(usual, name, None) for name in SPECIAL_TOKENS if getattr(tokenizer, name) is None}
+            words = tokenizer.get_vocab()
+            tokenizer.add_special_tokens({name: token for name, token in known.items() if token in words})
     return tokenizer
 
 

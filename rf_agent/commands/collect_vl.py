@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rf_agent.commands.unused import refuse_unused
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
-from rf_agent.demos.vision_language.export import export_scene_images
+from rf_agent.demos.vision_language.export import check_subset, export_scene_images
 from rf_agent.progress import RichReporter
 from rf_agent.workers import usable_cores
 
@@ -39,8 +40,11 @@ class Args:
 
 def run(args: Args) -> None:
     """Render what is missing, write the files, and say which."""
+    check_subset(args.subset)
     source = args.images
-    if source is None:
+    if source is not None:
+        refuse_unused(args, ("env", "env_options", "count", "image_size", "seed"), "--images are given")
+    else:
         scenes = SceneImageConfig(
             output=args.output / f"scene_images_{args.subset}.hdf5",
             env=args.env,

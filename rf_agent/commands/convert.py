@@ -33,7 +33,8 @@ class _Pretrained:
     language_weights: Path | None = None
     """Weights of an MPT-1B (MosaicGPT) where they are in another file than its folder's."""
     vision_head_width: int = 64
-    """Width of the vision tower's attention heads, which no tensor shows; 64 in all published CLIP models."""
+    """Width of the vision tower's attention heads, which no tensor shows (a folder's config.json does); 64 in all
+    published CLIP models."""
     quick_gelu: bool | None = None
     """Whether the vision tower has OpenAI's activation; by default what its config.json says, else yes."""
     views: tuple[str, ...] = CALVIN_VIEWS
@@ -71,7 +72,7 @@ class RoboFlamingo(_Pretrained):
     head: Literal["lstm", "gpt", "fc", "fc_hist"] | None = None
     """Kind of head; by default what the tensors show (an MLP is taken for the one with history)."""
     window: int = 12
-    """Observation steps that an action depends on."""
+    """Observation steps that an action depends on; of a GPT as many as its tensors have places."""
     pooling: Literal["max", "mean"] = "max"
     """How hidden states are pooled."""
     pool_padding: bool = False

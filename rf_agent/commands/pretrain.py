@@ -6,11 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from rf_agent.commands.unused import refuse_unused
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, scene_file
 from rf_agent.errors import UserError
 from rf_agent.interrupts import sigterm_like_ctrl_c
 from rf_agent.progress import RichReporter
-from rf_agent.training.pretrain import PretrainConfig, check_type, own_config, pretrain
+from rf_agent.training.pretrain import PretrainConfig, check_settings, own_config, pretrain
 from rf_agent.training.run_folder import prepare_output
 from rf_agent.workers import usable_cores
 
@@ -38,7 +39,11 @@ def run(args: Args) -> None:
     """Render what is missing, pre-train, and print the grounding error of each object."""
     prepare_output(args, "vlm")  # rendering takes long: what can be refused is refused before
     fields = {field.name: getattr(args, field.name) for field in dataclasses.fields(PretrainConfig)}
-    check_type(args)
+    if args.images:
+        refuse_unused(args, ("env", "env_options", "image_count", "image_size"), "--images are given")
+    if args.init is not None:
+        refuse_unused(args, ("preset",), "--init is given")
+    check_settings(args)
     if not args.images:
         with RichReporter("images") as reporter:
             fields["images"] = tuple(collect_scene_images(scenes, reporter) for scenes in _scenes(args))

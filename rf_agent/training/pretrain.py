@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from rf_agent import checkpoint
 from rf_agent.demos.grounding import SceneImageSet
-from rf_agent.errors import UserError
+from rf_agent.devices import resolve_device
+from rf_agent.errors import UserError, require
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.policy_config import PolicyConfig
 from rf_agent.presets import find_checkpoint, preset
 from rf_agent.progress import Reporter, Silent
 from rf_agent.training.callbacks import Callback
-from rf_agent.training.engine import make_accelerator
+from rf_agent.training.engine import choose_precision, make_accelerator
 from rf_agent.training.loop import Loop
 from rf_agent.training.run_folder import prepare_output
 from rf_agent.training.run_info import RUN, RunInfo, check_same_demos
@@ -58,8 +59,20 @@ def own_config(config: PretrainConfig) -> PolicyConfig:
     return preset(config.preset) if config.init is None else checkpoint.read_config(find_checkpoint(config.init))
 
 
-def check_type(config: PretrainConfig) -> None:
-    """Raise UserError for a policy that is not made of a vision-language model."""
+def check_settings(config: PretrainConfig) -> None:
+    """Refuse what cannot be pre-trained, or not here, before images are rendered for it.
+
+    Raises:
+        ImportError: accelerate is not installed.
+        DeviceError, UserError: there is no such device, the machine cannot compute in the number format, a setting is
+            one of imitation alone, or the policy is not made of a vision-language model.
+    """
+    if config.fsdp:
+        raise UserError("--fsdp is for `rf-agent train`: a model small enough to pre-train here fits every process")
+    if config.gradient_accumulation > 1:
+        raise UserError("--gradient-accumulation is for `rf-agent train`: give a smaller --batch-size here")
+    require("accelerate", "training", "'roboflamingo-agent[train]'")
+    choose_precision(config.mixed_precision, resolve_device(config.device))
     own = own_config(config)
     if own.type != RoboFlamingoPolicy.config_class.type:
         given = f"--preset {config.preset}" if config.init is None else f"--init {config.init}"
@@ -77,11 +90,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     """
     reporter = reporter or Silent()
     prepare_output(config, "vlm")
-    check_type(config)
-    if config.fsdp:
-        raise UserError("--fsdp is for `rf-agent train`: a model small enough to pre-train here fits every process")
-    if config.gradient_accumulation > 1:
-        raise UserError("--gradient-accumulation is for `rf-agent train`: give a smaller --batch-size here")
+    check_settings(config)
     accelerator = make_accelerator(config)
     reporter = reporter if accelerator.is_main_process else Silent()
     policy = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -56,10 +57,15 @@ def read_tensors(path: str | Path) -> Tensors:
     try:
         content = load_file(path) if path.suffix == ".safetensors" or _is_safetensors(path) else _load(path)
     except Exception as error:  # of many kinds: torch takes a damaged file for one of its older formats
+        if _is_torchscript(path):
+            raise ConversionError(
+                f"{path} is a TorchScript archive, as OpenAI's CLIP files are, which holds code, too; write its "
+                f"tensors to another file: torch.save(torch.jit.load({path.name!r}, map_location='cpu').state_dict(), "
+                f"{path.stem + '-tensors.pt'!r})"
+            ) from error
         raise ConversionError(
             f"{path} cannot be read as tensors ({_first_line(error)}); give a .safetensors file, or a dictionary of "
-            "tensors that torch.save wrote (of a TorchScript archive, save the state_dict() of what torch.jit.load "
-            "returns)."
+            "tensors that torch.save wrote."
         ) from error
     tensors = _unwrapped(content)
     if not tensors:
@@ -71,6 +77,13 @@ def _is_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors do, whatever it is called: with the length of a header of JSON."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _first_line(error: Exception) -> str:

@@ -93,6 +93,11 @@ def read_language_model(folder: str | Path, weights: str | Path | None = None) -
         kind = values["model_type"]
         raise ConversionError(f"{weights} was given, but {folder} is a {kind}: its weights are read from the folder.")
     tokenizer = load_tokenizer(folder)
+    if tokenizer.eos_token is None:
+        raise ConversionError(
+            f"the tokenizer of {folder} names no token that ends a text (eos_token), which every prompt has; name it "
+            'in tokenizer_config.json, such as {"eos_token": "<|endoftext|>"}.'
+        )
     plain, rows = len(tokenizer), skeleton.get_input_embeddings().weight.shape[0]
     add_flamingo_tokens(tokenizer)
     tables = [skeleton.get_input_embeddings().weight, skeleton.get_output_embeddings().weight]

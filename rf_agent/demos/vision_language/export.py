@@ -41,6 +41,12 @@ def exported_files(folder: Path, subset: str) -> Exported:
     )
 
 
+def check_subset(name: str) -> None:
+    """Raise DemoError for a name of a subset that does not suit file names."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+        raise DemoError(f"the subset is called {name!r}: give a name of letters and digits, such as val")
+
+
 def export_scene_images(
     source: Path, output: Path, camera: str, subset: str, reporter: Reporter | None = None
 ) -> Exported:
@@ -59,8 +65,7 @@ def export_scene_images(
         FileNotFoundError, DemoError, ValueError: the source is missing or damaged, has no such camera, or the name of
             the subset does not suit file names.
     """
-    if not re.fullmatch(r"[A-Za-z0-9-]+", subset):
-        raise DemoError(f"the subset is called {subset!r}: give a name of letters and digits, such as val")
+    check_subset(subset)
     reporter = reporter or Silent()
     files = exported_files(output, subset)
     images: list[dict[str, Any]] = []

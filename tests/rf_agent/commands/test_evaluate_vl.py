@@ -53,6 +53,19 @@ def test_a_file_for_an_output_is_refused_before_the_work(capfd, tmp_path, files,
     assert code == 1 and "out is a file: give a directory" in err and not out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--subset", "my_val"], "the subset is called 'my_val': give a name of letters and digits"),
+        (["--images", "a.hdf5", "--count", "5000"], "--count has no effect where --images are given: leave it out"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_images_are_rendered(capfd, tmp_path, monkeypatch, words, said):
+    monkeypatch.setattr("rf_agent.commands.collect_vl.collect_scene_images", lambda *_: pytest.fail("it renders"))
+    code, _, err = run(capfd, "collect-vl", "--output", tmp_path / "vl", *words)
+    assert code == 1 and said in err
+
+
 def test_captions_of_rendered_scenes(capfd, tmp_path, policy):
     pytest.importorskip("pycocoevalcap")
     table = ["--env", "fake_table:FakeTable-v0", "--count", 6, "--image-size", 32, "--workers", 1]

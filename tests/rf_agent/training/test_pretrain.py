@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rf_agent import cli
 from rf_agent.commands.pretrain import Args, _scenes
 from rf_agent.demos.grounding import SceneImageSet, position_target
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
@@ -152,3 +153,20 @@ def test_images_are_rendered_at_the_size_of_what_it_begins_with(images, tmp_path
     assert [scenes.image_size for scenes in _scenes(args)] == [32]
     report = pretrain(config(images, tmp_path / "more", init=str(start), preset="roboflamingo-tiny", steps=1))
     assert (report.output / "README.md").read_text().startswith("# start, pre-trained VLM")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "cuda:99"], "cuda"),
+        (["--gradient-accumulation", "2"], "--gradient-accumulation is for `rf-agent train`"),
+        (["--fsdp"], "--fsdp is for `rf-agent train`"),
+        (["--images", "a.hdf5", "--image-count", "7"], "--image-count has no effect where --images are given"),
+        (["--init", "roboflamingo-tiny", "--preset", "roboflamingo-test"], "--preset has no effect where --init is"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_images_are_rendered(tmp_path, monkeypatch, capfd, words, said):
+    monkeypatch.setattr("rf_agent.commands.pretrain.collect_scene_images", lambda *_: pytest.fail("it renders"))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["pretrain", *words, "--output", str(tmp_path / "run")])
+    assert stop.value.code == 1 and said in capfd.readouterr().err

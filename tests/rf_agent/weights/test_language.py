@@ -142,3 +142,17 @@ def test_raw_state_dict_of_mosaic_gpt(folder):
     change(folder, model_type="llama")
     with pytest.raises(ConversionError, match="read from the folder"):
         read_language_model(folder, folder / "raw.pt")
+
+
+def test_a_tokenizer_that_ends_no_text_is_refused(folder):
+    """Every prompt would end with the letters of None."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "of_nobody"}))
+    with pytest.raises(ValueError, match="eos_token|of_nobody"):
+        read_language_model(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"cls_token": "<s>"}))
+    with pytest.raises(ConversionError, match=r"names no token that ends a text \(eos_token\)"):
+        read_language_model(folder)

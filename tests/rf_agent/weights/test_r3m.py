@@ -12,6 +12,7 @@ import rf_agent
 from rf_agent.config import HeadConfig
 from rf_agent.errors import UserError
 from rf_agent.weights import ConversionError, from_r3m
+from rf_agent.weights.sentence import read_sentence_encoder
 
 HEAD = HeadConfig(hidden=8, layers=1, window=3, mlp=(8,))
 TEXTS = ["push the red block", "open the drawer"]
@@ -137,3 +138,13 @@ def test_folders_that_are_no_sentence_encoder_are_refused(tmp_path):
     (tmp_path / "mute" / "model.safetensors").unlink()
     with pytest.raises(ConversionError, match=r"word_embeddings.* is \(3, 16\), but \(11, 16\) is expected"):
         from_r3m(path, tmp_path / "mute", head=HEAD)
+
+
+def test_a_folder_that_names_no_special_tokens_has_those_of_its_kind(tmp_path):
+    """As distilbert-base-uncased is published: its tokenizer_config.json says two things, neither of them a token."""
+    folder = save_distilbert(tmp_path / "distilbert")
+    for file in folder.glob("special_tokens_map.json"):
+        file.unlink()
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 512}')
+    _, tokenizer, _ = read_sentence_encoder(folder)
+    assert (tokenizer.cls_token, tokenizer.pad_token, tokenizer.sep_token) == ("[CLS]", "[PAD]", "[SEP]")
