@@ -141,8 +141,6 @@ class _Job:
     env_id: str
     env_options: Mapping[str, Any]
     policy: str
-    weights: str | None
-    """Their fingerprint: a worker may outlive an evaluation, and the policy be trained on meanwhile."""
     device: str
     video: Path | None
     server: tuple[str, str] | None
@@ -150,6 +148,8 @@ class _Job:
     execution: Execution
     timeout: float | None
     """Seconds that an answer of the server may take."""
+    weights: str | None = None
+    """Their fingerprint: a worker may outlive an evaluation, and the policy be trained on meanwhile."""
 
     def __str__(self) -> str:
         return f"{self.env_id.rpartition(':')[2]}, {self.item.key}"
@@ -269,7 +269,7 @@ def evaluate(
     serve = engine == "local" and has_network(policy) and (device != "cpu" or large)
     with _served(policy, device, execution) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
         jobs = (
-            _Job(item, env_id, env_options, policy, settings["weights"], device, video, server, execution, timeout)
+            _Job(item, env_id, env_options, policy, device, video, server, execution, timeout, settings["weights"])
             for index, item in wanted
             for video in [_video(output, item) if index < video_episodes else None]
         )

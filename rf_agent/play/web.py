@@ -160,7 +160,9 @@ async def _serve(socket: WebSocket, tables: Tables) -> None:
         logger.warning("Refused a tab: %s", text)
         await _end(socket, "full", text, TRY_AGAIN_LATER)
         return
-    tasks = [asyncio.create_task(_listen(socket, table)), asyncio.create_task(_talk(socket, table))]
+    sending = _Sending()
+    parts = (_listen(socket, table), _talk(socket, table, sending), _watch(sending))
+    tasks = [asyncio.create_task(part) for part in parts]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -199,16 +201,29 @@ async def _listen(socket: WebSocket, table: Table) -> None:
         await asyncio.to_thread(table.send, command)
 
 
-async def _talk(socket: WebSocket, table: Table) -> None:
-    """Frames and messages for the page, until the table ends or the page takes them no more."""
+class _Sending:
+    """Since when a message waits to be taken by its page."""
+
+    since: float | None = None
+
+
+async def _watch(sending: _Sending) -> None:
+    """Until the page takes nothing any more: its computer sleeps or has lost its network; others may have its table."""
+    while sending.since is None or time.monotonic() - sending.since < SEND_SECONDS:
+        await asyncio.sleep(SEND_SECONDS / 10)
+    logger.warning("Closed a connection: The page took nothing for %g s.", SEND_SECONDS)
+
+
+async def _talk(socket: WebSocket, table: Table, sending: _Sending) -> None:
+    """Frames and messages for the page, until the table ends."""
     while messages := await table.receive():
         for message in messages:
-            send = socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message)
-            try:
-                await asyncio.wait_for(send, SEND_SECONDS)
-            except asyncio.TimeoutError:  # a computer that sleeps or has lost its network; its table is for others
-                logger.warning("Closed a connection: The page took nothing for %g s.", SEND_SECONDS)
-                return
+            sending.since = time.monotonic()
+            if isinstance(message, bytes):
+                await socket.send_bytes(message)
+            else:
+                await socket.send_text(message)
+            sending.since = None
     guess = "The table's process ended, perhaps for want of memory; reload the page for another one."
     logger.error(table.fatal or guess)
     await _end(socket, "fatal" if table.fatal else "ended", table.fatal or guess, INTERNAL_ERROR)

@@ -238,6 +238,6 @@ def test_a_worker_that_outlives_an_evaluation_reads_new_weights(tmp_path):
         for source in folders:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(source, folder)
-            job = _Job(None, TASK, {}, str(folder), fingerprint(str(folder)), "cpu", None, None, Execution(), None)
+            job = _Job(None, TASK, {}, str(folder), "cpu", None, None, Execution(), None, fingerprint(str(folder)))
             read += [worker.agent(job), worker.agent(job)]
     assert read[0] is read[1] and read[2] is read[3] and read[0] is not read[2]

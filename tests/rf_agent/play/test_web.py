@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,16 +235,23 @@ def test_a_page_that_takes_nothing_gives_its_table_back(monkeypatch, caplog):
     """A computer that sleeps answers nothing, but its connection stays."""
 
     class Asleep:
-        async def send_bytes(self, message):
+        async def accept(self):
+            pass
+
+        async def receive(self):
             await asyncio.sleep(60)
+
+        send_bytes = send_text = lambda self, message: asyncio.sleep(60)
 
     class Lively:
         async def receive(self):
             return [b"frame"]
 
+    table, given_back = Lively(), []
     monkeypatch.setattr(web, "SEND_SECONDS", 0.05)
-    asyncio.run(asyncio.wait_for(web._talk(Asleep(), Lively()), 30))
-    assert "The page took nothing for 0.05 s" in caplog.text
+    tables = SimpleNamespace(take=lambda: table, give_back=given_back.append)
+    asyncio.run(asyncio.wait_for(web._serve(Asleep(), tables), 30))
+    assert given_back == [table] and "The page took nothing for 0.05 s" in caplog.text
 
 
 def test_an_agent_that_cannot_begin_leaves_the_table_open():
