@@ -23,7 +23,7 @@ _PI = 3.1416
 _JOINT_SLACK = 0.01
 """How far (m) a joint of the table may be beyond its end: simulations overshoot a little."""
 _BUTTON_SLACK = 0.02
-"""The same for the button's lower end: the hand of CALVIN's robot presses it 8 mm further than it goes."""
+"""The same for the button's lower end: the hand of CALVIN's robot presses it millimetres further than it goes."""
 _SWITCH_SLACK = 0.005
 """How near its middle (m) the switch may be while the light bulb is on or off."""
 _FLOOR_SLACK = 0.005

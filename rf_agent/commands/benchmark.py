@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from rf_agent.commands.unused import refuse_unused
 from rf_agent.errors import UserError
 from rf_agent.evaluation import speed
 from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
@@ -118,10 +119,7 @@ UNUSED = {
 
 def _refuse_unused(args: Args) -> None:
     mode = "--preset" if args.preset is not None else "train" if args.what == "train" else "a policy"
-    for name in UNUSED[mode]:
-        if getattr(args, name) != getattr(Args, name):
-            option = args.what if name == "what" else f"--{name.replace('_', '-')}"
-            raise UserError(f"{option} has no effect where {mode} is measured: leave it out")
+    refuse_unused(args, UNUSED[mode], f"{mode} is measured", positional=("what",))
 
 
 def _table(title: str, speeds: list[speed.Speed], ratios: list[speed.Ratio]) -> Table:

@@ -3,7 +3,7 @@
 From a state info come captions, questions with answers, and *objects*: a phrase, the object it is about and
 where that object is. Phrases are names ("the red block") and instructions ("push the red block to the left"),
 because a policy reads both. What door and drawer hide from the static camera is not described. What the arm hides is:
-in 9 % of random states of scene D there is such a block, of which no pixel is in the image.
+in some random states there is a block of which no pixel is in the image.
 """
 
 from __future__ import annotations

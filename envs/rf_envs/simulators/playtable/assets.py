@@ -93,7 +93,7 @@ def remove_left_behind() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locked(folder: Path) -> TextIO | None:
+def _locked(folder: Path) -> TextIO:
     """What says that a folder is in use, as long as it is open: also in forked processes."""
     file = open(folder / LOCK, "w")  # noqa: SIM115 (whoever uses the folder closes it)
     if fcntl is not None:
