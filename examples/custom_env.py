@@ -156,7 +156,6 @@ def main() -> None:
         batch_size=128,
         sequence_length=1,
         learning_rate=2e-3,
-        vlm_lr_scale=1.0,  # nothing is pre-trained
         ema_decay=0.99,
         resume=(args.output / "run" / CHECKPOINT).exists(),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -90,8 +91,8 @@ class RoboFlamingoModel(PolicyModel):
     def fsdp_blocks(self) -> list[nn.Module]:
         return fsdp_blocks(self.vlm)
 
-    def checkpoint_gradients(self, rows: int) -> None:
-        self.vlm.checkpoint_rows = rows
+    def checkpoint_gradients(self, rows: int, context: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.vlm.checkpoint_rows, self.vlm.recompute_context = rows, context
 
     def encode_vision(self, pixels: Tensor) -> Tensor:
         return self.vlm.encode_vision(pixels)

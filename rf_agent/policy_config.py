@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from rf_agent.config_values import build
 from rf_agent.errors import ConfigError
+from rf_agent.files import write_json
 from rf_agent.robot_config import ActionConfig, StateConfig
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ class PolicyConfig:
 
     def save(self, path: str | Path) -> None:
         """Write the configuration as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -122,7 +122,7 @@ class _Queue(Generic[Job]):
             self._again.append((number, job))
         if all(self._deaths[number] <= restarts for number, _ in again):
             return None
-        return f"{self.why}: start the same command again to go on, " + (
+        return f"{self.why}: start the same command again, " + (
             "with a longer --timeout if it only was slow" if hung else "with fewer --workers if memory was short"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def run(args: Args) -> None:
         refuse_unused(args, ("preset",), "--init is given")
     check_settings(args)
     if not args.images:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("several processes would all render images: give --images, which one of them has rendered")
         with RichReporter("images") as reporter:
             fields["images"] = tuple(collect_scene_images(scenes, reporter) for scenes in _scenes(args))
     with sigterm_like_ctrl_c(), RichReporter("pretrain") as reporter:  # which saves a checkpoint

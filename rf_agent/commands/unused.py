@@ -23,5 +23,6 @@ def refuse_unused(args: Any, names: Iterable[str], where: str, positional: Conta
     for name in names:
         value = getattr(args, name)
         if value != getattr(type(args), name):
-            option = value if name in positional else f"--{name.replace('_', '-')}"
+            flag = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+            option = value if name in positional else flag
             raise UserError(f"{option} has no effect where {where}: leave it out")

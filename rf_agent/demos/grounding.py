@@ -48,6 +48,7 @@ class SceneImageSet:
 
     Attributes:
         images: uint8 (N, V, S, S, 3). texts: every different position text. names: every different object.
+        blocks: (N,) which images were rendered together, perhaps of one table: numbers over all files.
         captions: per image, a list. questions: per image, a list of (question, answer).
         is_name: (E,) bool, the rows of `positions` whose text is the object's name and no more.
         scene: float32 (N, names, 5), position and yaw of everything in an image; NaN where there is none.
@@ -69,9 +70,12 @@ class SceneImageSet:
         targets: list[NDArray[np.float32]] = []
         self.captions: list[list[str]] = []
         self.questions: list[list[tuple[str, str]]] = []
+        blocks: dict[tuple[int, int], int] = {}
+        numbers: list[int] = []
         share: dict[str, str] = {}  # one object for each different string: files say the same very often
-        for path in paths:
+        for place, path in enumerate(paths):
             for image in read_scene_images(path, config.views):
+                numbers.append(blocks.setdefault((place, image.block), len(blocks)))
                 said = image.description
                 for position in said["objects"]:
                     text = texts.setdefault(position["text"], len(texts))
@@ -81,7 +85,7 @@ class SceneImageSet:
                 self.questions.append([(share.setdefault(q, q), share.setdefault(a, a)) for q, a in said["questions"]])
                 resized = [resize(view, config.image.size, config.image.resample) for view in image.views]
                 images.append(np.stack(resized))
-        self.images = np.stack(images)
+        self.images, self.blocks = np.stack(images), np.array(numbers, np.int64)
         del images
         self.texts, self.names = list(texts), list(names)
         columns = np.array(rows, np.int64).reshape(-1, 3)

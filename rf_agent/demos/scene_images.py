@@ -165,6 +165,8 @@ class SceneImage:
 
     views: tuple[NDArray[np.uint8], ...]
     description: dict[str, Any]
+    block: int
+    """Of its file: images of one block may be of one table."""
 
 
 def read_scene_images(path: Path, cameras: tuple[str, ...]) -> Iterator[SceneImage]:
@@ -188,4 +190,4 @@ def read_scene_images(path: Path, cameras: tuple[str, ...]) -> Iterator[SceneIma
             except OSError as error:
                 raise ValueError(f"{path} is damaged at image {rows.start}: delete it and collect it again") from error
             for index, text in enumerate(texts):
-                yield SceneImage(tuple(image[index] for image in images), json.loads(text))
+                yield SceneImage(tuple(image[index] for image in images), json.loads(text), int(block))

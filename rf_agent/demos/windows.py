@@ -8,8 +8,9 @@ windows in it.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,7 +131,7 @@ class DemoSet:
         """Episodes for training and for validation, which is spread evenly across all tasks.
 
         Episodes that share frames, as CALVIN's overlapping windows do, stay together, also where each was stored with
-        frames of its own: what is held out was never seen.
+        frames of its own, and so do copies of a demonstration in several files: what is held out was never seen.
         """
         if validation_fraction <= 0:
             return list(range(len(self.episodes))), []
@@ -150,7 +151,7 @@ class DemoSet:
         return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
     def _groups(self) -> list[list[int]]:
-        """Episodes that share frames, directly or through others; sorted by the first of each group."""
+        """Episodes that share frames, directly or through others, or are copies; sorted by the first of each group."""
         owner = list(range(len(self.episodes)))  # each one's neighbour in its group, or itself
 
         def root(index: int) -> int:
@@ -171,10 +172,24 @@ class DemoSet:
                 owner[root(index)] = root(longest)
             if longest < 0 or _end(self.episodes[index]) > _end(self.episodes[longest]):
                 longest = index
+        for index, copy in self._copies():
+            owner[root(copy)] = root(index)
         groups: dict[int, list[int]] = {}
         for index in range(len(self.episodes)):
             groups.setdefault(root(index), []).append(index)
         return list(groups.values())
+
+    def _copies(self) -> Iterator[tuple[int, int]]:
+        """Pairs of an episode and a copy of it, as where a file and one that was packed of it are given."""
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for index, episode in enumerate(self.episodes):
+            numbers = hashlib.blake2b(episode.actions.tobytes() + episode.state.tobytes()).hexdigest()
+            alike.setdefault((episode.task, episode.instruction, numbers), []).append(index)
+        for group in alike.values():
+            first: dict[bytes, int] = {}
+            for index in group if len(group) > 1 else ():  # scripted demonstrations may have the same actions
+                ends = np.array([self.episodes[index].first_frame, self.episodes[index].end_frame - 1])
+                yield first.setdefault(self.frames.get(ends).tobytes(), index), index
 
     def instructions(self, indices: Sequence[int]) -> dict[str, list[str]]:
         """The different instructions of each task among the episodes whose instructions may be exchanged, sorted."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +33,8 @@ class Flamingo(nn.Module):
         dim: d. feature_dim: width of `hidden`, P * d.
         checkpoint_rows: frames that are read at a time in training, to save memory (gradient checkpointing); 0 for
             all, with nothing computed twice.
+        recompute_context: makes the context in which they are read the second time, where the first one has a context
+            of torch functions.
     """
 
     def __init__(self, config: RoboFlamingoConfig, image_token: int) -> None:
@@ -61,6 +66,7 @@ class Flamingo(nn.Module):
                 f"{len(layers)} layers; choose 1 to {len(layers)}."
             )
         self.checkpoint_rows = 0
+        self.recompute_context: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._conditioning = Conditioning()
         self.exits_early = language.lm_feature == "last_block_input"
         if self.exits_early:  # before the hook of the last cross-attention, which the feature does not see either
@@ -172,8 +178,11 @@ class Flamingo(nn.Module):
         for first in range(0, len(media), rows):
             own = slice(first * texts, (first + rows) * texts)
             given = (media[first : first + rows], tokens[own], None if mask is None else mask[own], early_exit, images)
-            parts.append(checkpoint(self._read_at_once, *given, use_reentrant=False))
+            parts.append(checkpoint(self._read_at_once, *given, use_reentrant=False, context_fn=self._contexts))
         return torch.cat(parts)
+
+    def _contexts(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        return nullcontext(), self.recompute_context()
 
     def _read_at_once(
         self, media: Tensor, tokens: Tensor, mask: Tensor | None, early_exit: bool, images: int

@@ -76,15 +76,12 @@ class Split:
     micro_batches: int = 1
     """Parts that a process handles one after the other (gradient accumulation)."""
 
-    def parts(self, sequences: int) -> list[slice]:
-        """The sequences of this process, one slice for each of its micro-batches."""
+    def parts(self, count: int) -> list[slice]:
+        """The sequences or texts of this process out of so many, a slice for each of its micro-batches; none is empty
+        if there are as many as parts of the step."""
+        bounds = np.linspace(0, count, self.processes * self.micro_batches + 1).round().astype(int).tolist()
         first = self.rank * self.micro_batches
-        return self.all_parts(sequences)[first : first + self.micro_batches]
-
-    def all_parts(self, sequences: int) -> list[slice]:
-        """Those of all processes."""
-        bounds = np.linspace(0, sequences, self.processes * self.micro_batches + 1).round().astype(int).tolist()
-        return [slice(*pair) for pair in itertools.pairwise(bounds)]
+        return [slice(*pair) for pair in itertools.pairwise(bounds)][first : first + self.micro_batches]
 
 
 def supervised_windows(valid: Tensor, window: int) -> Tensor:
@@ -152,14 +149,11 @@ class StepBatches(Dataset[Any]):
             if self.augmentation.color_jitter:
                 drawn.colors = torch.from_numpy(draw_colors(blocks, views, rng))
         total = supervised(whole, self.window)
-        own = self.split.parts(len(counts))
-        loaded = [self._load(_part(drawn, rows), total) for rows in own]
+        loaded = [self._load(_part(drawn, rows), total) for rows in self.split.parts(len(counts))]
         if self.cotraining.data:
-            every = self.split.all_parts(len(counts))
-            texts = self.cotraining.split(self.cotraining.draw(rng), every)
-            for batch, rows in zip(loaded, own, strict=True):
-                batch.vision_language = texts[every.index(rows)]
-                batch.skipped = self.cotraining.skipped()
+            texts = self.cotraining.divide(self.cotraining.draw(rng), self.split.parts)
+            for batch, own in zip(loaded, texts, strict=True):
+                batch.vision_language, batch.skipped = own, self.cotraining.skipped()
         return loaded
 
     def _load(self, batch: ImitationBatch, total: float) -> ImitationBatch:

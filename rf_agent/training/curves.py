@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-LOG, PICTURE = "log.jsonl", "curves.png"
+LOG, PICTURE, TENSORBOARD, WANDB_ID = "log.jsonl", "curves.png", "tensorboard", "wandb_id"
 DRAW_SECONDS = 60.0
 
 
@@ -32,7 +32,7 @@ class Curves:
                 import wandb as service
             except ImportError as error:
                 raise ImportError("--wandb needs the package wandb: pip install wandb") from error
-            kept = directory / "wandb_id"  # the same for a resumed run: its curves go on
+            kept = directory / WANDB_ID  # the same for a resumed run: its curves go on
             if not kept.exists():
                 kept.write_text(secrets.token_hex(6))
             name = directory.resolve().name
@@ -46,7 +46,7 @@ class Curves:
         except ImportError:
             self._writer = None
         else:
-            self._writer = SummaryWriter(str(directory / "tensorboard"))
+            self._writer = SummaryWriter(str(directory / TENSORBOARD))
 
     def write(self, step: int, scalars: dict[str, Any], split: str = "train") -> None:
         """Record `scalars` (floats) of that step under `split`."""

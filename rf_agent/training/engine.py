@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -85,9 +86,14 @@ def choose_precision(name: str, device: torch.device) -> str:
 @contextlib.contextmanager
 def autocast(accelerator: Any) -> Iterator[None]:
     """Within it, modules compute in the number format of the run."""
-    on_cpu = accelerator.device.type == "cpu" and accelerator.mixed_precision != "no"
-    with accelerator.autocast(), BFloat16Kernels() if on_cpu else contextlib.nullcontext():
+    with accelerator.autocast(), kernels(accelerator):
         yield
+
+
+def kernels(accelerator: Any) -> AbstractContextManager[Any]:
+    """What `autocast` has beside accelerate's own, which what is computed again for the gradients has to have, too."""
+    on_cpu = accelerator.device.type == "cpu" and accelerator.mixed_precision != "no"
+    return BFloat16Kernels() if on_cpu else contextlib.nullcontext()
 
 
 def shard(module: nn.Module, blocks: Sequence[nn.Module], left_out: Sequence[nn.Module], device: torch.device) -> None:

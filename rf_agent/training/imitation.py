@@ -160,6 +160,8 @@ class Imitation:
         if augmentation.color_jitter is None:
             augmentation = replace(augmentation, color_jitter=0.0 if self.encodes_once else COLOR_JITTER)
         color_jitter = augmentation.color_jitter or 0.0
+        if scene_cotraining is not None:
+            scene_cotraining.encodes_once = self.encodes_once
         texts = cotraining or CoTraining(CoTrainingConfig(), policy)
         self.objective = ImitationObjective(
             policy, vision_learns, color_jitter, self.encodes_once, texts, scene_cotraining
@@ -193,8 +195,8 @@ class Imitation:
                 f"the disk has no room for {size / 2**30:.1f} GiB of vision tokens in {folder}: frames are encoded at "
                 "each step, which takes longer"
             )
-            self.encodes_once, self.batches.loads_images = False, True
-        if not self.encodes_once:
+            self.batches.loads_images = True
+        if self.batches.loads_images:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
             if self.workers == 0 and self._local * frames.nbytes < min(HELD_SHARE * memory, HELD_MOST):
                 frames.hold()

@@ -28,6 +28,8 @@ from rf_agent.training.engine import autocast, divided, gathered
 from rf_agent.training.optim import EMA, parameter_groups, schedule, set_learning_rate
 from rf_agent.training.settings import LoopConfig
 
+STEPS = 20_000
+"""Of a run whose length nobody names."""
 LOG_EVERY = 20  # steps
 SPIKE_WINDOW = 100  # steps
 RETURN_MEMORY_EVERY = 100  # steps
@@ -35,7 +37,8 @@ RETURN_MEMORY_EVERY = 100  # steps
 RUNTIME = {
     "output",
     "demos",  # wherever they and the images lie: whether they are the same is checked by their content
-    *("images", "scene_images"),
+    *("images", "scene_images", "init", "instructions"),
+    *("vl_captions", "vl_questions", "vl_annotations", "vl_images"),
     "steps",
     "minutes",
     "resume",
@@ -92,7 +95,7 @@ class Loop:
         self.encoding = encoding
         self.config, self.module, self.reporter, self.accelerator = config, module, reporter, accelerator
         self.batches, self.evaluate, self.callbacks = batches, evaluate, callbacks
-        self.steps = config.steps or (None if config.minutes else 20_000)
+        self.steps, self.minutes = config.steps or (None if config.minutes else STEPS), config.minutes
         self.optimizer = torch.optim.AdamW(
             groups or parameter_groups(module.parameters(), config.learning_rate, config.weight_decay),
             lr=config.learning_rate,
@@ -108,7 +111,7 @@ class Loop:
     def progress(self) -> float:
         """Share of the run that is over."""
         by_steps = self.step / self.steps if self.steps else 0.0
-        by_time = self.elapsed / (60 * self.config.minutes) if self.config.minutes else 0.0
+        by_time = self.elapsed / (60 * self.minutes) if self.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
     def run(self) -> dict[str, float]:
@@ -136,7 +139,7 @@ class Loop:
             callback.on_start(self.step)
         try:
             while self.progress < 1.0:
-                due = math.floor(self.progress * self.config.evaluations)
+                due = self._due()
                 if due > self.evaluated:  # before the step, so that one that was interrupted is done again there
                     scalars = self._validate(curves)
                     self.evaluated = due
@@ -149,7 +152,7 @@ class Loop:
                 self.elapsed = before + self._agreed(now - start)
                 if self.step == 1:
                     self.reporter.update(self.progress, "step 1")
-                if self.step % LOG_EVERY == 0:
+                if self.step % LOG_EVERY == 0 or self.progress >= 1.0:
                     self._log(curves, metrics, now - start)
                 if self.step % RETURN_MEMORY_EVERY == 0 and self.accelerator.device.type == "cpu":
                     return_freed_memory()
@@ -228,7 +231,8 @@ class Loop:
         values = {name: float(value) for name, value in metrics.items()}
         waiting = self.waited / max(seconds, 1e-9)
         if curves is not None:
-            rate = self.optimizer.param_groups[0]["lr"]
+            # the highest: what is pre-trained may have a share of it
+            rate = max(group["lr"] for group in self.optimizer.param_groups)
             more = {"learning_rate": rate, "minutes": self.elapsed / 60, "waiting_for_data": waiting}
             curves.write(self.step, {**values, **more})
         self.reporter.update(self.progress, f"step {self.step}, loss {values['loss']:.4f}, data {waiting:.0%}")
@@ -279,6 +283,7 @@ class Loop:
             "step": self.step,
             "evaluated": self.evaluated,
             "elapsed": self.elapsed,
+            "length": (self.steps, self.minutes),
             "model": gathered({name: v for name, v in self.module.state_dict().items() if name not in frozen}),
             "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
@@ -353,9 +358,21 @@ class Loop:
             for name, average in self.ema.averages.items():
                 average.copy_(divided(state["ema"]["averages"][name], average))
         self.step, self.elapsed = state["step"], state["elapsed"]
+        length = tuple(state.get("length", (self.steps, self.minutes)))
+        if self.config.steps is None and self.config.minutes is None:
+            self.steps, self.minutes = length
+        elif length != (self.steps, self.minutes):
+            self.reporter.log(
+                f"the run has {_length(self.steps, self.minutes)} now, and had {_length(*length)}: what follows its "
+                "progress, such as the learning rate, goes on from where it is with the new length"
+            )
         # fewer may have been due by now, where a run is made longer
-        self.evaluated = min(state["evaluated"], math.floor(self.progress * self.config.evaluations))
+        self.evaluated = min(state["evaluated"], self._due())
         self._recent.extend(state["recent"])
+
+    def _due(self) -> int:
+        """Validations that are due before the next step, the last one of the run apart."""
+        return math.floor(self.progress * self.config.evaluations + 1e-9)
 
     def _frozen(self) -> set[str]:
         return {
@@ -366,6 +383,11 @@ class Loop:
 
     def _settings(self) -> dict[str, str]:
         return {name: str(value) for name, value in asdict(self.config).items() if name not in RUNTIME}
+
+
+def _length(steps: int | None, minutes: float | None) -> str:
+    known = ((steps, "steps"), (minutes, "minutes"))
+    return " or ".join(f"{value} {name}" for value, name in known if value is not None)
 
 
 def _seed(seed: int, step: int, process: int) -> int:

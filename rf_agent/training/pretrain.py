@@ -24,11 +24,12 @@ from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.policy_config import PolicyConfig
 from rf_agent.presets import find_checkpoint, preset
 from rf_agent.progress import Reporter, Silent
+from rf_agent.training.building import build_policy
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.engine import choose_precision, make_accelerator
 from rf_agent.training.loop import Loop
-from rf_agent.training.run_folder import prepare_output
-from rf_agent.training.run_info import RUN, RunInfo, check_same_demos
+from rf_agent.training.run_folder import prepare_output, remove_traces
+from rf_agent.training.run_info import RunInfo, check_same_data
 from rf_agent.training.settings import command
 from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
@@ -92,28 +93,35 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     prepare_output(config, "vlm")
     check_settings(config)
     accelerator = make_accelerator(config)
+    if config.batch_size % accelerator.num_processes:
+        raise UserError(
+            f"--batch-size is {config.batch_size}, which {accelerator.num_processes} processes cannot share: give a "
+            "multiple of their number"
+        )
     reporter = reporter if accelerator.is_main_process else Silent()
-    policy = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
-    data = SceneImageSet(config.images, policy.config if policy else preset(config.preset))
-    if policy is None:
-        policy = RoboFlamingoPolicy.from_preset(config.preset, data.corpus(), seed=config.seed)
+    start = None if config.init is None else RoboFlamingoPolicy.from_pretrained(config.init, "cpu")
+    shape = preset(config.preset) if start is None else dataclasses.replace(start.config, trained=False, tasks=())
+    data = SceneImageSet(config.images, shape)
+    # a head that has learned does not fit what becomes of its vision-language model
+    policy = build_policy(shape, start, data.corpus(), seed=config.seed, init_head=False, trainable="full")
+    assert isinstance(policy, RoboFlamingoPolicy)
     policy.to(accelerator.device).requires_grad_(True)
     share = dataclasses.replace(config, batch_size=config.batch_size // accelerator.num_processes)
     objective = PretrainObjective(share, policy, data)
 
-    def batches(first_step: int) -> Iterator[list[tuple[np.random.Generator, float]]]:
-        """Of each step and process a generator of its own, with which it draws its images."""
+    def batches(first_step: int) -> Iterator[list[tuple[list[int], float]]]:
+        """Of each step and process the seed of the generator with which it draws its images."""
         rank, count = accelerator.process_index, accelerator.num_processes
         for step in itertools.count(first_step):
-            yield [(np.random.default_rng([config.seed, step, rank]), 1 / count)]
+            yield [([config.seed, step, rank], 1 / count)]
 
     callbacks: list[Callback] = []
     if accelerator.is_main_process:
         started = config.output, command("pretrain", config), config, {"files": [], "scene_images": data.facts}
         if config.resume:
-            check_same_demos(config.output, started[-1])
+            check_same_data(config.output, started[-1])
         else:
-            (config.output / RUN).unlink(missing_ok=True)  # of a start that was killed before its first checkpoint
+            remove_traces(config.output)
         callbacks.append(RunInfo(*started))
     loop = Loop(
         config, _Step(objective), batches, lambda _: objective.evaluate(), reporter, accelerator, callbacks=callbacks
@@ -134,9 +142,9 @@ class _Step(nn.Module):
         super().__init__()
         self.model, self._loss = objective.model, objective.loss
 
-    def forward(self, rng: np.random.Generator, progress: float) -> tuple[Tensor, dict[str, Any]]:
-        """Loss and scalars of images drawn with `rng`."""
-        return self._loss(rng, progress)
+    def forward(self, seed: list[int], progress: float) -> tuple[Tensor, dict[str, Any]]:
+        """Loss and scalars of images drawn by a generator with this seed."""
+        return self._loss(np.random.default_rng(seed), progress)
 
 
 def _card(config: PretrainConfig, report: PretrainReport) -> str:

@@ -10,13 +10,15 @@ from rf_agent.checkpoint_files import CHECKPOINT
 from rf_agent.config_values import first_difference
 from rf_agent.errors import ConfigError, UserError
 from rf_agent.policy_config import PolicyConfig
-from rf_agent.training.curves import LOG
+from rf_agent.training.bad_batch import BAD_BATCH
+from rf_agent.training.curves import LOG, PICTURE, TENSORBOARD, WANDB_ID
 from rf_agent.training.run_info import RUN
 from rf_agent.training.settings import LoopConfig
 from rf_agent.training.snapshots import BEST, EVALUATIONS, POLICIES, STEP
 
-LEFTOVERS = (LOG, BEST, "best.json", POLICIES, EVALUATIONS, RUN)
-"""What a run that begins removes of one that was killed before its first checkpoint."""
+SNAPSHOTS = (BEST, "best.json", POLICIES, EVALUATIONS)
+TRACES = (LOG, PICTURE, TENSORBOARD, WANDB_ID, BAD_BATCH, RUN)
+"""What every run writes before its first checkpoint; its history is the last that goes."""
 
 
 def prepare_output(config: LoopConfig, result: str) -> None:
@@ -59,14 +61,19 @@ def check_leftovers(output: Path) -> None:
         )
 
 
+def remove_traces(output: Path, *more: str) -> None:
+    """Remove what a run left that was killed before its first checkpoint; without its history, only what `more` names
+    and an old log."""
+    for name in (*more, *(TRACES if (output / RUN).exists() else (LOG,))):
+        old = output / name
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+
+
 def begin(output: Path, shape: PolicyConfig, resume: bool) -> None:
     """Keep the configuration that the run began with, or check that a resumed one has the same."""
     path = output / CONFIG
     if not resume:
-        for leftover in LEFTOVERS:  # of a run without a checkpoint yet
-            old = output / leftover
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_traces(output, *SNAPSHOTS)
         shape.save(path)
     elif path.exists() and (begun := PolicyConfig.load(path)) != shape:
         key, before, now = first_difference(begun.to_dict(), shape.to_dict())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import UserError
+from rf_agent.files import write_text
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.settings import LoopConfig
 from rf_agent.versions import versions
@@ -31,10 +35,7 @@ def write_run_info(output: Path, command: str, config: LoopConfig, data: dict[st
         data: see `demos_facts`.
     """
     path = output / RUN
-    try:
-        starts = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        starts = []
+    starts = _starts(path)
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
     starts.append(
         {
@@ -46,8 +47,20 @@ def write_run_info(output: Path, command: str, config: LoopConfig, data: dict[st
             "data": data,
         }
     )
-    path.write_text(json.dumps(starts, indent=2, default=str) + "\n")
+    write_text(path, json.dumps(starts, indent=2, default=str) + "\n")
     return path
+
+
+def _starts(path: Path) -> list[dict[str, Any]]:
+    """What is written of a run's starts; none if there is no such file."""
+    try:
+        return list(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}), and says with which data the run began: remove it to go on all the same"
+        ) from error
 
 
 class RunInfo(Callback):
@@ -64,20 +77,22 @@ class RunInfo(Callback):
         write_run_info(*self._written)
 
 
-def check_same_demos(output: Path, data: dict[str, Any]) -> None:
-    """Make sure that a resumed run goes on with the demonstrations that it began with, wherever they lie now.
+def check_same_data(output: Path, data: dict[str, Any]) -> None:
+    """Make sure that a resumed run goes on with the data that it began with, wherever they lie now.
 
     Args:
         output: directory of the run.
-        data: see `demos_facts`. What a run of an older version did not write down is not compared.
+        data: see `demos_facts`, and as `contents` what the options of other files held (`digest`). What a run of an
+            older version did not write down is not compared.
 
     Raises:
-        UserError: there are others now; the first that differs is named.
+        UserError: there are others now; the first that differs is named. Or `run.json` is damaged.
     """
+    starts = _starts(output / RUN)
     try:
-        first = json.loads((output / RUN).read_text())[0]["data"]
+        first = starts[0]["data"]
         begun = first["files"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+    except (LookupError, TypeError):
         return
     remedy = "resume with the same, or begin another --output, from its result with --init"
     if len(begun) != len(data["files"]):
@@ -101,6 +116,13 @@ def check_same_demos(output: Path, data: dict[str, Any]) -> None:
             if had != has
             else f"{output} began with {had} scene images, but now there are others: {remedy}"
         )
+    contents = data.get("contents", {})
+    begun_with = first.get("contents", contents)
+    for option in sorted({*contents, *begun_with}):
+        had, has = begun_with.get(option), contents.get(option)
+        if had != has:
+            how = "without" if had is None else "with" if has is None else "with other content of"
+            raise UserError(f"{output} began {how} {option}: {remedy}")
 
 
 def demos_facts(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, Any]:
@@ -120,6 +142,18 @@ def demos_facts(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, Any]
         "frames": len(demos.frames),
         "tasks": dict(sorted(tasks.items())),
     }
+
+
+def digest(parts: Iterable[tuple[str, Any]]) -> str:
+    """Tells contents from others: of named tensors, or of files."""
+    total = hashlib.blake2b(digest_size=12)
+    for name, part in parts:
+        total.update(name.encode())
+        if isinstance(part, Path):
+            total.update(part.read_bytes())
+        else:
+            total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def git_revision() -> str | None:

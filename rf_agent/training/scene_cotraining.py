@@ -29,7 +29,7 @@ from rf_agent.training.vl_objective import PositionHead, mean_target, text_featu
 POSITIONS = 4
 """Positions that are asked for in each image of a step."""
 JITTER = 0.2
-"""Strength of the random changes of light and colour, where images are encoded at each step."""
+"""Strength of the random changes of light and colour, where frames are encoded at each step."""
 
 
 @dataclass(kw_only=True)
@@ -65,6 +65,9 @@ class SceneBatch(NamedTuple):
 class SceneCoTraining(nn.Module):
     """The part of a step's loss that comes from scene images, with the head that reads positions from features.
 
+    With `encodes_once` images are not changed, and their tokens rounded as `keep_tokens` keeps them, whether the disk
+    has room for that or not: a run must not depend on it.
+
     Args:
         config: the images and their weight.
         policy: what learns. It is not kept as a part of this module.
@@ -90,6 +93,7 @@ class SceneCoTraining(nn.Module):
             raise UserError(f"--scene-weight is {config.scene_weight}: give a number from 0 on")
         self.config, self._seed = config, seed
         self.data = SceneImageSet(config.scene_images, policy.config)
+        self.encodes_once = False
         self._cache: VisionCache | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -167,6 +171,8 @@ class SceneCoTraining(nn.Module):
             return batch.vision_tokens.to(policy.device).float()
         assert batch.images is not None
         pixels = normalise(batch.images.to(policy.device), policy.config.image)
-        pixels = jitter_colors(pixels, JITTER, batch.colors.to(policy.device))
+        if not self.encodes_once:
+            pixels = jitter_colors(pixels, JITTER, batch.colors.to(policy.device))
         with torch.set_grad_enabled(any(p.requires_grad for p in policy.vision_encoder.parameters())):
-            return policy.vlm.encode_vision(pixels)
+            tokens = policy.vlm.encode_vision(pixels)
+        return tokens.half().float() if self.encodes_once else tokens

@@ -28,7 +28,7 @@ class LoopConfig:
     output: Path
     """Directory of the run: checkpoint, curves, result."""
     steps: int | None = None
-    """Optimisation steps; 20,000 if neither steps nor minutes are given."""
+    """Optimisation steps. If neither steps nor minutes are given, 20,000, or with `resume` what the run had before."""
     minutes: float | None = None
     """Time limit; the schedule follows it (or `steps`, if those are over first). Such a run is not repeatable
     exactly."""
@@ -100,6 +100,8 @@ def command(name: str, config: LoopConfig) -> str:
         value = getattr(config, field.name)
         if value == field.default and field.default is not MISSING or field.name == "resume":
             continue
+        if field.name == "init" and Path(value).is_absolute():
+            value = Path(value)
         flag = field.name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

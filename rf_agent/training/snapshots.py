@@ -3,60 +3,65 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rf_agent.base_policy import BasePolicy
+from rf_agent.files import write_json
 from rf_agent.progress import Reporter
 from rf_agent.training.callbacks import Callback
 
 POLICIES, BEST, EVALUATIONS = "policies", "best", "evaluations"
 STEP = "step_"
 """How folders of policies and evaluations begin, before the number of their step."""
+PLAN_SEED = 1_000_000
+"""Of the scenes that policies act in during training: other ones than `rf-agent evaluate` has, which measures those
+that were chosen here."""
 
 
 class EvaluationPlan:
-    """How a policy acts during training.
+    """How a policy acts during training: in episodes that `rf-agent evaluate` does not play. Of chains these are
+    training chains; environments of others that have no such chains play their first ones.
 
     Args:
         env: environment, of single tasks or of chains.
         episodes: of each task, or chains.
-        device: where the policy computes.
+        tasks: what the policy learns.
+        device: where it computes.
         workers: simulator processes.
 
     Raises:
-        UserError, ImportError: there is no such environment, or it cannot be made here.
+        UserError, ImportError: there is no such environment, it cannot be made here, or it has none of the tasks.
     """
 
-    def __init__(self, env: str, episodes: int, device: str, workers: int) -> None:
-        from rf_agent.evaluation.runner import env_facts
+    def __init__(self, env: str, episodes: int, tasks: Sequence[str], device: str, workers: int) -> None:
+        from rf_agent.environments import is_ours
+        from rf_agent.evaluation.runner import choose_items, env_facts, with_renderer
 
         self.env, self.episodes, self.device, self.workers = env, episodes, device, workers
-        self._facts = env_facts(env)  # asked now, so that what is wrong with it shows before the training
-        self.metric = "average_length" if self._facts.chained else "success_rate"
+        facts = env_facts(env)  # asked now, so that what is wrong with it shows before the training
+        chains, of_task = (episodes, None) if facts.chained else (None, episodes)
+        self.items = choose_items(env, facts, chains, of_task, (), PLAN_SEED, tasks)
+        options = {"chains": "training"} if facts.chained and is_ours(env) else {}
+        self._renderer, self._options = facts.renderer, with_renderer(env, options, facts.renderer)
+        self.metric = "average_length" if facts.chained else "success_rate"
 
     def score(self, policy: Path, output: Path) -> dict[str, float]:
         """The score of a checkpoint directory, under the name of the metric; episodes are kept in `output`."""
-        from rf_agent.evaluation.agents import trained_tasks
-        from rf_agent.evaluation.episode import chain_items, task_items
-        from rf_agent.evaluation.runner import evaluate, with_renderer
+        from rf_agent.evaluation.runner import evaluate
 
         shutil.rmtree(output, ignore_errors=True)
-        facts, learned = self._facts, trained_tasks(str(policy))
-        tasks = [task for task in facts.tasks if task in learned] or list(facts.tasks)
-        items = chain_items(self.episodes, 0) if facts.chained else task_items(tasks, self.episodes, 0)
         episodes, _ = evaluate(
             self.env,
             str(policy),
-            items,
+            self.items,
             output,
             workers=self.workers,
             device=self.device,
-            env_options=with_renderer(self.env, {}, facts.renderer),
-            renderer=facts.renderer,
+            env_options=self._options,
+            renderer=self._renderer,
         )
         return {self.metric: sum(episode.completed for episode in episodes) / len(episodes)}
 
@@ -87,6 +92,10 @@ class Snapshots(Callback):
         self.output, self.policy, self.keep, self.plan = output, policy, keep, plan
         self.card, self.reporter = card, reporter
         self._record = output / "best.json"
+        self._metric = "loss" if plan is None else plan.metric
+        self._measure: dict[str, Any] = {"metric": self._metric}
+        if plan is not None:
+            self._measure |= {"env": plan.env, "episodes": plan.episodes}
 
     def on_start(self, step: int) -> None:
         """Remove what a run that is continued from an earlier step left behind it."""
@@ -96,7 +105,7 @@ class Snapshots(Callback):
 
     def on_validation(self, step: int, scalars: dict[str, float]) -> dict[str, float] | None:
         """Save, evaluate, compare."""
-        metric = "loss" if self.plan is None else self.plan.metric
+        metric = self._metric
         if not self.keep and self.plan is None and metric not in scalars:
             return None
         folder = self.output / POLICIES / f"{STEP}{step:07d}"
@@ -111,25 +120,24 @@ class Snapshots(Callback):
         values = {**scalars, **found}
         if metric in values:
             score = -values[metric] if metric == "loss" else values[metric]
-            if score > self._best(metric):
-                self._replace_best({"step": step, "metric": metric, "score": score, **values}, self.card(values))
+            if score > self._best():
+                self._replace_best({"step": step, **self._measure, "score": score, **values}, self.card(values))
         kept = sorted((self.output / POLICIES).glob(f"{STEP}*"))
         for old in kept[: max(0, len(kept) - self.keep)]:
             shutil.rmtree(old)
         return found
 
-    def _best(self, metric: str) -> float:
-        """The best score so far, by this metric."""
+    def _best(self) -> float:
+        """The best score so far, of those that were measured in the same way."""
         try:
             facts = json.loads(self._record.read_text())
-            return float(facts["score"]) if facts["metric"] == metric else float("-inf")
+            same = all(facts.get(name) == value for name, value in self._measure.items())
+            return float(facts["score"]) if same else float("-inf")
         except (FileNotFoundError, ValueError, KeyError):
             return float("-inf")
 
     def _replace_best(self, facts: dict[str, Any], card: str) -> None:
         target = self.output / BEST
         self.policy.save_pretrained(target, card=card)
-        draft = self._record.with_suffix(".partial")
-        draft.write_text(json.dumps(facts, indent=2) + "\n")
-        os.replace(draft, self._record)
+        write_json(self._record, facts)
         self.reporter.log(f"step {facts['step']}: the best policy so far, in {target}")

@@ -17,6 +17,7 @@ from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
 from rf_agent.errors import ConfigError, UserError
 from rf_agent.files import full_disk_explained
+from rf_agent.finetuning.lora import MARK
 from rf_agent.nn.plan_config import HULCHeadConfig
 from rf_agent.policies import load_policy
 from rf_agent.policy_config import PolicyConfig
@@ -25,13 +26,13 @@ from rf_agent.progress import Reporter, Silent
 from rf_agent.training.batches import Augmentation, Split, lost_workers_explained
 from rf_agent.training.building import build_policy, fit_running_statistics, same_head
 from rf_agent.training.callbacks import Callback
-from rf_agent.training.engine import gathered, make_accelerator, shard
+from rf_agent.training.engine import gathered, kernels, make_accelerator, shard
 from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
 from rf_agent.training.run_folder import begin, check_leftovers, prepare_output
-from rf_agent.training.run_info import RunInfo, check_same_demos, demos_facts, write_run_info
+from rf_agent.training.run_info import RunInfo, check_same_data, demos_facts, digest, write_run_info
 from rf_agent.training.scene_cotraining import SceneCoTraining, SceneCoTrainingConfig
 from rf_agent.training.settings import LoopConfig, command
 from rf_agent.training.snapshots import EvaluationPlan, Snapshots
@@ -82,7 +83,8 @@ class TrainConfig(LoopConfig, CoTrainingConfig, SceneCoTrainingConfig):
     train_language: bool = False
     """The language model's own layers learn too (the paper freezes them)."""
     vlm_lr_scale: float = 0.3
-    """Learning rate of what is pre-trained of the vision-language model, as a factor of the head's."""
+    """Learning rate of what `init` has of the vision-language model, as a factor of the head's, which is also that of
+    adapters and of what is drawn anew."""
     balance: float = 0.5
     """A task is drawn in proportion to its data to this power: 0 all tasks equally often, 1 all observation steps."""
     mix_instructions: bool = True
@@ -111,7 +113,8 @@ class TrainConfig(LoopConfig, CoTrainingConfig, SceneCoTrainingConfig):
     """Policies of the last validations that are kept in OUTPUT/policies, beside the last and the best one."""
     evaluation_env: str | None = None
     """Environment in which the policy acts at every validation, such as rf/PlayTableChainD-v0; its scores decide which
-    policy is the best, else the validation loss does."""
+    policy is the best, else the validation loss does. It plays training chains, or other episodes of tasks than
+    `rf-agent evaluate` does, which so can measure the best."""
     evaluation_episodes: int = 10
     """Chains, or episodes of each task, of such an evaluation."""
 
@@ -167,7 +170,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     _check_contrast(config, shape, accelerator.num_processes)
     demos = DemoSet(readers, shape)
     policy = _build(config, shape, start, demos).to(accelerator.device)
-    policy.checkpoint_gradients(config.gradient_checkpointing)
+    policy.checkpoint_gradients(config.gradient_checkpointing, partial(kernels, accelerator))
     reporter.log(described(shape))
     if trained and start is not None and not same_head(policy.head, start.head):
         reporter.log(f"the head is drawn anew: that of {config.init} has another shape")
@@ -202,25 +205,26 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     )
     if config.validation_fraction and not len(imitation.validation):
         reporter.log("no validation: there are too few demonstrations to hold any out")
+    tasks = tuple(sorted({episode.task for episode in demos.episodes}))
     plan = None
     if config.evaluation_env and accelerator.is_main_process:
-        workers = max(1, usable_cores() // 2)
-        plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes, str(accelerator.device), workers)
+        place = str(accelerator.device), max(1, usable_cores() // 2)
+        plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes, tasks, *place)
     # everything that can be refused has been
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        facts = demos_facts(readers, demos)
+        facts = demos_facts(readers, demos) | {"contents": _contents(config, policy)}
         if scene_cotraining is not None:
             facts["scene_images"] = scene_cotraining.facts
-        begin(config.output, shape, config.resume)
         started = config.output, command("train", config), config, facts
-        if config.resume:
-            check_same_demos(config.output, facts)
-            callbacks = [RunInfo(*started), *callbacks]
-        else:
-            write_run_info(*started)
+        with full_disk_explained(config.output, GO_ON):
+            begin(config.output, shape, config.resume)
+            if config.resume:
+                check_same_data(config.output, facts)
+                callbacks = [RunInfo(*started), *callbacks]
+            else:
+                write_run_info(*started)
     accelerator.wait_for_everyone()
-    tasks = tuple(sorted({episode.task for episode in demos.episodes}))
     policy.config.tasks, policy.config.trained = tasks, True
     if config.fsdp:
         blocks = policy.fsdp_blocks()
@@ -229,7 +233,9 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     elif accelerator.is_main_process:
         card = partial(_card, config, policy.config.type, demos)
         callbacks = [*callbacks, Snapshots(config.output, policy, config.keep, plan, card, reporter)]
-    pretrained = list(policy.pretrained_parameters(config.vl_pretrained))
+    adapters = {id(parameter) for name, parameter in policy.named_parameters() if MARK in name}
+    taken = [] if start is None else policy.pretrained_parameters(config.vl_pretrained)
+    pretrained = [parameter for parameter in taken if id(parameter) not in adapters]
     known = {id(parameter) for parameter in pretrained}
     others = [parameter for parameter in imitation.objective.parameters() if id(parameter) not in known]
     groups = [
@@ -351,6 +357,16 @@ def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, d
     if start is None:
         fit_running_statistics(policy, demos.frames, demos.rows(demos.split(config.validation_fraction)[0]))
     return policy
+
+
+def _contents(config: TrainConfig, policy: BasePolicy) -> dict[str, str]:
+    """What a run takes from other files than demonstrations, by the option that names them: what of `--init` stays as
+    it is, as all else of it is in checkpoints, and texts."""
+    frozen = ((name, parameter) for name, parameter in policy.named_parameters() if not parameter.requires_grad)
+    names = ("instructions", "vl_captions", "vl_questions", "vl_annotations")
+    files = {name: path for name in names if (path := getattr(config, name)) is not None}
+    found = {f"--{name.replace('_', '-')}": digest([("", path)]) for name, path in files.items()}
+    return found | ({} if config.init is None else {"--init": digest(frozen)})
 
 
 def _card(config: TrainConfig, kind: str, demos: DemoSet, scalars: dict[str, float]) -> str:

@@ -7,7 +7,7 @@ One optimisation step of the reference is captions, questions and demonstrations
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -149,10 +149,8 @@ class CoTraining:
 
     def __init__(self, config: CoTrainingConfig, policy: BasePolicy) -> None:
         self.config = config
-        if (config.vl_captions or config.vl_questions) and not isinstance(policy, RoboFlamingoPolicy):
-            raise UserError(
-                f"captions and questions are for RoboFlamingo: a policy of type {policy.config.type!r} cannot read them"
-            )
+        if config.vl_captions or config.vl_questions:
+            _check_policy(policy)
         self.data = {
             name: VisionLanguageData(samples, policy, PROMPTS[config.vl_prompts])
             for name, samples in _samples(config).items()
@@ -162,21 +160,21 @@ class CoTraining:
         """A batch of `captions` and one of `questions`, of those that there are."""
         return {name: data.draw(self.config.vl_batch_size, rng) for name, data in self.data.items()}
 
-    def split(self, batches: Mapping[str, VLBatch], parts: Sequence[slice]) -> list[VLParts]:
-        """Divide the batches of a step, each by its own size, among as many parts as there are slices.
+    def divide(self, batches: Mapping[str, VLBatch], slices: Callable[[int], Sequence[slice]]) -> Sequence[VLParts]:
+        """Divide the batches of a step, each by its own size.
 
         Args:
             batches: of the whole step.
-            parts: slices of [0, count) for some count; only their order and proportions matter.
+            slices: of that many texts, one for each part of the step; none is empty, as processes that sum up their
+                metrics must have the same ones.
         """
-        return [
-            {
-                name: (VLBatch(*(tensor[rows] for tensor in batch)), self._share(name, batch, rows))
-                for name, batch in batches.items()
-                if (rows := _scaled(part, parts[-1].stop, len(batch.images))).start < rows.stop
-            }
-            for part in parts
-        ]
+        parts: list[dict[str, tuple[VLBatch, float]]] = []
+        for name, batch in batches.items():
+            own = slices(len(batch.images))
+            parts = parts or [{} for _ in own]
+            for part, rows in zip(parts, own, strict=True):
+                part[name] = VLBatch(*(tensor[rows] for tensor in batch)), self._share(name, batch, rows)
+        return parts
 
     def _share(self, name: str, batch: VLBatch, rows: slice) -> float:
         """Share of what a batch's loss is averaged over that lies in some of its rows."""
@@ -187,7 +185,7 @@ class CoTraining:
     def loss(self, policy: BasePolicy, parts: VLParts) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted loss, to be added to that of demonstrations; and metrics such as `questions_accuracy`.
 
-        The losses of all parts of a step sum to that of the step; see `split`.
+        The losses of all parts of a step sum to that of the step; see `divide`.
         """
         total = torch.zeros((), device=policy.device)
         if not isinstance(policy, RoboFlamingoPolicy):
@@ -208,6 +206,19 @@ class CoTraining:
     def skipped(self) -> int:
         """Images that could not be decoded so far, by this process."""
         return sum(len(data.reader.broken) for data in self.data.values())
+
+
+def _check_policy(policy: BasePolicy) -> None:
+    """Refuse a policy to which texts teach nothing."""
+    if not isinstance(policy, RoboFlamingoPolicy):
+        raise UserError(
+            f"captions and questions are for RoboFlamingo: a policy of type {policy.config.type!r} cannot read them"
+        )
+    if not any(parameter.requires_grad for parameter in policy.vlm.parameters()):
+        raise UserError(
+            "captions and questions are for fine-tuning, but nothing of the vision-language model learns: leave them "
+            "out, or give another --trainable"
+        )
 
 
 def _samples(config: CoTrainingConfig) -> dict[str, CaptionSet | QuestionSet]:
@@ -237,8 +248,3 @@ def _samples(config: CoTrainingConfig) -> dict[str, CaptionSet | QuestionSet]:
         if not 0 <= getattr(config, name) < math.inf:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give a number from 0 on")
     return found
-
-
-def _scaled(part: slice, count: int, size: int) -> slice:
-    """A slice of [0, count) as one of [0, size)."""
-    return slice(round(part.start * size / count), round(part.stop * size / count))

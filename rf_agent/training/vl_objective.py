@@ -54,6 +54,8 @@ class PretrainConfig(LoopConfig):
     """Checkpoint directory to go on from instead of random weights."""
     batch_size: int = 48
     """Images of a step."""
+    validation_fraction: float = 0.05
+    """Share of the images kept for validation, at least one image: where there are many, whole tables."""
     positions_per_image: int = 4
     """Positions asked for in each image of a step (most of the cost; one caption or question comes on top)."""
     language_weight: float = 0.1
@@ -126,13 +128,11 @@ class PretrainObjective:
 
     def __init__(self, config: PretrainConfig, policy: RoboFlamingoPolicy, data: SceneImageSet):
         self.config, self.policy, self.data = config, policy, data
-        kept = max(1, min(len(data) // 2, round(config.validation_fraction * len(data))))
         if len(data) < 2:
             raise ValueError("one image is not enough to pre-train on: collect more")
-        # spread over all files, as each may be of another scene
-        held_out = np.linspace(0, len(data) - 1, kept).round().astype(np.int64)
+        held_out = _held_out(data.blocks, config.validation_fraction)
         self.train = np.setdiff1d(np.arange(len(data)), held_out)
-        self.validation = held_out[:: -(-kept // config.evaluation_images)]
+        self.validation = held_out[:: -(-len(held_out) // config.evaluation_images)]
         mean = mean_target(data)
         scene = torch.from_numpy(np.nan_to_num(_mean(data.scene)))
         policy.eval()
@@ -304,6 +304,20 @@ class PretrainObjective:
                 self._tokens.clear()
             self._tokens[key] = ((before + after)[: 2 * MAX_TOKENS], len(before))
         return self._tokens[key]
+
+
+def _held_out(blocks: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """Images for validation: whole blocks, whose tables then were never seen, or single images where blocks are few.
+
+    Args:
+        blocks: (N,) of each image.
+        fraction: of them that is held out.
+    """
+    units = blocks if fraction * (blocks.max() + 1) >= 1 else np.arange(len(blocks))
+    count = int(units.max()) + 1
+    kept = max(1, min(count // 2, round(fraction * count)))
+    # spread over all files, as each may be of another scene
+    return np.flatnonzero(np.isin(units, np.linspace(0, count - 1, kept).round()))
 
 
 def mean_target(data: SceneImageSet) -> Tensor:

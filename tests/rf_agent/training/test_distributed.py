@@ -59,16 +59,25 @@ def difference(first, second):
 
 
 @pytest.fixture(scope="module")
-def alone(demos, tmp_path_factory):
+def settings(demos, tmp_path_factory):
+    """All of a policy learns, at the rates of one that has learned before: where the whole of a random one learns at
+    the rate of its head, a difference in the last bit grows."""
+    output = tmp_path_factory.mktemp("start") / "run"
+    start = train(TrainConfig(demos=(demos,), output=output, **SETTINGS | {"steps": 1, "learning_rate": 1e-12})).output
+    return {**SETTINGS, "init": str(start), "trainable": "full"}
+
+
+@pytest.fixture(scope="module")
+def alone(demos, settings, tmp_path_factory):
     """The uninterrupted run of one process."""
-    return train(TrainConfig(demos=(demos,), output=tmp_path_factory.mktemp("alone") / "run", **SETTINGS))
+    return train(TrainConfig(demos=(demos,), output=tmp_path_factory.mktemp("alone") / "run", **settings))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [["--gradient-accumulation", 2], ["--fsdp"]], ids=["ddp", "fsdp"])
-def test_two_processes_train_what_one_does(demos, alone, tmp_path, mode):
+def test_two_processes_train_what_one_does(demos, settings, alone, tmp_path, mode):
     run = tmp_path / "run"
-    output = finish(launch(2, "--demos", demos, "--output", run, *words(SETTINGS), *mode))
+    output = finish(launch(2, "--demos", demos, "--output", run, *words(settings), *mode))
     assert "2 processes" in output
     assert output.count("Policy:") == 1  # the first process alone reports
     assert difference(alone.output, run / "policy") < (1e-4 if "--fsdp" in mode else 1e-5)
@@ -85,8 +94,8 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_scene_images_are_divided_as_well(demos, images, tmp_path):
-    settings = {**SETTINGS, "scene_batch_size": 5, "scene_weight": 1.0}
+def test_scene_images_are_divided_as_well(demos, settings, images, tmp_path):
+    settings = {**settings, "scene_batch_size": 5, "scene_weight": 1.0}
     given = {**settings, "demos": (demos,), "scene_images": (images,)}
     whole = train(TrainConfig(output=tmp_path / "whole", **given))
     parts = train(TrainConfig(output=tmp_path / "parts", **given, gradient_accumulation=3))
@@ -149,7 +158,6 @@ def test_a_number_of_processes_that_cannot_be_is_refused(demos, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_gradient_accumulation_changes_nothing(demos, alone, tmp_path):
-    settings = {**SETTINGS, "gradient_accumulation": 3}
-    report = train(TrainConfig(demos=(demos,), output=tmp_path / "run", **settings))
+def test_gradient_accumulation_changes_nothing(demos, settings, alone, tmp_path):
+    report = train(TrainConfig(demos=(demos,), output=tmp_path / "run", **settings, gradient_accumulation=3))
     assert difference(alone.output, report.output) < 1e-5

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_runs import run_settings
 
 from rf_agent import cli
 from rf_agent.commands.pretrain import Args, _scenes
@@ -16,6 +17,7 @@ from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.presets import preset
 from rf_agent.training.pretrain import PretrainConfig, pretrain
+from rf_agent.training.trainer import train
 from rf_agent.training.vl_objective import PretrainObjective
 
 
@@ -116,6 +118,43 @@ def test_a_start_that_was_killed_does_not_count(images, tmp_path):
     pretrain(config(images, run))
     pretrain(config(images, run, resume=True, steps=5))
     assert len(json.loads((run / "run.json").read_text())) == 2
+
+
+def test_what_it_goes_on_from_has_an_untrained_head_afterwards(images, demos, tmp_path):
+    start = train(run_settings(demos, tmp_path / "start", steps=3)).output
+    before, after = (
+        RoboFlamingoPolicy.from_pretrained(path, "cpu")
+        for path in (start, pretrain(config(images, tmp_path / "run", init=str(start))).output)
+    )
+    assert before.config.trained and before.config.tasks and not after.config.trained and not after.config.tasks
+    now = after.head.state_dict()
+    assert not any(torch.equal(old, now[name]) for name, old in before.head.state_dict().items() if old.dim() > 1)
+
+
+def test_tables_of_held_out_images_are_never_seen(images, tmp_path):
+    data = SceneImageSet([images, images], preset("roboflamingo-test"))
+    assert sorted(np.unique(data.blocks)) == list(range(12)) and (np.bincount(data.blocks) == 32).all()
+    policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", data.corpus(), seed=0)
+    objective = PretrainObjective(config(images, tmp_path, validation_fraction=0.2), policy, data)
+    assert not set(data.blocks[objective.train]) & set(data.blocks[objective.validation])
+    assert len(objective.train) == 10 * 32
+    few = PretrainObjective(config(images, tmp_path, validation_fraction=0.05), policy, data)
+    assert len(data) - len(few.train) == 19  # of twelve blocks there is none to spare
+
+
+def test_the_batch_that_stopped_it_can_be_drawn_again(images, tmp_path, monkeypatch):
+    seen, loss = [], PretrainObjective.loss
+
+    def broken(self, rng, progress):
+        seen.append(rng.bit_generator.state)
+        value, scalars = loss(self, rng, progress)
+        return value * float("nan"), scalars
+
+    monkeypatch.setattr(PretrainObjective, "loss", broken)
+    with pytest.raises(UserError, match="the loss is nan at step 0"):
+        pretrain(config(images, tmp_path / "run"))
+    ((seed, _),) = torch.load(tmp_path / "run" / "bad_batch.pt", weights_only=True)["batches"]
+    assert np.random.default_rng(seed).bit_generator.state == seen[0]
 
 
 def test_images_without_questions_are_asked_nothing(images, tmp_path):

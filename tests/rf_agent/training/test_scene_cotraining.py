@@ -126,7 +126,7 @@ def test_images_are_encoded_once_where_the_tower_does_not_learn(images, policy, 
 def test_a_run_learns_both_and_goes_on_where_it_stopped(images, tmp_path):
     demos = make_store(tmp_path / "demos.hdf5")
     whole = train(settings(images, demos, tmp_path / "whole", steps=24))
-    (row,) = (row for row in read_log(tmp_path / "whole") if row["split"] == "train")
+    row = next(row for row in read_log(tmp_path / "whole") if row["split"] == "train")
     assert row["scenes_loss"] > 0 and row["scenes_cm"] > 0
     expected = row["pose_loss"] + 0.01 * row["gripper_loss"] + 0.05 * row["scenes_loss"]
     assert row["loss"] == pytest.approx(expected, rel=1e-3)
@@ -153,6 +153,10 @@ def test_a_disk_without_room_is_told_of(images, tmp_path, monkeypatch):
     assert row["scenes_loss"] > 0
     assert any("no room for the vision tokens of 96 scene images" in line for line in lines)
     assert len(list((tmp_path / ".vision_tokens").iterdir())) == 1  # of the demonstrations alone
+    monkeypatch.undo()
+    train(settings(images, demos, tmp_path / "room", **given), reporter)  # it is the same run
+    (other,) = (row for row in read_log(tmp_path / "room") if row["split"] == "train")
+    assert other["scenes_loss"] == pytest.approx(row["scenes_loss"], rel=1e-5)
 
 
 def test_a_run_goes_on_with_the_same_images_alone(images, tmp_path):

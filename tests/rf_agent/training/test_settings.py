@@ -23,6 +23,14 @@ def test_command_names_what_is_not_the_default():
     )
 
 
+def test_a_model_card_does_not_say_where_files_lie(tmp_path):
+    def words(init):
+        return command("train", TrainConfig(demos=(Path("a.hdf5"),), output=Path("runs/x"), init=init))
+
+    assert words(str(tmp_path / "policy")).endswith("--init policy")
+    assert words("runs/p/policy").endswith("--init runs/p/policy")
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [

@@ -11,6 +11,7 @@ from policy_cases import make_observation
 
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.curves import read_log
 from rf_agent.training.loop import Loop
 from rf_agent.training.trainer import TrainConfig, train
 
@@ -136,6 +137,45 @@ def test_a_head_of_the_same_shape_is_taken_over(demos, start, tmp_path):
         train(config(demos, tmp_path / "other", override=("head.type=gpt", "head.heads=2"), **settings)).output
     )
     assert not torch.equal(other.head.actions.mlp[0].weight, same.head.actions.mlp[0].weight)
+
+
+def test_what_is_drawn_learns_at_the_rate_of_the_head(demos, start, tmp_path, monkeypatch):
+    peaks = {}
+
+    def seen(self):
+        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        groups = self.optimizer.param_groups
+        peaks.update({names[id(p)]: group["peak_lr"] for group in groups for p in group["params"]})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "run", seen)
+    cases = {
+        "nothing": ({}, ()),
+        "init": ({"init": str(start)}, ("vlm.",)),
+        "anew": ({"init": str(start), "vl_pretrained": False}, ("vlm.lang_encoder.",)),
+        "lora": ({"init": str(start), "trainable": "lora"}, ("vlm.",)),
+    }
+    for name, (changes, slower) in cases.items():
+        peaks.clear()
+        with pytest.raises(KeyboardInterrupt):
+            train(config(demos, tmp_path / name, **changes))
+        adapters = [rate for key, rate in peaks.items() if ".lora_" in key]
+        assert bool(adapters) == (name == "lora") and set(adapters) <= {1e-3}
+        for key, rate in peaks.items():
+            taken = key.removeprefix("policy.").startswith(slower) and ".lora_" not in key
+            assert rate == pytest.approx(3e-4 if taken else 1e-3), (name, key)
+        assert any(rate < 1e-3 for rate in peaks.values()) == bool(slower)
+
+
+def test_the_log_has_the_rate_of_the_head_to_the_end(demos, start, tmp_path):
+    train(config(demos, tmp_path / "run", init=str(start), warmup=0.0, min_lr_ratio=1.0, steps=21))
+    rows = [row for row in read_log(tmp_path / "run") if row["split"] == "train"]
+    assert [(row["step"], row["learning_rate"]) for row in rows] == [(20, 1e-3), (21, 1e-3)]
+
+
+def test_no_validation_is_lost_to_rounding(demos, tmp_path):
+    train(config(demos, tmp_path / "run", steps=25, evaluations=25))
+    assert sum(row["split"] == "validation" for row in read_log(tmp_path / "run")) == 25
 
 
 def test_parameters_without_gradient_do_not_stop_training(demos, start, tmp_path):

@@ -14,6 +14,7 @@ from rf_agent.demos.files import DemoError
 from rf_agent.demos.vision_language import PROMPTS, CaptionSet, QuestionSet
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.training.batches import Split
 from rf_agent.training.curves import read_log
 from rf_agent.training.trainer import TrainConfig, train
 from rf_agent.training.vl_cotraining import CoTraining, CoTrainingConfig, VisionLanguageData, vl_loss
@@ -103,7 +104,7 @@ def test_weights_are_those_of_the_reference(files):
     policy = make_policy()
     cotraining = CoTraining(config(files), policy)
     batches = cotraining.draw(np.random.default_rng(0))
-    (whole,) = cotraining.split(batches, [slice(0, 1)])
+    (whole,) = cotraining.divide(batches, Split().parts)
     total, metrics = cotraining.loss(policy, whole)
     assert list(metrics) == ["captions_loss", "captions_accuracy", "questions_loss", "questions_accuracy"]
     torch.testing.assert_close(total, 0.005 * metrics["captions_loss"] + 0.5 * metrics["questions_loss"])
@@ -118,10 +119,28 @@ def test_the_losses_of_the_parts_sum_to_that_of_the_step(files, mean):
     policy = make_policy()
     cotraining = CoTraining(config(files, vl_question_mean=mean), policy)
     batches = cotraining.draw(np.random.default_rng(0))
-    (whole,) = cotraining.split(batches, [slice(0, 7)])
-    parts = cotraining.split(batches, [slice(0, 3), slice(3, 4), slice(4, 7)])
+    (whole,) = cotraining.divide(batches, Split().parts)
+    parts = [part for rank in range(3) for part in cotraining.divide(batches, Split(3, rank).parts)]
     total = sum(cotraining.loss(policy, part)[0] for part in parts)
     torch.testing.assert_close(total, cotraining.loss(policy, whole)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_no_process_is_without_texts(files):
+    # else their metrics are different ones, and processes that sum them up wait for each other
+    for count in (4, 5, 20):
+        cotraining = CoTraining(config(files, vl_batch_size=count), make_policy())
+        batches = cotraining.draw(np.random.default_rng(0))
+        for processes in range(1, count + 1):
+            for rank in range(processes):
+                (part,) = cotraining.divide(batches, Split(processes, rank).parts)
+                assert list(part) == list(batches) and all(len(batch.images) for batch, _ in part.values())
+
+
+def test_where_nothing_reads_texts_they_are_refused(files):
+    policy = make_policy()
+    policy.set_trainable("head")
+    with pytest.raises(UserError, match="nothing of the vision-language model learns: leave them out"):
+        CoTraining(config(files), policy)
 
 
 def test_one_kind_alone_or_none(files):
@@ -159,7 +178,7 @@ def test_learns_to_say_what_it_sees(files):
     optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
     rng = np.random.default_rng(0)
     for _ in range(60):
-        (whole,) = cotraining.split(cotraining.draw(rng), [slice(0, 1)])
+        (whole,) = cotraining.divide(cotraining.draw(rng), Split().parts)
         loss, metrics = cotraining.loss(policy, whole)
         optimizer.zero_grad()
         loss.backward()
