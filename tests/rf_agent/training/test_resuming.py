@@ -1,0 +1,116 @@
+"""What a run that goes on must find as it was, and what it takes from how it began."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from demo_files import make_store
+from fake_reporter import Heard
+from tiny_runs import run_settings
+
+from rf_agent.errors import UserError
+from rf_agent.training.curves import read_log
+from rf_agent.training.loop import Loop
+from rf_agent.training.trainer import train
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Runs end at step 3 as at Ctrl-C, until it is undone."""
+    optimise = Loop._optimise
+
+    def interrupted(self, parts):
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return optimise(self, parts)
+
+    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    return monkeypatch
+
+
+@pytest.fixture
+def start(demos, tmp_path):
+    """Two policies to begin with, of other weights."""
+    return [train(run_settings(demos, tmp_path / f"start{seed}", steps=1, seed=seed)).output for seed in (0, 1)]
+
+
+def test_what_stays_frozen_is_that_which_the_run_began_with(demos, tmp_path, start, stopped):
+    shutil.copytree(start[0], tmp_path / "init")
+    with pytest.raises(KeyboardInterrupt):
+        train(run_settings(demos, tmp_path / "run", init=str(tmp_path / "init"), preset=None))
+    stopped.undo()
+    moved = tmp_path / "moved"
+    (tmp_path / "init").rename(moved)
+    with pytest.raises(UserError, match="run began with other content of --init: resume with the same"):
+        train(run_settings(demos, tmp_path / "run", init=str(start[1]), preset=None, resume=True))
+    whole = train(run_settings(demos, tmp_path / "whole", init=str(moved), preset=None))
+    parts = train(run_settings(demos, tmp_path / "run", init=str(moved), preset=None, resume=True))
+    assert parts.scalars == whole.scalars
+
+
+def test_further_instructions_stay_the_same(demos, tmp_path):
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps({"open_drawer": ["pull it"]}))
+    train(run_settings(demos, tmp_path / "run", instructions=texts, steps=2))
+    texts = texts.rename(tmp_path / "moved.json")
+    train(run_settings(demos, tmp_path / "run", instructions=texts, steps=3, resume=True))
+    texts.write_text(json.dumps({"open_drawer": ["pull it", "draw it"]}))
+    with pytest.raises(UserError, match="began with other content of --instructions"):
+        train(run_settings(demos, tmp_path / "run", instructions=texts, steps=4, resume=True))
+    with pytest.raises(UserError, match="began with --instructions"):
+        train(run_settings(demos, tmp_path / "run", steps=4, resume=True))
+
+
+def test_a_run_has_the_length_that_it_began_with(demos, tmp_path, stopped):
+    with pytest.raises(KeyboardInterrupt):
+        train(run_settings(demos, tmp_path / "run"))
+    stopped.undo()
+    heard = Heard()
+    train(run_settings(demos, tmp_path / "run", steps=None, resume=True), heard)
+    assert read_log(tmp_path / "run")[-1]["step"] == 8 and not any("now, and had" in line for line in heard.lines)
+    train(run_settings(demos, tmp_path / "run", steps=9, resume=True), heard)
+    assert any("the run has 9 steps now, and had 8 steps: " in line for line in heard.lines)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 9
+
+
+def test_without_its_history_a_run_is_not_taken_for_another(demos, tmp_path):
+    train(run_settings(demos, tmp_path / "run", steps=2))
+    history = tmp_path / "run" / "run.json"
+    history.write_text(history.read_text()[:100])  # by a disk that was full, in earlier versions
+    with pytest.raises(UserError, match=r"run.json is damaged .* remove it to go on"):
+        train(run_settings(demos, tmp_path / "run", steps=3, resume=True))
+    history.unlink()
+    train(run_settings(demos, tmp_path / "run", steps=3, resume=True))
+
+
+def test_curves_of_a_start_that_was_killed_do_not_count(demos, tmp_path):
+    run = tmp_path / "run"
+    train(run_settings(demos, run, steps=40))
+    (run / "checkpoint.pt").unlink()
+    shutil.rmtree(run / "policy")
+    (run / "wandb_id").write_text("old")
+    train(run_settings(demos, run, steps=2))
+    assert {row["step"] for row in read_log(run)} == {1, 2} and not (run / "wandb_id").exists()
+    assert len(list((run / "tensorboard").iterdir())) == 1
+    (run / "checkpoint.pt").unlink()
+    (run / "run.json").unlink()
+    shutil.rmtree(run / "policy")
+    (run / "tensorboard" / "mine").touch()
+    train(run_settings(demos, run, steps=2))  # what has no history may be of somebody else
+    assert (run / "tensorboard" / "mine").exists()
+
+
+def test_copies_of_what_is_held_out_are_not_trained_on(demos, tmp_path):
+    from rf_agent.demos.windows import DemoSet
+    from rf_agent.presets import preset
+    from rf_agent.training.robot import open_all
+
+    copy = shutil.copy(demos, tmp_path / "copy.hdf5")
+    other = make_store(tmp_path / "other.hdf5", demos=9)  # three more
+    data = DemoSet(open_all([demos, copy, other]), preset("roboflamingo-test"))
+    training, held_out = data.split(0.3)
+    first = {index: data.frames.get(np.array([data.episodes[index].first_frame])).tobytes() for index in range(21)}
+    assert len(set(first.values())) == 9 and len(held_out) in (5, 6, 7)
+    assert not {first[index] for index in training} & {first[index] for index in held_out}
