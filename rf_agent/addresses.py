@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import socket
+
 from rf_agent.errors import UserError
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 """Hosts that nobody but this machine reaches."""
+
+
+def others_reach(host: str) -> str | None:
+    """Where other machines find a server that listens at `host`; None if that is not known, or `host` itself."""
+    if host not in ("0.0.0.0", "::", ""):
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of documentation; nothing is sent
+        except OSError:  # no network
+            return None
+        return str(probe.getsockname()[0])
 
 
 def check_port(port: int) -> None:

@@ -51,6 +51,9 @@ LARGE_PAGES = ("train", "pretrain")
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. `--debug` may stand anywhere and shows the traceback of an error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a sign that a terminal does not have ends no work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
@@ -70,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def sentence(error: BaseException) -> str:
     """An error as one line. Errors that are not worded for users are introduced by their kind."""
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.errno not in DISK_FULL:  # the system's own
+        return f"{error.filename} cannot be read or written ({error.strerror}): give another"
     if isinstance(error, (UserError, ValueError, FileNotFoundError, FileExistsError, PermissionError)) and text:
         return text
     if isinstance(error, (ImportError, RuntimeError)) and text:
@@ -142,10 +147,11 @@ def _unboxed(text: str) -> str:
     lines = [re.sub(r"^[│|]|[│|]$", "", line.strip()).strip() for line in text.splitlines()]
     words = []
     for line in lines[1:]:
-        if not line.strip("─-╰╯+ "):
+        if line.strip("─-╰╯+ "):
+            words.append(line)
+        elif words:  # where frames cannot be printed, a rule lies under the title, too
             break
-        words.append(line)
-    message = " ".join(" ".join(words).split()).rstrip(".:;")
+    message = re.sub(r"^Error parsing \w+: ", "", " ".join(" ".join(words).split()).rstrip(".:;"))
     if message.startswith("Missing from"):
         names = re.findall(r"(?<!\S)--[\w-]+", message) or re.findall(r"(?<!\S)[A-Z]{2,}(?!\S)", message)[:1]
         return f"{' and '.join(names)} must be given"

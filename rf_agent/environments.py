@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from rf_agent.modules import import_module
 
 
@@ -53,11 +55,20 @@ class Environments:
         self.close()
 
 
-def instructed(observation: Any, info: dict[str, Any]) -> Any:
-    """The observation with the instruction that a policy reads, where the environment says it in `info` alone."""
-    if not isinstance(observation, dict) or "instruction" in observation or "instruction" not in info:
+def instructed(observation: Any, info: dict[str, Any], asked: str | None = None) -> Any:
+    """The observation with the instruction that a policy reads: what is `asked` in place of the environment's own
+    words, or these, also where the environment says them in `info` alone."""
+    if not isinstance(observation, dict):
         return observation
-    return {**observation, "instruction": info["instruction"]}
+    if asked is None and ("instruction" in observation or "instruction" not in info):
+        return observation
+    return {**observation, "instruction": info["instruction"] if asked is None else asked}
+
+
+def camera_images(observation: Any) -> list[Any]:
+    """The colour images of an observation, uint8 (H, W, 3); none if it is no dictionary of them."""
+    values = observation.values() if isinstance(observation, dict) else ()
+    return [value for value in values if np.shape(value)[2:] == (3,) and np.asarray(value).dtype == np.uint8]
 
 
 def is_ours(env_id: str) -> bool:

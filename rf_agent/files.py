@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,26 @@ def check_result_path(path: Path) -> None:
     """Raise UserError if there cannot be such a file, before work is done whose result it shall hold."""
     if path.is_dir():
         raise UserError(f"--output {path} is a directory: give the name of a file")
-    for parent in path.parents:
-        if parent.exists() and not parent.is_dir():
-            raise UserError(f"--output {path} lies in {parent}, which is a file: give another name")
+    _check_place(path)
+
+
+def check_result_folder(path: Path) -> None:
+    """The same for a folder, which may exist."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--output {path} is a file: give a folder")
+    _check_place(path)
+
+
+def _check_place(path: Path) -> None:
+    """Raise UserError if nothing can be written where a path lies; nothing is left there."""
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if not place.is_dir():
+        raise UserError(f"--output {path} lies in {place}, which is a file: give another name")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"--output {path} cannot be written ({error.strerror or error}): give another") from error
 
 
 @contextlib.contextmanager

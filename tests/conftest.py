@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SIMULATED = (
     "rf_agent/evaluation/test_speed.py",
     "rf_agent/commands/test_doctor.py",
+    "rf_agent/demos/test_collect_playtable.py",
     "rf_agent/play/test_browser.py",
     "rf_agent/play/test_replay.py",
     "rf_agent/test_bundled.py",

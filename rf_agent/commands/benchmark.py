@@ -71,7 +71,7 @@ def run(args: Args) -> None:
     for name in ("repeats", "steps", "threads", "sequences", "sequence_length"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise UserError(f"--{name} is {value}: give 1 or more")
+            raise UserError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
     _refuse_unused(args)
     if args.output is not None:
         check_result_path(args.output)
@@ -92,8 +92,8 @@ def run(args: Args) -> None:
         torch.set_num_threads(args.threads)
     model = load_policy(args.policy, device)
     trainer = Trainer("first pass", copy.deepcopy(model), args.sequences, args.sequence_length)
+    execution = Execution(dtype=args.dtype[0] if args.dtype else "float32", compile=args.compile)
     if args.dtype or args.compile:
-        execution = Execution(dtype=args.dtype[0] if args.dtype else "float32", compile=args.compile)
         model = load_policy(args.policy, device, execution)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("measuring"):
@@ -101,11 +101,14 @@ def run(args: Args) -> None:
         speeds += speed.policy(args.env[0], model, args.repeats, args.steps, args.renderer)
         speeds.append(speed.repeated("training, frames of all windows", "frames/s", args.repeats, trainer.measure))
     machine = _machine(device)
-    console.print(_table(f"{args.policy} on {machine}", speeds, ratios))
+    way = f" in {execution.dtype}{', compiled' if execution.compile else ''}" if args.dtype or args.compile else ""
+    console.print(_table(f"{args.policy}{way} on {machine}", speeds, ratios))
     if args.output:
         content = {"env": args.env[0], "policy": args.policy, "machine": machine, "versions": versions()}
+        budget = {name: getattr(args, name) for name in ("repeats", "steps", "sequences", "sequence_length")}
+        how = {"dtype": execution.dtype, "compile": execution.compile, **budget}
         measured = {"speeds": [asdict(entry) for entry in speeds], "ratios": [asdict(entry) for entry in ratios]}
-        write_json(args.output, {**content, **measured})
+        write_json(args.output, {**content, **how, **measured})
         console.print(f"{args.output}")
 
 

@@ -12,6 +12,7 @@ from rf_agent.diagnosis.run import Diagnosis, diagnose
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import pick_device
 from rf_agent.evaluation.options import parse_options
+from rf_agent.files import check_result_folder
 from rf_agent.progress import RichReporter
 
 
@@ -43,8 +44,10 @@ class Args:
 
 def run(args: Args) -> Diagnosis:
     """Diagnose, print the report and write the files."""
-    if args.output is not None and args.output.is_file():
-        raise UserError(f"--output is {args.output}, a file: give a folder")
+    if args.output is not None:
+        check_result_folder(args.output)
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}: give 0 or more")
     device = pick_device(args.policy, args.device)
     with RichReporter("diagnose") as reporter:
         found = diagnose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -158,7 +159,7 @@ def _check(args: Args) -> None:
     for name in ("seed", "video_episodes"):
         if getattr(args, name) < 0:
             raise UserError(f"{_flag(name)} is {getattr(args, name)}: give 0 or more")
-    if not args.timeout >= 0:
+    if not 0 <= args.timeout < math.inf:
         raise UserError(f"--timeout is {args.timeout}: give a number of seconds, or 0 for none")
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rf_agent.commands.unused import refuse_unused
 from rf_agent.demos.checks import ActionStatistics, Summary, inspect
 from rf_agent.demos.readers import DemoReader
 from rf_agent.errors import UserError
@@ -33,7 +34,9 @@ def run(args: Args) -> None:
     """Print the summary. What training would refuse is an error."""
     if args.tasks < 1:
         raise UserError(f"--tasks is {args.tasks}: give 1 or more")
-    if args.contact_sheet is not None and args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    if args.contact_sheet is None:
+        refuse_unused(args, ("tasks",), "there is no --contact-sheet")
+    elif args.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--contact-sheet is {args.contact_sheet}: give a file that ends in .png or .jpg")
     summary = inspect(args.path, args.instruction)
     console = Console(soft_wrap=True, highlight=False)

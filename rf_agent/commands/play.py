@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from rf_agent.addresses import LOCAL, check_port
+from rf_agent.addresses import LOCAL, check_port, others_reach
 from rf_agent.calvin_robot import CALVIN_VIEWS
 from rf_agent.environments import check_registered, is_ours
 from rf_agent.errors import UserError, require
@@ -93,6 +93,8 @@ def _serve(args: Args, listener: socket.socket, tables: Tables) -> None:
     url = f"http://{_shown(args.host)}:{listener.getsockname()[1]}"
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"The play table is at {url} (Ctrl-C ends it).")
+    if (address := others_reach(args.host)) is not None:
+        console.print(f"Other machines find it at http://{address}:{listener.getsockname()[1]}.")
     if args.host not in LOCAL:
         console.print("Everybody who reaches this address can play and record; there is no password.")
     if args.open:

@@ -60,7 +60,7 @@ def _scenes(args: Args) -> list[SceneImageConfig]:
     envs = list(dict.fromkeys(args.env))
     if not envs or args.image_count < len(envs):
         raise UserError(f"--image-count is {args.image_count} for {len(envs)} environments: give each of them an image")
-    size = args.image_size or own_config(args).image.size
+    size = own_config(args).image.size if args.image_size is None else args.image_size
     return [
         SceneImageConfig(
             output=args.output / (f"{scene_file(env)}.hdf5" if len(envs) > 1 else "scene_images.hdf5"),

@@ -9,6 +9,7 @@ from typing import Literal
 
 import tyro
 
+from rf_agent.commands.unused import refuse_unused
 from rf_agent.errors import UserError
 from rf_agent.files import write_json, write_text
 from rf_agent.reporting import tables
@@ -53,6 +54,8 @@ def run(args: Args) -> None:
     if args.videos < 0:
         raise UserError(f"--videos is {args.videos}: give 0 or more")
     form = _format(args)
+    if form != "html":
+        refuse_unused(args, ("videos", "video_of", "link_videos"), "no page (.html) is written")
     runs = read_runs(args.runs, args.allow_missing)
     for note in (note for run in runs for note in run.notes):
         print(f"note: {note}", file=sys.stderr)

@@ -62,6 +62,10 @@ def run(args: Args) -> None:
     names = _names(args)
     recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
     console = Console(soft_wrap=True, highlight=False)
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"--workers is {args.workers}: give 1 or more")
+    if args.list and args.page is not None:
+        raise UserError("--list prints what there is, and --page writes what was measured: give one of them")
     if args.comments is not None and args.page is None:
         raise UserError("--comments is for a page: give --page FILE with it")
     if args.results is not None:

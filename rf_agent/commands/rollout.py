@@ -15,7 +15,7 @@ from rf_agent.evaluation.episode import ALL_CHAINS, Item, item_seed, play
 from rf_agent.evaluation.metrics import Episode, group_counts
 from rf_agent.evaluation.options import parse_options
 from rf_agent.evaluation.runner import EnvFacts, env_facts, make_env, one_thread
-from rf_agent.evaluation.video import Recorder, Screen, Video, Window, can_open_window
+from rf_agent.evaluation.video import Recorder, Screen, Video, Window, can_open_window, check_video_path
 
 CHAINS, SHOWN = "rf/PlayTableChainD-v0", 4
 """What is shown if nothing is asked for: drawer, lifting, placing, light and turning, in one chain."""
@@ -62,6 +62,8 @@ def run(args: Args) -> list[Episode]:
         raise UserError(f"--seed is {args.seed}: give 0 or more")
     if args.instruction is not None and not args.instruction.strip():
         raise UserError("--instruction is empty: say what the robot shall do")
+    if args.output is not None:
+        check_video_path(args.output)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     device = pick_device(args.policy, args.device)
     agent = load_agent(args.policy, device)
@@ -150,7 +152,13 @@ def _items(args: Args, facts: EnvFacts, env: Any) -> list[Item]:
         tasks = args.tasks or _variety(usual or facts.tasks)
         options = [{"task": tasks[index % len(tasks)]} for index in range(episodes)]
     return [
-        Item(f"rollout/{index}", item_seed(args.seed, f"rollout/{index}"), {**option, **extra}, scored=scored)
+        Item(
+            f"rollout/{index}",
+            item_seed(args.seed, f"rollout/{index}"),
+            {**option, **extra},
+            scored=scored,
+            instruction=args.instruction,  # environments of others need not know that option
+        )
         for index, option in enumerate(options, first)  # a chain begins alike, whichever was asked for first
     ]
 

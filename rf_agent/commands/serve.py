@@ -10,10 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rf_agent.addresses import LOCAL, check_port
+from rf_agent.addresses import LOCAL, check_port, others_reach
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
 from rf_agent.interrupts import sigterm_like_ctrl_c
+from rf_agent.names import short_name
+from rf_agent.serving.admission import origins
 from rf_agent.serving.server import Limits, PolicyServer, check_free
 
 
@@ -59,11 +61,13 @@ def run(args: Args) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     limits = Limits(message_bytes=args.max_message_mb << 20, connections=args.max_connections)
     server = PolicyServer(
-        policy, Path(args.policy).name, args.host, args.port, key, args.allow_origin, limits
-    )  # the name alone: where it lies is nobody's business
+        policy, short_name(args.policy), args.host, args.port, key, args.allow_origin, limits
+    )  # a short name: where it lies is nobody's business
     try:
         with sigterm_like_ctrl_c(), _log_to_screen(), server:
             console.print(f"Serving {args.policy} at {server.url}; Ctrl-C ends it.")
+            if (address := others_reach(args.host)) is not None:
+                console.print(f"Other machines find it at ws://{address}:{server.port}.")
             if key is None and args.host not in LOCAL:
                 console.print("Anybody who reaches this address may use the policy: --api-key-file asks for a key.")
             while server.running(timeout=1):
@@ -83,6 +87,7 @@ def _check(args: Args) -> None:
     if not has_network(args.policy):
         raise UserError(f"--policy is {args.policy!r}, but only checkpoints of this project are served: give one")
     check_port(args.port)
+    origins(args.allow_origin)
     for name in ("max_connections", "max_message_mb"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(args, name)}: give 1 or more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -152,7 +153,7 @@ def _check(config: CollectConfig) -> None:
             raise ValueError(f"{name} is {value}: give 1 or more")
     if config.seed < 0:
         raise ValueError(f"seed is {config.seed}: give 0 or more")
-    if config.noise < 0:
+    if not 0 <= config.noise < math.inf:
         raise ValueError(f"noise is {config.noise}: give 0 or more")
     if not 0 <= config.beta <= 1:
         raise ValueError(f"beta is {config.beta}: give a share from 0 to 1")

@@ -30,6 +30,7 @@ class Item:
         options: for `env.reset`.
         chain: index of the chain, or None for an episode with a single task.
         scored: whether its outcome means something; with free text the environment's task does not.
+        instruction: what the policy is asked, whatever the environment asks; None for its words.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Item:
     options: dict[str, Any] = field(default_factory=dict)
     chain: int | None = None
     scored: bool = True
+    instruction: str | None = None
 
 
 def item_seed(seed: int, key: str) -> int:
@@ -90,12 +92,13 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
     steps, attempt_steps, total, acting, over = 0, 0, 0.0, 0.0, False
     while not over:
         watchdog.alive(where)
-        task, instruction = info.get("task", item.key.rpartition("/")[0]), str(info.get("instruction", ""))
+        task = info.get("task", item.key.rpartition("/")[0])
+        instruction = str(info.get("instruction", "")) if item.instruction is None else item.instruction
         if recorder:
             recorder.add(observation, instruction, caption)
         asked = time.perf_counter()
         try:
-            action = agent.act(instructed(observation, info))
+            action = agent.act(instructed(observation, info, item.instruction))
         except ValueError as error:  # such as what is not finite
             raise UserError(f"{item.key}, step {steps}: {error}") from error
         acting += time.perf_counter() - asked

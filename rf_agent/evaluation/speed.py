@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rf_agent.environments import Environments, is_ours
+from rf_agent.environments import Environments, instructed, is_ours
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import NEVER
 from rf_agent.evaluation.runner import make_env
@@ -95,6 +95,13 @@ def simulators(
 
 def _open(environments: Environments, env_id: str, render_every: int, renderer: str | None) -> Any:
     """This process's environment, with the renderer if it has a choice."""
+    env = _made(environments, env_id, render_every, renderer)
+    if not hasattr(env.action_space, "low"):
+        raise UserError(f"the actions of {env_id} are {env.action_space}: give an environment with a Box of them")
+    return env
+
+
+def _made(environments: Environments, env_id: str, render_every: int, renderer: str | None) -> Any:
     if renderer is None:
         return make_env(environments, env_id, render_every)
     options = {"render_every": render_every} if is_ours(env_id) else {}
@@ -128,7 +135,7 @@ def policy(env_id: str, model: Any, repeats: int, steps: int, renderer: str | No
 
 def _policy(env: Any, model: Any, repeats: int, steps: int) -> list[Speed]:
     replan_every = model.config.head.replan_every
-    observation, _ = env.reset(seed=0)
+    observation = instructed(*env.reset(seed=0))
 
     def latency(phase: int) -> float:
         model.reset()
@@ -141,13 +148,15 @@ def _policy(env: Any, model: Any, repeats: int, steps: int) -> list[Speed]:
         return 1000 * statistics.median(times)
 
     def together() -> float:
-        newest, _ = env.reset(seed=0)
+        newest = instructed(*env.reset(seed=0))
         model.reset()
         begun = time.perf_counter()
         for step in range(steps):
-            newest, _, terminated, truncated, _ = env.step(model.act(newest))
+            seen, _, terminated, truncated, info = env.step(model.act(newest))
+            newest = instructed(seen, info)
             if terminated or truncated:
-                newest, _ = env.reset(seed=step)
+                newest = instructed(*env.reset(seed=step))
+                model.reset()
         return steps / (time.perf_counter() - begun)
 
     speeds = [repeated("policy, an observation step", "ms", repeats, lambda: latency(0))]

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rf_agent.environments import camera_images
 from rf_agent.errors import UserError, require
 
 STATIC, GRIPPER = 448, 224  # sides of the views in a frame; multiples of 16, as H.264 wants
@@ -66,10 +67,7 @@ class Video:
     """
 
     def __init__(self, path: Path, fps: int = 30) -> None:
-        if path.suffix.lower() not in (".mp4", ".gif"):
-            raise UserError(f"cannot write a video to {str(path)!r}: its name must end in .mp4 or .gif")
-        if path.is_dir():
-            raise UserError(f"cannot write the video {path}: it is a folder; give the name of a file")
+        check_video_path(path)
         imageio = require("imageio.v2", "writing videos", "'imageio[ffmpeg]'")
         self.path = path
         self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -138,6 +136,14 @@ def can_open_window() -> bool:
     return matplotlib.get_backend().lower() not in ("agg", "pdf", "ps", "svg", "cairo", "template")
 
 
+def check_video_path(path: Path) -> None:
+    """Raise UserError for what is no name of a video."""
+    if path.suffix.lower() not in (".mp4", ".gif"):
+        raise UserError(f"cannot write a video to {str(path)!r}: its name must end in .mp4 or .gif")
+    if path.is_dir():
+        raise UserError(f"cannot write the video {path}: it is a folder; give the name of a file")
+
+
 class Recorder:
     """Composes a frame of every step of the episodes of `env` and adds it to the screens.
 
@@ -153,8 +159,7 @@ class Recorder:
     def add(self, observation: dict[str, np.ndarray], instruction: str, caption: str, outcome: str = "running") -> None:
         """One more step. An outcome other than "running" ends the episode."""
         static = self._env.render()
-        values = observation.values() if isinstance(observation, dict) else ()
-        cameras = [value for value in values if np.ndim(value) == 3]
+        cameras = camera_images(observation)
         # The first camera mostly sees what is rendered anyway; the last one is that at the gripper, if there is any.
         frame = compose(static, cameras[-1] if cameras else static, instruction, caption, outcome)
         for _ in range(1 if outcome == "running" else self._hold):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import NEVER, Agent, has_network, load_agent, load_policy
 from rf_agent.evaluation.custom import as_agent
+from rf_agent.names import short_name
 
 HAND = "hand"
 """The name of teleoperation among the actors; it is no `Actor`, as time waits for it."""
@@ -102,17 +103,18 @@ class AgentActor:
 
 
 def available_actors(env: Any, policy: str) -> list[dict[str, str]]:
-    """Who can act in an environment, by `name` and `kind` ("policy", "expert" or "hand").
+    """Who can act in an environment, by `name`, `kind` ("policy", "expert" or "hand") and the `label` that is shown.
 
     Args:
         env: the environment.
         policy: as `--policy`.
     """
-    found = [{"name": policy, "kind": "policy"}]
+    label = "Expert" if policy == "expert" else short_name(policy)
+    found = [{"name": policy, "kind": "policy", "label": label}]
     if hasattr(env.unwrapped, "expert") and policy != "expert":
-        found.append({"name": "expert", "kind": "expert"})
+        found.append({"name": "expert", "kind": "expert", "label": "Expert"})
     if env.action_space.shape == (7,):
-        found.append({"name": HAND, "kind": "hand"})
+        found.append({"name": HAND, "kind": "hand", "label": "My hand"})
     return found
 
 

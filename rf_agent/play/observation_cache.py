@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rf_agent.environments import camera_images
+
 
 class ObservationCache:
     """Keeps an observation; where the environment can, draws its images only when they are asked for."""
@@ -34,9 +36,3 @@ class ObservationCache:
     def views(self, env: Any) -> list[np.ndarray]:
         """The images of all cameras, of this very state."""
         return camera_images(self.look(env))
-
-
-def camera_images(observation: Any) -> list[np.ndarray]:
-    """The images (H, W, 3) of an observation; none if it is no dictionary of them."""
-    values = observation.values() if isinstance(observation, dict) else ()
-    return [value for value in values if np.ndim(value) == 3]

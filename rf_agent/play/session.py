@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from rf_agent.environments import camera_images
 from rf_agent.errors import UserError
 from rf_agent.play.actor_loader import ActorLoader
 from rf_agent.play.actors import HAND, Actor, PolicyActor, available_actors
 from rf_agent.play.asking import ask, begin_again
 from rf_agent.play.attempt import Chain, InstructionAttempt
-from rf_agent.play.observation_cache import ObservationCache, camera_images
+from rf_agent.play.observation_cache import ObservationCache
 from rf_agent.play.path import PlannedPath
 from rf_agent.play.recorder import Recorder
 from rf_agent.play.teleop import Teleop

@@ -1,4 +1,7 @@
-"""The tables that are open: a process for each tab, one prepared ahead, and a limit."""
+"""The tables that are open: a process for each tab, one prepared ahead, and a limit.
+
+The limit holds for processes, too: there is at most one more, while tables of closed tabs end.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,8 @@ class Table:
         self.files: set[str] = set()
         self.fatal = ""
         """Why the process could not begin or go on; empty if it has not said so."""
+        self.has_recorded = False
+        """Whether it was ever told to record, so that a file may be open."""
         self._lock = threading.Lock()
         self._messages: list[str] = []
         self._state: str | None = None
@@ -54,6 +59,7 @@ class Table:
 
     def send(self, command: dict[str, Any]) -> None:
         """A command for the table. It may block for as long as the table does not read."""
+        self.has_recorded |= command["do"] in ("video", "record")
         self._send(json.dumps(command).encode())
 
     async def receive(self) -> list[str | bytes]:
@@ -70,10 +76,11 @@ class Table:
                     return found
             await self._news.wait()
 
-    def kill(self) -> None:
-        """End the process at once; what it records is lost."""
+    def kill(self, wait: bool = True) -> None:
+        """End the process at once; what it records is lost. Without `wait` it may be there for a moment more."""
         self._process.kill()
-        self._process.join(END_SECONDS)
+        if wait:
+            self._process.join(END_SECONDS)
 
     def close(self) -> None:
         """End the process, if need be by force."""
@@ -145,16 +152,29 @@ class Tables:
         self._files: dict[str, Path] = {}
         self._count = 0
         self._closed = False
-        self._ending: list[threading.Thread] = []
+        self._ending: list[tuple[Table, threading.Thread]] = []
         self._started = time.strftime("%Y%m%d-%H%M%S")
 
     def prepare(self) -> None:
         """Start a process ahead of the next tab, if there is room for one."""
-        if self._spare is None and not self._closed and len(self._open) < self.limit:
+        if self._spare is None and not self._closed and len(self._open) < self.limit and self._has_room():
             self._spare = self._make()
 
+    def make_room(self) -> bool:
+        """Whether a tab need not wait for its table until processes of closed ones have ended.
+
+        If it must, those that have nothing to finish are killed; the others have their `END_SECONDS`.
+        """
+        has_spare = self._spare is not None and not self._spare.ended
+        if has_spare or len(self._open) >= self.limit or self._has_room():
+            return True
+        for table, _ in self._ending:
+            if not table.has_recorded:
+                table.kill(wait=False)
+        return False
+
     def take(self) -> Table | None:
-        """A table for a tab; None if the limit is reached."""
+        """A table for a tab, once there is room (`make_room`); None if the limit is reached."""
         if len(self._open) >= self.limit:
             return None
         table, self._spare = self._spare, None
@@ -166,13 +186,18 @@ class Tables:
     def give_back(self, table: Table) -> None:
         """A tab was closed: its table ends in the background, and the next one is prepared."""
         self._open.remove(table)
-        self._ending = [thread for thread in self._ending if thread.is_alive()]
         self._end_in_background(table)
         self.prepare()
 
+    def _has_room(self) -> bool:
+        """Whether one more process is at most one too many."""
+        self._ending = [(table, thread) for table, thread in self._ending if thread.is_alive()]
+        return len(self._open) + len(self._ending) <= self.limit
+
     def _end_in_background(self, table: Table) -> None:
-        self._ending.append(threading.Thread(target=self._end, args=(table,)))
-        self._ending[-1].start()
+        thread = threading.Thread(target=self._end, args=(table,))
+        self._ending.append((table, thread))
+        thread.start()
 
     def _end(self, table: Table) -> None:
         self._remember(table)
@@ -195,7 +220,7 @@ class Tables:
             self._spare = None
         for table in self._open:
             self._end_in_background(table)
-        for thread in self._ending:
+        for _, thread in self._ending:
             thread.join()
 
     def _remember(self, table: Table) -> None:

@@ -33,8 +33,12 @@ PAGE = {
 }
 SEND_SECONDS = 20.0
 """How long a page may take to take a message."""
-MESSAGES_A_SECOND = 120
-"""A page that drives sends 15."""
+ROOM_SECONDS = 0.05
+"""How often a tab that waits for its table looks whether there is room."""
+MESSAGES_A_SECOND = 60
+"""A page that drives sends 15, and 30 more where a key is held on a button."""
+AVERAGED_SECONDS = SEND_SECONDS
+"""Time over which they are counted: a network that stalls for so long delivers all that was sent meanwhile at once."""
 POLICY_VIOLATION, TOO_LARGE, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1009, 1011, 1013
 """WebSocket's codes of why a connection is closed."""
 HEADERS = {
@@ -153,6 +157,27 @@ def _is_page_of(origin: str, host: str) -> bool:
 async def _serve(socket: WebSocket, tables: Tables) -> None:
     """One tab, from its opening to its end."""
     await socket.accept()
+    first = asyncio.create_task(socket.receive())  # heard before there is a table: the tab may be closed while it waits
+    try:
+        if await _wait_for_room(first, tables):
+            await _play(socket, tables, first)
+    except asyncio.CancelledError:  # the server ends, and need not say so
+        pass
+    finally:
+        first.cancel()
+
+
+async def _wait_for_room(first: asyncio.Task[Message], tables: Tables) -> bool:
+    """Wait while tables of closed tabs end; False if this tab is closed meanwhile."""
+    while not tables.make_room():
+        await asyncio.sleep(ROOM_SECONDS)
+        if first.done() and first.result()["type"] == "websocket.disconnect":
+            return False
+    return True
+
+
+async def _play(socket: WebSocket, tables: Tables, first: asyncio.Task[Message]) -> None:
+    """A tab with its table, if there is one for it."""
     table = tables.take()
     if table is None:
         noun = "table is" if tables.limit == 1 else "tables are"
@@ -161,37 +186,26 @@ async def _serve(socket: WebSocket, tables: Tables) -> None:
         await _end(socket, "full", text, TRY_AGAIN_LATER)
         return
     sending = _Sending()
-    parts = (_listen(socket, table), _talk(socket, table, sending), _watch(sending))
+    parts = (_listen(socket, table, first), _talk(socket, table, sending), _watch(sending))
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if (error := task.exception()) and not isinstance(error, WebSocketDisconnect | RuntimeError):
                 logger.error("A table failed: %s", error)
-    except asyncio.CancelledError:  # the server ends, and need not say so
-        pass
     finally:
         for task in tasks:
             task.cancel()
         tables.give_back(table)  # at once: whoever ends the server may end this task, too
 
 
-async def _listen(socket: WebSocket, table: Table) -> None:
-    """Commands of the page, until it closes or sends what no page of ours sends."""
-    begun, count = time.monotonic(), 0
-    while True:
-        message = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            if message.get("code") == TOO_LARGE:  # the server itself has refused it, without reading it
-                logger.warning("Closed a connection: A message was larger than any that a page sends.")
-            return
+async def _listen(socket: WebSocket, table: Table, first: asyncio.Task[Message]) -> None:
+    """Commands of the page, from the first one on, until it closes or sends what no page of ours sends."""
+    allowance = Allowance()
+    message = await first
+    while message["type"] != "websocket.disconnect":
         try:
-            now = time.monotonic()
-            if now - begun > 1:
-                begun, count = now, 0
-            count += 1
-            if count > MESSAGES_A_SECOND:
-                raise BadMessage(f"More than {MESSAGES_A_SECOND} messages came within a second.")
+            allowance.use()
             text = message.get("text")
             command = parse(message["bytes"] if text is None else text)
         except BadMessage as error:
@@ -199,6 +213,24 @@ async def _listen(socket: WebSocket, table: Table) -> None:
             await _end(socket, "refused", f"{error} The connection is closed; reload the page.", POLICY_VIOLATION)
             return
         await asyncio.to_thread(table.send, command)
+        message = await socket.receive()
+    if message.get("code") == TOO_LARGE:  # the server itself has refused it, without reading it
+        logger.warning("Closed a connection: A message was larger than any that a page sends.")
+
+
+class Allowance:
+    """How many messages a page may still send: `MESSAGES_A_SECOND`, averaged over `AVERAGED_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._left, self._since = MESSAGES_A_SECOND * AVERAGED_SECONDS, time.monotonic()
+
+    def use(self) -> None:
+        """Count a message. Raises BadMessage if it is one too many."""
+        now = time.monotonic()
+        earned = (now - self._since) * MESSAGES_A_SECOND
+        self._left, self._since = min(MESSAGES_A_SECOND * AVERAGED_SECONDS, self._left + earned) - 1, now
+        if self._left < 0:
+            raise BadMessage(f"More than {MESSAGES_A_SECOND} messages a second came, for {AVERAGED_SECONDS:g} s.")
 
 
 class _Sending:

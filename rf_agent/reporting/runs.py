@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from rf_agent.config_values import first_difference
@@ -16,6 +16,7 @@ from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
 from rf_agent.evaluation.results import build_results
 from rf_agent.evaluation.run_folder import RunFolder, read_folder
 from rf_agent.evaluation.shards import Shard
+from rf_agent.names import short_name
 
 NAMED = 12  # episodes that a sentence names
 COMMON = ("env", "env_options", "renderer", "policy", "weights", "seed")
@@ -257,7 +258,7 @@ def _run(
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Short names of the policies; where several are called the same, with the folder of the run."""
-    names = [_short(run.label) for run in runs]
+    names = [short_name(run.label) for run in runs]
     shared = {name for name, times in Counter(names).items() if times > 1}
     names = [
         f"{name} ({run.folders[0].resolve().name})" if name in shared else name
@@ -265,12 +266,6 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     ]
     shared = {name for name, times in Counter(names).items() if times > 1}
     return [f"{name} #{number}" if name in shared else name for number, name in enumerate(names, start=1)]
-
-
-def _short(policy: str) -> str:
-    """The last part of a path that says something: training calls every directory `policy`."""
-    parts = [part for part in PurePath(policy).parts if part not in ("/", ".", "..")]
-    return "/".join(parts[-2:] if parts[-1:] == ["policy"] else parts[-1:]) or policy
 
 
 def _order(key: str) -> tuple[int, str]:

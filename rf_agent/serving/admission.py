@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 import http
 import logging
+import re
 from collections.abc import Callable, Sequence
 
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from rf_agent.errors import UserError
 from rf_agent.serving.metrics import CONTENT_TYPE, Metrics
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ class Admission:
         most: connections open at once.
         api_key: what clients must send as `Authorization: Api-Key KEY`; None lets all in.
         allow_origins: web pages whose scripts may connect; browsers name the page.
-        healthy: whether the policy still answers.
+        trouble: why the policy does not answer; empty where it does.
     """
 
     def __init__(
@@ -33,17 +35,17 @@ class Admission:
         most: int,
         api_key: str | None,
         allow_origins: Sequence[str],
-        healthy: Callable[[], bool],
+        trouble: Callable[[], str],
     ) -> None:
-        self._metrics, self._most, self._healthy = metrics, most, healthy
+        self._metrics, self._most, self._trouble = metrics, most, trouble
         self._key = None if api_key is None else f"Api-Key {api_key}".encode()
-        self._origins = frozenset(allow_origins)
+        self._origins = origins(allow_origins)
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to an HTTP request, or None for one that becomes a connection."""
         path = request.path.partition("?")[0]
         if path == "/healthz":
-            return _respond(200, "OK\n") if self._healthy() else _respond(503, "the policy has ended\n")
+            return _respond(503, f"{trouble}\n") if (trouble := self._trouble()) else _respond(200, "OK\n")
         if path not in ("/", "/metrics"):
             return self._deny(connection, 404, "path", f"there is no {path[:60]!r} here; connect to /")
         foreign = [origin for origin in request.headers.get_all("Origin") if origin not in self._origins]
@@ -71,6 +73,14 @@ class Admission:
         self._metrics.refused[reason] += 1
         log.warning("%s was not let in: %s", peer_name(connection), sentence)
         return _respond(status, sentence + "\n")
+
+
+def origins(addresses: Sequence[str]) -> frozenset[str]:
+    """Web pages as browsers name them. Raises UserError for what is no address of one."""
+    for address in addresses:
+        if not re.fullmatch(r"https?://[^/]+/?", address, re.IGNORECASE):
+            raise UserError(f"--allow-origin is {address!r}: give the address of a page, such as https://example.org")
+    return frozenset(address.rstrip("/").lower() for address in addresses)
 
 
 def peer_name(connection: ServerConnection) -> str:

@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 State = tuple[np.ndarray, ...]
 
+FAILURES = 10
+"""Answers in a row that the policy failed at, after which it counts as broken: a GPU that has failed once fails for
+ever."""
+
 
 class Answer(NamedTuple):
     """What the policy says to one observation."""
@@ -59,6 +63,7 @@ class Batcher:
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="rf_agent.serving.batcher", daemon=True)
         self._blank: State | None = None
+        self._failures = 0
         self.error: BaseException | None = None
         """What ended the thread by itself. No error of the policy does, but it may ask Python to exit."""
 
@@ -66,6 +71,13 @@ class Batcher:
     def alive(self) -> bool:
         """Whether requests are answered."""
         return self.error is None and self._thread.is_alive()
+
+    @property
+    def trouble(self) -> str:
+        """Why observations are not answered, none of them; empty where they are."""
+        if not self.alive:
+            return "the policy has ended"
+        return f"the policy failed {FAILURES} times in a row" if self._failures >= FAILURES else ""
 
     def __enter__(self) -> Batcher:
         self._thread.start()
@@ -123,9 +135,11 @@ class Batcher:
                     self._answer([request])
                 return
             log.debug("the policy failed", exc_info=True)
+            self._failures += not isinstance(error, ValueError)  # which is about what it was sent
             # a future takes no StopIteration, and would wait for ever
             _deliver(batch, RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
             return
+        self._failures = 0
         _deliver(batch, answers)
 
     def _compute(self, batch: Sequence[_Request]) -> list[Answer]:

@@ -93,7 +93,9 @@ class RemotePolicy:
         return self._queue.popleft()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; another `act` would connect anew, and begin anew."""
+        self._queue.clear()
+        self._start = True
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -105,6 +107,8 @@ class RemotePolicy:
         self.close()
 
     def _ask(self, observation: Mapping[str, Any], text: str | None) -> deque[np.ndarray]:
+        if self._connection is None:  # perhaps to another policy, which reads other things
+            self.metadata = self._connect()
         state = self.metadata["state"]
         wanted = [*self.metadata["cameras"], *([state["key"]] if state else [])]
         message: dict[str, Any] = {key: np.asarray(observation[key]) for key in wanted if key in observation}
@@ -119,8 +123,6 @@ class RemotePolicy:
             message["reset"] = True
         data = pack(message)
         self._queue.clear()
-        if self._connection is None:
-            self.metadata = self._connect()
         answer = self._exchange(data)
         if not isinstance(answer, dict) or not isinstance(answer.get("actions"), np.ndarray):
             raise self._failed("the answer holds no actions")

@@ -97,7 +97,7 @@ class PolicyServer:
         self._limits = limits or Limits()
         self._batcher = Batcher(policy)
         self._admission = Admission(
-            self.metrics, self._limits.connections, api_key, allow_origins, lambda: self._batcher.alive
+            self.metrics, self._limits.connections, api_key, allow_origins, lambda: self._batcher.trouble
         )
         self._gone = 0  # connections that have ended
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -89,6 +89,8 @@ def _is_torchscript(path: Path) -> bool:
 def _first_line(error: Exception) -> str:
     if isinstance(error, UnpicklingError) or "weights_only" in str(error):  # torch advises to execute what is in it
         return "it holds other things than tensors, or is no file of torch.save"
+    if isinstance(error, KeyError):  # a number that means nothing to anybody
+        return "it is no file of torch.save"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -207,10 +207,14 @@ class ActionChunkBroker:
     """As openpi's, for the first action of a chunk."""
 
     def __init__(self, policy, action_horizon):
-        self.policy = policy
+        self.policy, self.was_reset = policy, False
         assert action_horizon == 2  # that of roboflamingo-test
 
+    def reset(self):
+        self.was_reset = True
+
     def infer(self, observation):
+        assert self.was_reset or not observation["reset"]  # else it would hand out what is left of the last episode
         return {"actions": self.policy.infer(observation)["actions"][0]}
 
 

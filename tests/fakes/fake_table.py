@@ -158,6 +158,16 @@ class Paraphrased(FakeTable):
     paraphrased = True
 
 
+class Hopeless(FakeTable):
+    """Nobody solves `go_right`."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed, options=options)
+        self.fails = self.task == "go_right"
+        return observation, info
+
+
+gym.register("Hopeless-v0", entry_point=Hopeless)
 gym.register("Paraphrased-v0", entry_point=Paraphrased)
 gym.register("TwoGoals-v0", entry_point=TwoGoals)
 gym.register("FakeTable-v0", entry_point=FakeTable)

@@ -15,6 +15,7 @@ from rf_agent.evaluation.agents import trained_tasks
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
 TASKS, CHAINS = (["evaluate", "--env", env, "--output", "x"] for env in (TASK, CHAIN))
+DIAGNOSE = ["diagnose", "--demos", "a", "--env", TASK, "--policy", "random"]
 
 
 def run(capfd, *words):
@@ -95,16 +96,49 @@ def test_help_needs_no_torch():
         (["benchmark", "--dtype", "float32", "bfloat16"], 1, "give one; several are measured of a --preset"),
         (["benchmark", "--output", "."], 1, "is a directory: give the name of a file"),
         (["grounding", "--output", "."], 1, "is a directory: give the name of a file"),
+        (["grounding", "--output", "../a.txt/x.json"], 1, "a.txt, which is a file: give another name"),
+        (["grounding", "--output", "/proc/none/x.json"], 1, "cannot be written (No such file or directory): give"),
+        ([*DIAGNOSE, "--output", "../a.txt/x"], 1, "a.txt, which is a file: give another name"),
+        ([*DIAGNOSE, "--output", "../a.txt"], 1, "a.txt is a file: give a folder"),
+        (["collect", "--env", TASK, "--output", "../a.txt/x.hdf5"], 1, "a.txt cannot be read or written (File exists)"),
+        (["collect", "--env", TASK, "--output", "x.hdf5", "--noise", "nan"], 1, "noise is nan: give 0 or more"),
+        (["pretrain", "--output", "x", "--image-size", "0"], 1, "images of 0 pixels"),
+        (["reproduce", "table1", "--workers", "0"], 1, "--workers is 0: give 1 or more"),
+        (["reproduce", "--list", "--page", "x.md"], 1, "give one of them"),
+        (["report", ".", "--videos", "3"], 1, "--videos has no effect where no page (.html) is written"),
+        (["inspect", "a.hdf5", "--tasks", "3"], 1, "--tasks has no effect where there is no --contact-sheet"),
+        (["benchmark", "--sequence-length", "0"], 1, "--sequence-length is 0: give 1 or more"),
+        ([*TASKS, "--policy", "random", "--timeout", "inf"], 1, "--timeout is inf: give a number of seconds"),
+        (["rollout", "--policy", "nobody", "--output", "x.avi"], 1, ".mp4 or .gif"),
+        (["train", "--demos", "a", "--output", "x", "--steps", "0"], 2, "rf-agent: steps is 0: give a number above"),
         (["doctor", "--output", "."], 1, "is a directory: give the name of a file"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_answered_with_one_sentence(capfd, tmp_path, monkeypatch, words, code, said):
+    (tmp_path / "a.txt").touch()
+    tmp_path = tmp_path / "here"
+    tmp_path.mkdir()
     monkeypatch.chdir(tmp_path)
     exit_code, _, err = run(capfd, *words)
     assert exit_code == code
     assert said in err
     assert err.startswith("rf-agent: ") and err.count("\n") == 1
     assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_without_every_sign_hears_the_same(encoding, tmp_path):
+    def spoken(*words):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-m", "rf_agent.cli", *words]
+        done = subprocess.run(command, capture_output=True, env=environment, encoding=encoding)
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = spoken("rollout", "--epsiodes", "3")
+    assert code == 2 and "--epsiodes" in said
+    words = ("--env", CHAIN, "--policy", "expert", "--episodes", "1", "--output", str(tmp_path / "a.gif"))
+    code, said = spoken("rollout", *words)  # which marks what succeeded
+    assert code == 0 and "5 in a row (go_left ?" in said, said
 
 
 def test_debug_shows_the_traceback():

@@ -173,6 +173,17 @@ def test_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
     assert not alive.exists()
 
 
+@pytest.mark.parametrize("entry", [-1.0, 0.0])
+def test_the_gripper_closes_at_zero_and_below_and_opens_above(table, entry):
+    table.reset()
+    for _ in range(10):
+        table.step(np.array([0, 0, 0, 0, 0, 0, entry]))
+    assert table.robot_obs[6] < 0.005 and table.robot_obs[14] == -1
+    for _ in range(10):
+        table.step(np.array([0, 0, 0, 0, 0, 0, 0.1]))
+    assert table.robot_obs[6] > 0.075 and table.robot_obs[14] == 1
+
+
 def test_inverse_kinematics_reaches_and_leaves_the_state_alone(table):
     table.reset()
     before = table.robot_obs

@@ -98,18 +98,12 @@ function drawPath(points) {
 
 function begin() {
   $("wordings").replaceChildren(...Object.values(hello.wordings).flat().map((text) => make("option", "", { value: text })));
-  choices("actors", "actor", hello.actors.map((actor) => [actor.name, label(actor)]), (name) => send({ do: "actor", name }));
+  choices("actors", "actor", hello.actors.map((actor) => [actor.name, actor.label]), (name) => send({ do: "actor", name }));
   choices("scenes", "scene", hello.scenes.map((name) => [name, name]), (name) => send({ do: "scene", name }));
   $("scene-row").hidden = hello.scenes.length < 2;
   $("chain-form").hidden = !hello.chains;
   $("frame-row").hidden = !hello.view;
   $("path-choice").hidden = !hello.view;
-}
-
-function label(actor) {
-  if (actor.kind === "hand") return "My hand";
-  if (actor.name === "expert") return "Expert";
-  return actor.name.split("/").pop();
 }
 
 function choices(id, name, entries, choose) {
@@ -285,7 +279,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  const hand = state && state.actor === "hand";
+  const hand = state && state.actor === "hand", letter = event.key.toLowerCase(); // Caps Lock and Shift make capitals
   if (hand && KEYS[event.code]) {
     held.set(event.code, KEYS[event.code]);
     event.preventDefault();
@@ -297,9 +291,9 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "/") {
     event.preventDefault();
     $("instruction").focus();
-  } else if (event.key === "p") $("pause").click();
+  } else if (letter === "p") $("pause").click();
   else if (event.key === ".") $("step").click();
-  else if (event.key === "h" && state && hello) {
+  else if (letter === "h" && state && hello) {
     const other = hello.actors.find((actor) => actor.kind !== "hand").name;
     if (!hand) before = state.actor;
     send({ do: "actor", name: hand ? (before === "hand" ? other : before) : "hand" });

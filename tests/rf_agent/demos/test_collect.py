@@ -294,13 +294,3 @@ def test_chance_acts_and_the_expert_by_name_is_the_expert(tmp_path):
     assert same(content(tmp_path / "expert.hdf5"), content(tmp_path / "plain.hdf5"))
     with pytest.raises(ValueError, match="seed is -1"):
         collect(config(tmp_path / "e.hdf5", seed=-1))
-
-
-def test_sub_tasks_of_a_chain_begin_again_from_their_state(tmp_path):
-    pytest.importorskip("pybullet", reason="the play table takes states at its reset")
-    report = collect(chain_config(tmp_path / "d.hdf5", env=("rf/PlayTableChainD-v0",), chains=1, image_size=16))
-    demos = [demo for _, demo in iterate_demos(report.output)]
-    assert len(demos) > 1
-    for demo in demos:
-        assert {name: numbers.shape for name, numbers in demo.start.items()} == {"robot_obs": (15,), "scene_obs": (24,)}
-        np.testing.assert_allclose(demo.start["robot_obs"], demo.state[0], atol=1e-6)

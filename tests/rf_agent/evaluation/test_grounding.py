@@ -1,7 +1,9 @@
 """What counts as following the colour word."""
 
+import pytest
+
 from rf_agent.commands.grounding import _table
-from rf_agent.evaluation.grounding import Trial, totals
+from rf_agent.evaluation.grounding import Trial, grounding, totals
 from rf_agent.evaluation.metrics import wilson_interval
 from rf_agent.evaluation.results import interval
 
@@ -28,3 +30,11 @@ def test_runs_of_a_trial_are_no_independent_tries():
     cells = [list(column.cells) for column in table.columns]
     low, high = wilson_interval(15, 30)
     assert cells[1][-1] == "45/90" and cells[3][-1] == interval(low, high) != interval(*wilson_interval(45, 90))
+
+
+def test_the_expert_touches_the_block_that_is_named():
+    pytest.importorskip("pybullet", reason="trials are played on the play table")
+    done = []
+    trials = grounding("rf/PlayTableD-v0", "expert", 2, on_trial=done.append)
+    assert totals(trials) == {"named": (6, 6), "changed": (6, 6)}
+    assert [trial.task for trial in trials] == [LIFT, "push_{}_block_left"] and done == trials

@@ -7,6 +7,7 @@ import time
 
 import fake_env
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from rf_agent import cli
@@ -42,6 +43,44 @@ class WithChoice(Timed):
 
 gym.register("fake/Fast-v0", Timed, kwargs={"seconds": 0.002})
 gym.register("fake/Slow-v0", WithChoice, kwargs={"seconds": 0.02})
+
+
+class Telling(Timed):
+    """Says its instruction in `info` alone; an episode is three steps."""
+
+    def __init__(self):
+        super().__init__(seconds=0.0)
+        self.max_steps = 3
+
+    def _observe(self):
+        return {key: value for key, value in super()._observe().items() if key != "instruction"}
+
+
+gym.register("fake/Telling-v0", Telling)
+
+
+def test_a_policy_hears_what_stands_in_info_and_that_an_episode_is_over():
+    from types import SimpleNamespace
+
+    said = []
+
+    class Policy:
+        config = SimpleNamespace(head=SimpleNamespace(replan_every=1))
+
+        def reset(self):
+            said.append("reset")
+
+        def act(self, observation):
+            said.append(observation["instruction"])
+            return np.zeros(7, np.float32)
+
+    speed.policy("fake/Telling-v0", Policy(), repeats=1, steps=7)
+    assert said[-10:] == ["reset", *["go left"] * 3, "reset", *["go left"] * 3, "reset", "go left"]
+
+
+def test_actions_that_are_no_box_are_refused():
+    with pytest.raises(UserError, match=r"actions of CartPole-v1 are Discrete\(2\): give an environment with a Box"):
+        speed.simulators(("CartPole-v1",), repeats=1, steps=5)
 
 
 def test_environments_take_turns_and_are_compared():

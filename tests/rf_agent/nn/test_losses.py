@@ -20,6 +20,15 @@ def test_action_loss_by_hand():
     assert squared == pytest.approx(0.25 / 6)
 
 
+@pytest.mark.parametrize(("entry", "loss", "right"), [(1.0, 0.1269, 1.0), (0.0, 2.1269, 0.0), (-1.0, 2.1269, 0.0)])
+def test_a_gripper_above_zero_is_to_open(entry, loss, right):
+    actions, mask = torch.zeros(1, 1, 1, 7), torch.ones(1, 1).bool()
+    actions[..., 6] = entry
+    opens = torch.full((1, 1, 1), 2.0)
+    _, metrics = action_loss(torch.zeros(1, 1, 1, 6), opens, actions, mask, LossConfig(), 6)
+    assert metrics["gripper_loss"] == pytest.approx(loss, abs=1e-4) and metrics["gripper_accuracy"] == right
+
+
 def test_padding_contributes_nothing():
     torch.manual_seed(0)
     pose, logits = torch.randn(2, 5, 3, 6).tanh(), torch.randn(2, 5, 3)

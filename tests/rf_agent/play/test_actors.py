@@ -7,7 +7,7 @@ from policy_cases import make_observation, make_policy
 
 from rf_agent.errors import UserError
 from rf_agent.play.actor_loader import ActorLoader
-from rf_agent.play.actors import AgentActor, PolicyActor, load_actor
+from rf_agent.play.actors import AgentActor, PolicyActor, available_actors, load_actor
 from rf_agent.play.path import predicted_path, project
 
 
@@ -25,6 +25,30 @@ def checkpoint(tmp_path_factory):
     policy.set_execution(3, 2)
     policy.save_pretrained(path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("policy", "label"),
+    [
+        ("runs/mine/policy/", "mine/policy"),
+        ("/data/runs/mine/policy", "mine/policy"),
+        ("runs/checkpoint.step00020000/", "checkpoint.step00020000"),
+        ("./policy", "policy"),
+        ("roboflamingo-tiny", "roboflamingo-tiny"),
+        ("my_agents:make", "my_agents:make"),
+        ("random", "random"),
+    ],
+)
+def test_the_page_calls_policies_by_short_names(policy, label):
+    assert available_actors(ArmEnv(), policy) == [
+        {"name": policy, "kind": "policy", "label": label},
+        {"name": "expert", "kind": "expert", "label": "Expert"},
+        {"name": "hand", "kind": "hand", "label": "My hand"},
+    ]
+
+
+def test_the_expert_is_called_so_as_policy_too():
+    assert [actor["label"] for actor in available_actors(ArmEnv(), "expert")] == ["Expert", "My hand"]
 
 
 def test_a_policy_observes_again_once_its_action_steps_are_carried_out():

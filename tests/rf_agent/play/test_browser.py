@@ -99,7 +99,10 @@ def page(browser, address):
 HELLO = {
     "type": "hello",
     "policy": "expert",
-    "actors": [{"name": "expert", "kind": "expert"}, {"name": "hand", "kind": "hand"}],
+    "actors": [
+        {"name": "expert", "kind": "policy", "label": "Expert"},
+        {"name": "hand", "kind": "hand", "label": "My hand"},
+    ],
     "scenes": [],
     "chains": False,
     "wordings": {},
@@ -133,12 +136,12 @@ STATE = {
 class Pretended:
     """A table that says what a test wants it to, and hears what the page says."""
 
-    def __init__(self, page, address):
+    def __init__(self, page, address, **hello):
         self.heard, self._socket = [], None
         page.route_web_socket(re.compile("/table$"), self._open)
         page.goto(address)
         _wait(page, lambda: self._socket is not None)
-        self.say(HELLO)
+        self.say(HELLO | hello)
 
     def _open(self, socket):
         self._socket = socket
@@ -240,19 +243,9 @@ def test_a_scene_and_a_chain_can_be_chosen(page):
     page.click("#stop")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_sticks_out_of_the_page(page, width, scheme, tmp_path):
-    page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": 844})
-    page.keyboard.press("h")
-    expect(page.locator("#drive")).to_be_visible(timeout=1000 * SECONDS)
+def _check_width(page, width):
+    """Whether everything on the page fits into the window."""
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    unnamed = page.evaluate(
-        """[...document.querySelectorAll('input, select, button')].filter((e) => e.offsetParent !== null
-        && !e.labels?.length && !e.ariaLabel && !e.textContent.trim()).map((e) => e.outerHTML)"""
-    )
-    assert unnamed == []
     outside = page.evaluate(
         """[...document.querySelectorAll('body *')].filter((e) => {
           const box = e.getBoundingClientRect(), list = e.closest('.chips, #log');
@@ -265,9 +258,64 @@ def test_nothing_sticks_out_of_the_page(page, width, scheme, tmp_path):
         && e.scrollWidth > e.clientWidth + 1 && e.clientWidth).map((e) => e.outerHTML.slice(0, 80))"""
     )
     assert cut == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_sticks_out_of_the_page(page, width, scheme, tmp_path):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 844})
+    page.keyboard.press("h")
+    expect(page.locator("#drive")).to_be_visible(timeout=1000 * SECONDS)
+    _check_width(page, width)
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('input, select, button')].filter((e) => e.offsetParent !== null
+        && !e.labels?.length && !e.ariaLabel && !e.textContent.trim()).map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
     page.screenshot(path=tmp_path / "page.png")
     corner = np.asarray(Image.open(tmp_path / "page.png").convert("L"))[-4:, :4].mean()  # of the page itself
     assert corner > 230 if scheme == "light" else corner < 40
+
+
+LONG = "PickPlaceObjectIntoTheTallContainer"
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_long_names_fit_into_the_window(browser, address, width):
+    with opened(browser, address) as page:
+        page.set_viewport_size({"width": width, "height": 844})
+        policy = {"name": "x", "kind": "policy", "label": "checkpoint.step00020000.without-augmentation.ema.fp16"}
+        table = Pretended(
+            page,
+            address,
+            actors=[policy, *HELLO["actors"]],
+            scenes=[f"{LONG}-v0", "B"],
+            chains=True,
+            wordings={LONG: [LONG]},
+            renderer="software_rasterizer_of_the_embedded_simulator",
+        )
+        table.say({"type": "possible", "tasks": [LONG]})
+        asked = ASKED | {"instruction": LONG, "task": LONG, "not_scored": f"there_is_no_task_named_{LONG}"}
+        table.say({"type": "asked"} | asked)
+        table.say({"type": "file", "kind": "video", "name": "play-20260101-120000-1-1.mp4"})
+        table.say({"type": "problem", "text": f"There is no {LONG}."})
+        chain = {"index": 0, "tasks": [[LONG, LONG]] * 5, "completed": 1, "outcome": "running"}
+        env = "mine/ReachWithObstaclesAndDistractors-v0"
+        table.say(STATE, env=env, actor="hand", scene="B", asked=asked, chain=chain, record=True, keep=True)
+        expect(page.locator("#chain-list li")).to_have_count(5)
+        expect(page.locator("#actors label")).to_have_text([policy["label"], "Expert", "My hand"])
+        _check_width(page, width)
+
+
+@pytest.mark.parametrize(("key", "sent"), [("p", "pause"), ("P", "pause"), ("h", "actor"), ("H", "actor")])
+def test_keys_work_with_caps_lock_too(browser, address, key, sent):
+    with opened(browser, address) as page:
+        table = Pretended(page, address)
+        table.say(STATE)
+        expect(page.locator("#status-text")).to_have_text("ready")
+        page.keyboard.press(key)
+        _wait(page, lambda: [message["do"] for message in table.heard] == [sent], 10)
 
 
 def test_a_slow_page_shows_the_outcome_in_the_end(browser, address):

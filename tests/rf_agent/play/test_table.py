@@ -12,7 +12,7 @@ from fake_sessions import do
 
 from rf_agent.play import tables as tables_module
 from rf_agent.play.table import FRAME, Loop, PipeClosed, TableSettings
-from rf_agent.play.tables import Table
+from rf_agent.play.tables import Table, Tables
 
 
 class Running:
@@ -126,3 +126,63 @@ def test_a_process_that_hangs_is_killed(monkeypatch):
         assert not sender.is_alive()
     finally:
         table.kill()  # or pytest would wait for it for ever
+
+
+def wait(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def lone(tmp_path, monkeypatch):
+    """A table at a time, each with as much time to end as a busy machine needs."""
+    monkeypatch.setattr(tables_module, "END_SECONDS", 30)
+    tables = Tables(TableSettings("fake/Task-v0", policy="expert", recordings=tmp_path, modules=("fake_env",)), 1)
+    yield tables
+    tables.close()
+
+
+def film(tables):
+    """Take a table and begin a video; its process stands still then."""
+    wait(tables.make_room)
+    table = tables.take()
+    table.send({"do": "video", "on": True})
+    wait(lambda: '"video": true' in (table._state or ""))
+    os.kill(table._process.pid, signal.SIGSTOP)
+    return table
+
+
+def test_a_table_that_records_is_not_killed_for_the_next_one(lone, tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    table = film(lone)
+    try:
+        lone.give_back(table)
+        idle = lone.take()  # the one that was prepared
+        os.kill(idle._process.pid, signal.SIGSTOP)  # so that it does not end of itself
+        lone.give_back(idle)
+        assert not lone.make_room()  # two processes end, so that a third would be one too many
+        wait(lone.make_room, 15)
+        assert lone.take() is not None
+    finally:
+        os.kill(table._process.pid, signal.SIGCONT)
+    wait(lambda: list(tmp_path.glob("play-*-1.mp4")))
+
+
+def test_a_tab_waits_while_two_tables_finish_their_videos(lone, tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    tables = []
+    try:
+        for _ in range(2):
+            tables.append(film(lone))
+            lone.give_back(tables[-1])
+        assert not lone.make_room() and not lone.make_room()
+        os.kill(tables[0]._process.pid, signal.SIGCONT)
+        wait(lone.make_room)
+    finally:
+        for table in tables:
+            if table._process.is_alive():
+                os.kill(table._process.pid, signal.SIGCONT)
+    lone.close()
+    assert len(list(tmp_path.glob("play-*-1.mp4"))) == 2

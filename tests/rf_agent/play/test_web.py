@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import multiprocessing
 import re
 import socket
 import threading
@@ -23,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect
 from rf_agent.errors import UserError
 from rf_agent.play import web
 from rf_agent.play.frames import FRAME, HEADER
+from rf_agent.play.messages import BadMessage
 from rf_agent.play.table import TableSettings
 from rf_agent.play.tables import Tables
 from rf_agent.play.web import make_app
@@ -147,9 +149,38 @@ def test_hostile_messages_end_the_connection_and_nothing_else(client, text, capl
 
 def test_too_many_messages_end_the_connection(client):
     with client.websocket_connect("/table", headers=ORIGIN) as socket:
-        for _ in range(200):
+        for _ in range(2000):
             socket.send_text('{"do": "stop"}')
-        assert "within a second" in Page(socket).hear("refused")["text"]
+        socket.send_text('{"do": "launch"}')  # so that something is refused in any case
+        refused = Page(socket).hear("refused")["text"]
+        assert refused.startswith("More than 60 messages a second came, for 20 s.")
+
+
+def test_what_a_network_delivers_late_and_at_once_is_no_flood(client):
+    """A hand that drove while nothing came through, for as long as a page may take nothing."""
+    with client.websocket_connect("/table", headers=ORIGIN) as socket:
+        page = Page(socket)
+        page.hear("hello")
+        for _ in range(15 * int(web.SEND_SECONDS)):
+            page.send(do="drive", axes={"x": 0.4}, gripper="keep", frame="view")
+        page.send(do="ask", instruction="go left")
+        page.hear("asked", lambda asked: asked["outcome"] == "done")
+        assert "refused" not in [message["type"] for message in page.heard]
+
+
+def test_messages_are_counted_over_twenty_seconds(monkeypatch, clock):
+    monkeypatch.setattr(web, "time", SimpleNamespace(monotonic=clock))
+    allowance = web.Allowance()
+
+    def send(seconds, rate):
+        for _ in range(seconds * rate):
+            clock.now += 1 / rate
+            allowance.use()
+
+    send(60, rate=60)
+    with pytest.raises(BadMessage, match="60 messages a second"):
+        send(30, rate=120)
+    assert clock.now == pytest.approx(80, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -249,9 +280,35 @@ def test_a_page_that_takes_nothing_gives_its_table_back(monkeypatch, caplog):
 
     table, given_back = Lively(), []
     monkeypatch.setattr(web, "SEND_SECONDS", 0.05)
-    tables = SimpleNamespace(take=lambda: table, give_back=given_back.append)
+    tables = SimpleNamespace(make_room=lambda: True, take=lambda: table, give_back=given_back.append)
     asyncio.run(asyncio.wait_for(web._serve(Asleep(), tables), 30))
     assert given_back == [table] and "The page took nothing for 0.05 s" in caplog.text
+
+
+def test_a_tab_that_is_closed_while_it_waits_gets_no_table():
+    class Left:
+        async def accept(self):
+            pass
+
+        async def receive(self):
+            return {"type": "websocket.disconnect", "code": 1001}
+
+    looked = []
+    tables = SimpleNamespace(make_room=lambda: looked.append("no room"))
+    asyncio.run(asyncio.wait_for(web._serve(Left(), tables), 3))
+    assert looked == ["no room"]
+
+
+def test_reloads_leave_no_crowd_of_processes(recordings):
+    settings = TableSettings("fake/Task-v0", policy="expert", recordings=recordings, modules=("fake_env",))
+    others, most = set(multiprocessing.active_children()), 0
+    with TestClient(make_app(Tables(settings, 1)), base_url=HERE) as client:
+        for _ in range(12):
+            with client.websocket_connect("/table", headers=ORIGIN):
+                most = max(most, len(set(multiprocessing.active_children()) - others))
+        with client.websocket_connect("/table", headers=ORIGIN) as socket:
+            Page(socket).hear("hello")  # nobody was refused for the others
+    assert 1 <= most <= 2
 
 
 def test_an_agent_that_cannot_begin_leaves_the_table_open():

@@ -192,9 +192,10 @@ def test_an_impossible_shard_is_refused(tmp_path):
 
 
 def test_names_tell_runs_apart(tmp_path):
-    names = ("a/policy", "some/where/mine", "expert", "expert")
+    names = ("a/policy", "some/where/mine", "expert", "expert", "runs/b/policy/")
     folders = [write_run(tmp_path / f"r{i}", chains([1]), policy=name) for i, name in enumerate(names)]
-    assert [run.label for run in read_runs(folders)] == ["a/policy", "mine", "expert (r2)", "expert (r3)"]
+    labels = ["a/policy", "mine", "expert (r2)", "expert (r3)", "b/policy"]
+    assert [run.label for run in read_runs(folders)] == labels
 
 
 def test_episodes_that_the_last_command_did_not_ask_for_are_left_out(tmp_path):

@@ -6,12 +6,13 @@ import socket
 
 import pytest
 from bare_clients import ask, connected, drain, get, served, upgrade, wait_until
-from fake_policy import observe
+from fake_policy import FakePolicy, observe
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from rf_agent.errors import UserError
 from rf_agent.serving import RemotePolicy
-from rf_agent.serving.server import Limits
+from rf_agent.serving.server import Limits, PolicyServer
 
 
 def test_the_key_is_asked_for():
@@ -29,7 +30,7 @@ def test_the_key_is_asked_for():
 
 
 def test_web_pages_are_refused_unless_they_are_allowed():
-    with served(allow_origins=["https://lab.example"]) as server:
+    with served(allow_origins=["https://Lab.example/"]) as server:  # as people write it
         for origin in ("https://evil.example", "null", server.url.replace("ws", "http"), "https://lab.example.evil"):
             with pytest.raises(InvalidStatus) as refused:
                 connect(server.url, origin=origin).__enter__()
@@ -37,6 +38,12 @@ def test_web_pages_are_refused_unless_they_are_allowed():
             assert origin in refused.value.response.body.decode()
         with connected(server, origin="https://lab.example") as connection:
             assert ask(connection, observe(2))["actions"][0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("page", ["*", "lab.example", "https://lab.example/page", ""])
+def test_what_is_no_address_of_a_page_is_refused(page):
+    with pytest.raises(UserError, match=r"--allow-origin is .*: give the address of a page, such as https://"):
+        PolicyServer(FakePolicy(), port=0, allow_origins=[page])
 
 
 def test_only_so_many_clients_are_let_in():

@@ -74,6 +74,28 @@ def test_images_travel_at_observation_steps_only():
     assert policy.batches == [1] * 4
 
 
+def test_what_was_answered_before_the_end_of_a_connection_is_not_carried_out_after_it():
+    with PolicyServer(FakePolicy(chunk_size=4, n_action_steps=3), port=0) as server:
+        agent = RemotePolicy(server.url)
+        assert agent.act(observe(5)).tolist() == [1, 5]
+        agent.close()
+        assert agent.act(observe(7)).tolist() == [1, 7]  # connected anew, with a history of its own
+        agent.close()
+
+
+def test_who_connects_anew_reads_what_the_policy_is_now():
+    with PolicyServer(FakePolicy(), port=0) as server:
+        agent, port = RemotePolicy(server.url), server.port
+        agent.act(observe(1))
+    with pytest.raises(RuntimeError):
+        agent.act(observe(1))
+
+    other = {"back" if key == "front" else key: value for key, value in observe(1).items()}
+    with PolicyServer(FakePolicy(views=("back", "wrist")), port=port):
+        assert agent.act(other).tolist() == [1, 1]
+        agent.close()
+
+
 def test_an_observation_that_does_not_fit_is_refused_by_the_server():
     with PolicyServer(FakePolicy(), port=0) as server, RemotePolicy(server.url) as agent:
         for bad, message in (

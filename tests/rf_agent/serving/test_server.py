@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from rf_agent.errors import UserError
 from rf_agent.serving import RemotePolicy
+from rf_agent.serving.batcher import FAILURES
 from rf_agent.serving.codec import pack, unpack
 from rf_agent.serving.observations import ObservationReader
 from rf_agent.serving.server import Limits, PolicyServer
@@ -220,6 +221,22 @@ def test_a_policy_that_ends_its_thread_is_not_healthy_and_keeps_nobody_waiting(c
             assert "the policy has ended (SystemExit: enough); start the server anew" in answer
         assert get(server, "/healthz") == (503, "the policy has ended\n")
         assert not server.running(timeout=0) and isinstance(server.error, SystemExit)
+
+
+def test_a_policy_that_always_fails_is_not_healthy_until_it_answers():
+    class Fails(FakePolicy):
+        def predict_steps(self, observation, state=None, episode_start=None):
+            if observation["state"][0, 0] in (8, 9):
+                raise ValueError("it is wrong") if observation["state"][0, 0] == 8 else RuntimeError("CUDA error")
+            return super().predict_steps(observation, state, episode_start)
+
+    with served(Fails()) as server:
+        answers = {8: (200, "OK\n"), 9: (503, "the policy failed 10 times in a row\n"), 1: (200, "OK\n")}
+        for value, answer in answers.items():
+            for _ in range(FAILURES):
+                with connected(server) as connection:
+                    ask(connection, observe(value))
+            assert get(server, "/healthz") == answer
 
 
 def test_any_error_of_a_policy_reaches_the_client():

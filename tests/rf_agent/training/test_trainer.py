@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from demo_files import make_store
+from demo_files import TASKS, make_store
 
 import rf_agent
 from rf_agent.demos.windows import ChunkSampler, DemoSet, whole_sequences, window_indices
@@ -83,6 +83,17 @@ def test_every_observation_step_is_drawn(demos):
         assert set(frames) <= drawn
     covered = data.chunks(whole_sequences(data, held_out, 4), 4, [""] * len(whole_sequences(data, held_out, 4)))
     assert len(set(covered.frames.tolist())) == covered.valid.sum()
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"), [(0.0, (0.333, 0.333, 0.333)), (0.5, (0.268, 0.329, 0.403)), (1.0, (0.211, 0.316, 0.474))]
+)
+def test_tasks_are_drawn_equally_often_or_by_their_observation_steps(demos, balance, expected):
+    data = dataset(demos, 2)  # of each task 8, 12 and 18 observation steps
+    sampler = ChunkSampler(data, range(6), 4, balance, mix_instructions=False)
+    drawn = [text[:-2] for text in sampler.draw(4000, np.random.default_rng(0)).instructions]
+    shares = [drawn.count(task.replace("_", " ")) / 4000 for task in TASKS]
+    assert shares == pytest.approx(expected, abs=0.025)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.4, 0.7, 0.9])

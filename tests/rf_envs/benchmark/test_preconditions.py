@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from fake_simulator import FakeSimulator
 
 from rf_envs.benchmark.preconditions import obstacle, possible
 from rf_envs.benchmark.tasks import TASKS
@@ -102,9 +103,53 @@ def test_a_state_that_allows_none_of_the_environments_tasks_is_refused(start):
     table.close()
 
 
-def test_what_is_possible_has_no_obstacle(env):
-    for seed in range(20):
-        env.randomize(seed)
-        state = {"robot_info": env.robot_info, "scene_info": env.scene_info}
-        allowed = [task for task in TASKS if possible(task, state, D)]
-        assert all(obstacle(task, state, D) is None for task in allowed)
+ON_TABLE = {  # what can be done with a block that stands there alone
+    color: {f"{verb}_{color}_block_{side}" for verb in ("push", "rotate") for side in ("left", "right")}
+    | {f"lift_{color}_block_table"}
+    for color in ("red", "blue", "pink")
+}
+AT_FIRST = set().union(*ON_TABLE.values(), ("move_slider_left", "open_drawer", "turn_on_lightbulb", "turn_on_led"))
+WHERE = {"slider": 0, "drawer": 1, "bulb": 4, "led": 5, "red": slice(6, 9)}  # in scene_obs
+
+
+@pytest.mark.parametrize(
+    ("changes", "gained", "lost"),
+    [
+        ({}, set(), set()),
+        ({"slider": 0.28}, {"move_slider_right"}, {"move_slider_left"}),
+        ({"drawer": 0.22}, {"close_drawer", "push_into_drawer"}, {"open_drawer"}),
+        ({"bulb": 1}, {"turn_off_lightbulb"}, {"turn_on_lightbulb"}),
+        ({"led": 1}, {"turn_off_led"}, {"turn_on_led"}),
+        ({"red": (0.0, -0.1, 0.46)}, set(), {"push_red_block_left"}),  # the button is in the way
+        ({"red": (-0.2, 0.09, 0.46)}, {"lift_red_block_slider"}, ON_TABLE["red"]),
+        (
+            {"drawer": 0.22, "red": (0.18, -0.3, 0.36)},
+            {"close_drawer", "push_into_drawer", "lift_red_block_drawer"},
+            {"open_drawer"} | ON_TABLE["red"],
+        ),
+        ({"red": (0.17, -0.1, 0.5)}, {"unstack_block"}, ON_TABLE["red"] | ON_TABLE["blue"]),  # on the blue one
+    ],
+)
+def test_what_is_possible_follows_from_where_things_are(changes, gained, lost):
+    assert possible_tasks(lay_out(changes)) == (AT_FIRST | gained) - lost
+
+
+def test_a_hand_that_holds_a_block_can_put_it_down_and_nothing_else():
+    simulator = lay_out({"red": (0.06, -0.1, 0.6)})
+    simulator.robot_obs[:3], simulator.robot_obs[14] = simulator.scene_obs[WHERE["red"]], -1
+    assert possible_tasks(simulator) == {"place_in_slider", "stack_block"}
+    simulator.scene_obs[WHERE["drawer"]] = 0.22
+    assert possible_tasks(simulator) == {"place_in_slider", "stack_block", "place_in_drawer", "push_into_drawer"}
+
+
+def lay_out(changes):
+    """Three blocks apart on the table, everything closed and off; but for the changes."""
+    simulator = FakeSimulator()
+    simulator.scene_obs[6::6] = 0.06, 0.17, 0.28
+    for what, value in changes.items():
+        simulator.scene_obs[WHERE[what]] = value
+    return simulator
+
+
+def possible_tasks(simulator):
+    return {task for task in TASKS if possible(task, simulator.info(), D)}
