@@ -93,8 +93,18 @@ def run(args: Args) -> None:
             for table in tables:
                 if len(table.seeds) < len(args.seeds):
                     reporter.log(f"{table.name} is made with seed {table.seeds[0]} alone")
-                reproduction.run(table.stages)
-                _show(console, table, reproduction.results)
+            unseen = list(tables)
+
+            def show_measured() -> None:
+                for table in list(unseen):
+                    if all(map(reproduction.is_measured, in_order(table.stages))):
+                        unseen.remove(table)
+                        _show(console, table, reproduction.results)
+
+            show_measured()
+            # of all tables at once: while the last command of one runs, those of the next need not wait
+            reproduction.run([stage for table in tables for stage in table.stages], show_measured)
+            show_measured()
     if args.page is not None:
         _write_page(args.page, reproduction.results, args.comments, console)
 

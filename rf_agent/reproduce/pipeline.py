@@ -59,8 +59,12 @@ class Pipeline:
         self._commands = Commands()
         self._is_held = False
 
-    def run(self, stages: Sequence[Stage]) -> None:
+    def run(self, stages: Sequence[Stage], after_each: Callable[[], None] = lambda: None) -> None:
         """Run what is not done yet of some stages and of what they need.
+
+        Args:
+            stages: those that come first begin first, but what can run beside others does.
+            after_each: called when a command has ended well.
 
         Raises:
             UserError: a command failed, a stage was made by another command, or its result is gone; or others run
@@ -73,7 +77,7 @@ class Pipeline:
         self._check_outdated(ordered, left)
         if left:
             with self.held(), sigterm_like_ctrl_c():
-                self._run_all(left)
+                self._run_all(left, after_each)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -112,7 +116,7 @@ class Pipeline:
         """The commit or version that a stage was last begun with; None where that was not kept."""
         return self._mark(stage).get("revision")
 
-    def _run_all(self, left: Sequence[Stage]) -> None:
+    def _run_all(self, left: Sequence[Stage], after_each: Callable[[], None]) -> None:
         """Run stages, as many at once as there are jobs, each after what it needs.
 
         When one fails nothing else begins, but what runs goes on to its end.
@@ -138,6 +142,7 @@ class Pipeline:
                             seconds = ended.result()
                             self._ended(stage)
                             self.reporter.log(f"{name} {stage.folder}: {duration(seconds)}")
+                            after_each()
                         except Exception as error:
                             failures.append(error)
                             self.reporter.log(f"{name} {error}" + ("; what else runs goes on" if running else ""))

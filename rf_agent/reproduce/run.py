@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rf_agent.progress import Reporter
@@ -38,19 +38,23 @@ class Reproduction(Pipeline):
         claim(folder, recipe)
         self.results = Results.of(folder, recipe)
 
-    def run(self, stages: Sequence[Stage]) -> None:
+    def run(self, stages: Sequence[Stage], after_each: Callable[[], None] = lambda: None) -> None:
         """As `Pipeline.run`; what was measured is in `results` and in the folder's results.json."""
         ordered = in_order(tuple(stages))
-        if all(self.is_done(stage) and stage.folder in self.results.stages for stage in ordered):
-            super().run(ordered)  # which checks them
+        if all(map(self.is_measured, ordered)):
+            super().run(ordered, after_each)  # which checks them
             return
         with self.held():
             self.results = Results.of(self.folder, self.results.recipe)  # others may have written it meanwhile
             self._forget([stage for stage in ordered if not self.is_done(stage)])
-            super().run(ordered)
+            super().run(ordered, after_each)
             for stage in ordered:
                 if stage.folder not in self.results.stages:
                     self._ended(stage)
+
+    def is_measured(self, stage: Stage) -> bool:
+        """Whether a stage has finished and its facts are in `results`."""
+        return self.is_done(stage) and stage.folder in self.results.stages
 
     def _ended(self, stage: Stage) -> None:
         facts = facts_of(stage, self.folder / stage.folder)

@@ -18,6 +18,7 @@ from rf_agent.files import folder_lock
 from rf_agent.progress import Silent
 from rf_agent.reproduce import jobs as jobs_module
 from rf_agent.reproduce import pipeline as run_module
+from rf_agent.reproduce.measures import AverageLength, Row, Table
 from rf_agent.reproduce.recipe import Recipe
 from rf_agent.reproduce.results import Results, facts_of
 from rf_agent.reproduce.run import Reproduction
@@ -411,3 +412,27 @@ def test_it_is_kept_what_code_a_command_ran_with(tmp_path, monkeypatch):
     make(tmp_path / "other").run([TRAIN])
     (entry,) = Results.load(tmp_path / "other" / "results.json").stages.values()
     assert entry["revision"] == importlib.metadata.version("roboflamingo-agent")
+
+
+def test_a_table_does_not_wait_for_the_last_command_of_another(tmp_path, monkeypatch, capsys):
+    """And each is shown as soon as it is measured, also where another one fails."""
+
+    class Waiting(Quick):
+        def _arguments(self, stage, jobs):
+            wait = "import pathlib, time\nwhile not pathlib.Path('evaluations/b/ran').exists(): time.sleep(0.01)\n"
+            code = wait + "raise SystemExit(3)" if stage.folder == "evaluations/a" else WRITE
+            return [sys.executable, "-c", code, stage.output]
+
+    def table(name):
+        train = Stage(f"policies/{name}", ("train",))
+        evaluate = Stage(f"evaluations/{name}", ("evaluate",), (train,))
+        row = Row((name,), (AverageLength((evaluate,)),))
+        return Table(name, f"Table of {name}", "Table 0", ("row", "length"), (row,), (), "")
+
+    monkeypatch.setattr(reproduce, "Reproduction", Waiting)
+    monkeypatch.setattr(reproduce, "TABLES", {"a": None, "b": None})
+    monkeypatch.setattr(reproduce, "make_tables", lambda names, recipe, seeds: [table(name) for name in names])
+    with pytest.raises(UserError, match="evaluations/a failed"):
+        reproduce.run(reproduce.Args(tables=("a", "b"), output=tmp_path, jobs=2))
+    said = capsys.readouterr().out
+    assert "Table of b" in said and "Table of a" not in said

@@ -57,7 +57,12 @@ def test_a_reset_restarts_history():
 
 
 def test_many_clients_share_batches_and_no_answer_is_lost_or_crossed():
-    policy, results = FakePolicy(seconds=0.005), {}
+    class SlowAtFirst(FakePolicy):  # so that all are there when the second batch is made
+        def predict_steps(self, *arguments):
+            self.seconds = 0.0 if self.batches else 1.0
+            return super().predict_steps(*arguments)
+
+    policy, results = SlowAtFirst(), {}
 
     def play(name, url):
         with RemotePolicy(url) as agent:
