@@ -34,7 +34,7 @@ class Args(Recipe):
     """Train and measure what a table of the paper compares, small enough for this machine."""
 
     tables: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Tables and figures, such as table1 or fig3a, or all; --list names them."""
+    """Tables and figures, such as table1 or fig3a, or all, in the order in which they are begun; --list names them."""
     output: Path = Path("runs/reproduce")
     """Folder of everything that is made; the same command goes on where it stopped, and tables share what they can."""
     list: bool = False

@@ -38,9 +38,9 @@ SEEDED = re.compile(r"policies/.*_seed\d+")
 
 
 def make_tables(names: Sequence[str], recipe: Recipe, seeds: Sequence[int]) -> list[Table]:
-    """Tables of a recipe, in the order of `TABLES`."""
+    """Tables of a recipe, in the order of their names."""
     plans = [Plan(recipe, seed) for seed in seeds]
-    tables = [make(plans) for name, make in TABLES.items() if name in names]
+    tables = [TABLES[name](plans) for name in dict.fromkeys(names)]
     return [replace(table, seeds=tuple(seeds[:1] if table.one_seed else seeds)) for table in tables]
 
 

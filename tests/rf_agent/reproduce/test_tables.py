@@ -66,6 +66,10 @@ def test_every_command_is_one_that_the_command_line_takes():
         assert str(args.output) == stage.output
 
 
+def test_tables_are_begun_in_the_order_that_is_asked_for():
+    assert [table.name for table in make_tables(["fig3a", "table1", "fig3a"], RECIPE, (0,))] == ["fig3a", "table1"]
+
+
 def test_a_folder_is_made_by_one_command():
     commands: dict[str, str] = {}
     for seed in (0, 1):
