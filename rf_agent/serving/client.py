@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import socket
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -97,6 +98,7 @@ class RemotePolicy:
         self._queue.clear()
         self._start = True
         if self._connection is not None:
+            self._forgotten.detach()
             self._connection.close()
             self._connection = None
 
@@ -165,6 +167,8 @@ class RemotePolicy:
                 **self._pings,
             )
             self._connection = opening.__enter__()  # websockets 17 opens it here; `close` is what `__exit__` does
+            # one who is forgotten, as where a notebook's cell runs again, must not keep a place at the server
+            self._forgotten = weakref.finalize(self, _hang_up, self._connection)
         except InvalidStatus as error:
             said = (error.response.body or b"").decode("utf-8", "replace").strip()
             raise self._failed(said or str(error), said=True) from error
@@ -202,6 +206,12 @@ class RemotePolicy:
         self._queue.clear()
         self._start = True
         if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.socket.shutdown(socket.SHUT_RDWR)
+            self._forgotten.detach()
+            _hang_up(connection)
             connection.close()
+
+
+def _hang_up(connection: ClientConnection) -> None:
+    """End a connection without waiting for the other side."""
+    with contextlib.suppress(OSError):
+        connection.socket.shutdown(socket.SHUT_RDWR)

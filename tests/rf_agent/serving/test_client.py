@@ -1,5 +1,6 @@
 """RemotePolicy acts as the policy in the process, and says what is wrong."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from bare_clients import wait_until
 from fake_policy import FakePolicy, observe
 from policy_cases import CORPUS, as_bytes, make_observation, make_policy
 from websockets.sync.server import serve
@@ -81,6 +83,14 @@ def test_what_was_answered_before_the_end_of_a_connection_is_not_carried_out_aft
         agent.close()
         assert agent.act(observe(7)).tolist() == [1, 7]  # connected anew, with a history of its own
         agent.close()
+
+
+def test_who_is_forgotten_gives_the_place_back():
+    with PolicyServer(FakePolicy(), port=0) as server:
+        for _ in range(3):
+            RemotePolicy(server.url).act(observe(1))
+        gc.collect()
+        wait_until(lambda: server.metrics.connections == 0)
 
 
 def test_who_connects_anew_reads_what_the_policy_is_now():
