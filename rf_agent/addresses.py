@@ -12,7 +12,7 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 
 def others_reach(host: str) -> str | None:
     """Where other machines find a server that listens at `host`; None if that is not known, or `host` itself."""
-    if host not in ("0.0.0.0", "::", ""):
+    if host not in ("0.0.0.0", ""):
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ class RoboFlamingoModel(PolicyModel):
     def fsdp_blocks(self) -> list[nn.Module]:
         return fsdp_blocks(self.vlm)
 
-    def checkpoint_gradients(self, rows: int, context: Callable[[], AbstractContextManager[Any]]) -> None:
+    def checkpoint_gradients(self, rows: int, context: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         self.vlm.checkpoint_rows, self.vlm.recompute_context = rows, context
 
     def encode_vision(self, pixels: Tensor) -> Tensor:

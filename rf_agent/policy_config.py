@@ -220,8 +220,6 @@ class PolicyConfig:
         """Raise ConfigError where something is missing that a network cannot be built without."""
         if not self.views:
             raise ConfigError("views is empty; name the cameras of the robot, as its demonstrations do.")
-        if len(set(self.views)) < len(self.views):
-            raise ConfigError(f"views is {', '.join(self.views)}; name every camera once.")
         if not self.action.regressed:
             raise ConfigError(
                 f"action.dim is {self.action.dim}, but an action has at least one entry that is no gripper. Training "

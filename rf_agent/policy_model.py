@@ -6,7 +6,7 @@ Tensors only. The history is a value that is passed in and handed back; files, N
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -121,7 +121,7 @@ class PolicyModel(nn.Module):
         """The parts that FSDP gathers one at a time."""
         return []
 
-    def checkpoint_gradients(self, rows: int, context: Callable[[], AbstractContextManager[Any]]) -> None:
+    def checkpoint_gradients(self, rows: int, context: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         """Read so many frames at a time in training, and compute twice, to save memory; 0 for all at once.
 
         The second time computes within a `context`, as the first one does for its caller's sake.

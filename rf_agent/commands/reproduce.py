@@ -101,7 +101,6 @@ def run(args: Args) -> None:
                         unseen.remove(table)
                         _show(console, table, reproduction.results)
 
-            show_measured()
             # of all tables at once: while the last command of one runs, those of the next need not wait
             reproduction.run([stage for table in tables for stage in table.stages], show_measured)
             show_measured()

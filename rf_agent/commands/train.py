@@ -18,7 +18,8 @@ OF_TEXTS = ("vl_prompts", "vl_batch_size", "vl_caption_weight", "vl_question_wei
 
 def run(args: Args) -> None:
     """Train, with a progress bar, and say where the policy is. Of several processes the first one speaks."""
-    _refuse_unused(args)
+    if not args.resume:  # a run that was begun with them must be able to end
+        _refuse_unused(args)
     with sigterm_like_ctrl_c():  # which saves a checkpoint
         if int(os.environ.get("RANK", "0")):
             train(args)

@@ -142,10 +142,11 @@ class Pipeline:
                             seconds = ended.result()
                             self._ended(stage)
                             self.reporter.log(f"{name} {stage.folder}: {duration(seconds)}")
-                            after_each()
                         except Exception as error:
                             failures.append(error)
                             self.reporter.log(f"{name} {error}" + ("; what else runs goes on" if running else ""))
+                        else:
+                            after_each()
                         if self.jobs > 1:  # otherwise the command shows its own
                             ended_count = len(left) - len(waiting) - len(running)
                             self.reporter.update(ended_count / len(left), f"{ended_count} of {len(left)} commands")

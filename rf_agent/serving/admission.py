@@ -78,9 +78,9 @@ class Admission:
 def origins(addresses: Sequence[str]) -> frozenset[str]:
     """Web pages as browsers name them. Raises UserError for what is no address of one."""
     for address in addresses:
-        if not re.fullmatch(r"https?://[^/]+/?", address, re.IGNORECASE):
+        if not re.fullmatch(r"null|[a-z][a-z0-9+.-]*://[^/]*/?", address, re.IGNORECASE):
             raise UserError(f"--allow-origin is {address!r}: give the address of a page, such as https://example.org")
-    return frozenset(address.rstrip("/").lower() for address in addresses)
+    return frozenset(re.sub("(?<=[^/])/$", "", address).lower() for address in addresses)
 
 
 def peer_name(connection: ServerConnection) -> str:

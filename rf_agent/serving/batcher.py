@@ -23,6 +23,10 @@ FAILURES = 10
 ever."""
 
 
+class NotFinite(ValueError):
+    """Actions of a policy that are no numbers. Other errors of this kind are about what it was sent."""
+
+
 class Answer(NamedTuple):
     """What the policy says to one observation."""
 
@@ -74,7 +78,7 @@ class Batcher:
 
     @property
     def trouble(self) -> str:
-        """Why observations are not answered, none of them; empty where they are."""
+        """Why no observation is answered; empty while some are."""
         if not self.alive:
             return "the policy has ended"
         return f"the policy failed {FAILURES} times in a row" if self._failures >= FAILURES else ""
@@ -135,7 +139,7 @@ class Batcher:
                     self._answer([request])
                 return
             log.debug("the policy failed", exc_info=True)
-            self._failures += not isinstance(error, ValueError)  # which is about what it was sent
+            self._failures += isinstance(error, NotFinite) or not isinstance(error, ValueError)
             # a future takes no StopIteration, and would wait for ever
             _deliver(batch, RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
             return
@@ -157,7 +161,7 @@ class Batcher:
             raise RuntimeError("a history was given that is of no answer of this policy")
         actions, state = self._policy.predict_steps(observation, state, starts)
         if not np.isfinite(actions).all():
-            raise ValueError("the policy gave actions that are not finite; look at its weights and the observation")
+            raise NotFinite("the policy gave actions that are not finite; look at its weights and the observation")
         taken = time.perf_counter() - begun
         states = [tuple(array[row : row + 1].copy() for array in state) for row in range(len(batch))]
         if self._blank is None:

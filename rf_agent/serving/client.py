@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import socket
 import weakref
 from collections import deque
@@ -168,7 +169,7 @@ class RemotePolicy:
             )
             self._connection = opening.__enter__()  # websockets 17 opens it here; `close` is what `__exit__` does
             # one who is forgotten, as where a notebook's cell runs again, must not keep a place at the server
-            self._forgotten = weakref.finalize(self, _hang_up, self._connection)
+            self._forgotten = weakref.finalize(self, _forget, self._connection, os.getpid())
         except InvalidStatus as error:
             said = (error.response.body or b"").decode("utf-8", "replace").strip()
             raise self._failed(said or str(error), said=True) from error
@@ -209,6 +210,12 @@ class RemotePolicy:
             self._forgotten.detach()
             _hang_up(connection)
             connection.close()
+
+
+def _forget(connection: ClientConnection, owner: int) -> None:
+    """Hang up; but not in a forked child, whose copy is no connection of its own."""
+    if os.getpid() == owner:
+        _hang_up(connection)
 
 
 def _hang_up(connection: ClientConnection) -> None:

@@ -29,7 +29,7 @@ from rf_agent.training.callbacks import Callback
 from rf_agent.training.engine import choose_precision, make_accelerator
 from rf_agent.training.loop import Loop
 from rf_agent.training.run_folder import prepare_output, remove_traces
-from rf_agent.training.run_info import RunInfo, check_same_data
+from rf_agent.training.run_info import RunInfo, check_same_data, contents
 from rf_agent.training.settings import command
 from rf_agent.training.vl_objective import PretrainConfig, PretrainObjective
 
@@ -117,7 +117,16 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
 
     callbacks: list[Callback] = []
     if accelerator.is_main_process:
-        started = config.output, command("pretrain", config), config, {"files": [], "scene_images": data.facts}
+        started = (
+            config.output,
+            command("pretrain", config),
+            config,
+            {
+                "files": [],
+                "scene_images": data.facts,
+                "contents": contents(config),
+            },
+        )
         if config.resume:
             check_same_data(config.output, started[-1])
         else:

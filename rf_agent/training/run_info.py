@@ -6,12 +6,10 @@ import datetime
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.windows import DemoSet
@@ -22,6 +20,8 @@ from rf_agent.training.settings import LoopConfig
 from rf_agent.versions import versions
 
 RUN = "run.json"
+TEXTS = ("instructions", "vl_captions", "vl_questions", "vl_annotations")
+"""Settings that name files of texts."""
 PACKAGES = ("roboflamingo-agent", "torch", "transformers", "accelerate", "numpy")
 
 
@@ -82,7 +82,7 @@ def check_same_data(output: Path, data: dict[str, Any]) -> None:
 
     Args:
         output: directory of the run.
-        data: see `demos_facts`, and as `contents` what the options of other files held (`digest`). What a run of an
+        data: see `demos_facts`, and as `contents` what that says. What a run of an
             older version did not write down is not compared.
 
     Raises:
@@ -144,16 +144,17 @@ def demos_facts(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, Any]
     }
 
 
-def digest(parts: Iterable[tuple[str, Any]]) -> str:
-    """Tells contents from others: of named tensors, or of files."""
-    total = hashlib.blake2b(digest_size=12)
-    for name, part in parts:
-        total.update(name.encode())
-        if isinstance(part, Path):
-            total.update(part.read_bytes())
-        else:
-            total.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()
+def contents(config: Any) -> dict[str, str]:
+    """Tells what a run takes from other files than demonstrations from other contents, by the options that name them:
+    the policy that it begins with, and texts."""
+    from rf_agent.evaluation.agents import fingerprint
+
+    files = {name: path for name in TEXTS if isinstance(path := getattr(config, name, None), Path)}
+    found = {
+        f"--{name.replace('_', '-')}": hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
+        for name, path in files.items()
+    }
+    return found | ({} if config.init is None else {"--init": fingerprint(config.init)})
 
 
 def git_revision() -> str | None:

@@ -28,22 +28,26 @@ class EvaluationPlan:
     Args:
         env: environment, of single tasks or of chains.
         episodes: of each task, or chains.
-        tasks: what the policy learns.
-        device: where it computes.
+        device: where the policy computes.
         workers: simulator processes.
+        tasks: what it learns, which are played where the environment has some of them, else all of its own.
+
+    Attributes:
+        others: whether the environment has none of the `tasks`.
 
     Raises:
-        UserError, ImportError: there is no such environment, it cannot be made here, or it has none of the tasks.
+        UserError, ImportError: there is no such environment, or it cannot be made here.
     """
 
-    def __init__(self, env: str, episodes: int, tasks: Sequence[str], device: str, workers: int) -> None:
+    def __init__(self, env: str, episodes: int, device: str, workers: int, tasks: Sequence[str] = ()) -> None:
         from rf_agent.environments import is_ours
         from rf_agent.evaluation.runner import choose_items, env_facts, with_renderer
 
         self.env, self.episodes, self.device, self.workers = env, episodes, device, workers
         facts = env_facts(env)  # asked now, so that what is wrong with it shows before the training
+        self.others = facts.listed and bool(tasks) and not set(tasks) & set(facts.tasks)
         chains, of_task = (episodes, None) if facts.chained else (None, episodes)
-        self.items = choose_items(env, facts, chains, of_task, (), PLAN_SEED, tasks)
+        self.items = choose_items(env, facts, chains, of_task, (), PLAN_SEED, () if self.others else tasks)
         options = {"chains": "training"} if facts.chained and is_ours(env) else {}
         self._renderer, self._options = facts.renderer, with_renderer(env, options, facts.renderer)
         self.metric = "average_length" if facts.chained else "success_rate"

@@ -32,7 +32,7 @@ from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
 from rf_agent.training.robot import described, fitted, open_all
 from rf_agent.training.run_folder import begin, check_leftovers, prepare_output
-from rf_agent.training.run_info import RunInfo, check_same_data, demos_facts, digest, write_run_info
+from rf_agent.training.run_info import RunInfo, check_same_data, contents, demos_facts, write_run_info
 from rf_agent.training.scene_cotraining import SceneCoTraining, SceneCoTrainingConfig
 from rf_agent.training.settings import LoopConfig, command
 from rf_agent.training.snapshots import EvaluationPlan, Snapshots
@@ -113,8 +113,8 @@ class TrainConfig(LoopConfig, CoTrainingConfig, SceneCoTrainingConfig):
     """Policies of the last validations that are kept in OUTPUT/policies, beside the last and the best one."""
     evaluation_env: str | None = None
     """Environment in which the policy acts at every validation, such as rf/PlayTableChainD-v0; its scores decide which
-    policy is the best, else the validation loss does. It plays training chains, or other episodes of tasks than
-    `rf-agent evaluate` does, which so can measure the best."""
+    policy is the best, else the validation loss does. In this project's environments it plays training chains, or
+    other episodes of tasks than `rf-agent evaluate`, which then measures the best policy where it was not chosen."""
     evaluation_episodes: int = 10
     """Chains, or episodes of each task, of such an evaluation."""
 
@@ -209,18 +209,21 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     plan = None
     if config.evaluation_env and accelerator.is_main_process:
         place = str(accelerator.device), max(1, usable_cores() // 2)
-        plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes, tasks, *place)
+        plan = EvaluationPlan(config.evaluation_env, config.evaluation_episodes, *place, tasks)
+        if plan.others:
+            reporter.log(f"{plan.env} has none of the tasks of the demonstrations: all of its tasks are played")
     # everything that can be refused has been
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        facts = demos_facts(readers, demos) | {"contents": _contents(config, policy)}
+        facts = demos_facts(readers, demos) | {"contents": contents(config)}
         if scene_cotraining is not None:
             facts["scene_images"] = scene_cotraining.facts
         started = config.output, command("train", config), config, facts
         with full_disk_explained(config.output, GO_ON):
+            if config.resume:  # first, as most of what the shape is comes from the data
+                check_same_data(config.output, facts)
             begin(config.output, shape, config.resume)
             if config.resume:
-                check_same_data(config.output, facts)
                 callbacks = [RunInfo(*started), *callbacks]
             else:
                 write_run_info(*started)
@@ -357,16 +360,6 @@ def _build(config: TrainConfig, shape: PolicyConfig, start: BasePolicy | None, d
     if start is None:
         fit_running_statistics(policy, demos.frames, demos.rows(demos.split(config.validation_fraction)[0]))
     return policy
-
-
-def _contents(config: TrainConfig, policy: BasePolicy) -> dict[str, str]:
-    """What a run takes from other files than demonstrations, by the option that names them: what of `--init` stays as
-    it is, as all else of it is in checkpoints, and texts."""
-    frozen = ((name, parameter) for name, parameter in policy.named_parameters() if not parameter.requires_grad)
-    names = ("instructions", "vl_captions", "vl_questions", "vl_annotations")
-    files = {name: path for name in names if (path := getattr(config, name)) is not None}
-    found = {f"--{name.replace('_', '-')}": digest([("", path)]) for name, path in files.items()}
-    return found | ({} if config.init is None else {"--init": digest(frozen)})
 
 
 def _card(config: TrainConfig, kind: str, demos: DemoSet, scalars: dict[str, float]) -> str:

@@ -46,6 +46,12 @@ def test_what_is_no_address_of_a_page_is_refused(page):
         PolicyServer(FakePolicy(), port=0, allow_origins=[page])
 
 
+@pytest.mark.parametrize("page", ["null", "file://", "chrome-extension://abc", "http://localhost:3000"])
+def test_whatever_browsers_call_a_page_can_be_allowed(page):
+    with served(allow_origins=[page]) as server, connected(server, origin=page) as connection:
+        assert ask(connection, observe(2))["actions"][0].tolist() == [1, 2]
+
+
 def test_only_so_many_clients_are_let_in():
     with served(limits=Limits(connections=2)) as server:
         first, second = RemotePolicy(server.url), RemotePolicy(server.url)

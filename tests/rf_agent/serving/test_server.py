@@ -231,12 +231,15 @@ def test_a_policy_that_ends_its_thread_is_not_healthy_and_keeps_nobody_waiting(c
 def test_a_policy_that_always_fails_is_not_healthy_until_it_answers():
     class Fails(FakePolicy):
         def predict_steps(self, observation, state=None, episode_start=None):
+            if observation["state"][0, 0] == 7:
+                return np.full((1, 2, 2), np.nan), (np.ones(1),)
             if observation["state"][0, 0] in (8, 9):
                 raise ValueError("it is wrong") if observation["state"][0, 0] == 8 else RuntimeError("CUDA error")
             return super().predict_steps(observation, state, episode_start)
 
     with served(Fails()) as server:
-        answers = {8: (200, "OK\n"), 9: (503, "the policy failed 10 times in a row\n"), 1: (200, "OK\n")}
+        ok, broken = (200, "OK\n"), (503, "the policy failed 10 times in a row\n")
+        answers = {8: ok, 9: broken, 1: ok, 7: broken}
         for value, answer in answers.items():
             for _ in range(FAILURES):
                 with connected(server) as connection:

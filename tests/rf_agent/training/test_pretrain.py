@@ -111,6 +111,16 @@ def test_a_run_goes_on_with_the_same_images_wherever_they_lie(images, tmp_path):
         pretrain(config(collect_scene_images(replace(others, workers=1, seed=9)), run, resume=True, steps=6))
 
 
+def test_what_it_goes_on_from_stays_the_same(images, tmp_path):
+    start = str(pretrain(config(images, tmp_path / "start")).output)
+    pretrain(config(images, tmp_path / "run", init=start))
+    with pytest.raises(UserError, match="began with --init: "):
+        pretrain(config(images, tmp_path / "run", resume=True, steps=5))
+    with pytest.raises(UserError, match="began with other content of --init: "):
+        pretrain(config(images, tmp_path / "run", resume=True, steps=5, init=str(tmp_path / "run" / "vlm")))
+    pretrain(config(images, tmp_path / "run", resume=True, steps=5, init=start))
+
+
 def test_a_start_that_was_killed_does_not_count(images, tmp_path):
     run = tmp_path / "run"
     run.mkdir()

@@ -45,9 +45,40 @@ def test_what_stays_frozen_is_that_which_the_run_began_with(demos, tmp_path, sta
     (tmp_path / "init").rename(moved)
     with pytest.raises(UserError, match="run began with other content of --init: resume with the same"):
         train(run_settings(demos, tmp_path / "run", init=str(start[1]), preset=None, resume=True))
+    with pytest.raises(UserError, match="run began with --init: "):
+        train(run_settings(demos, tmp_path / "run", resume=True))
     whole = train(run_settings(demos, tmp_path / "whole", init=str(moved), preset=None))
     parts = train(run_settings(demos, tmp_path / "run", init=str(moved), preset=None, resume=True))
     assert parts.scalars == whole.scalars
+
+
+def test_other_words_are_another_policy_too(demos, tmp_path, start):
+    """Of a run in which all parameters learn the tokenizer still is that of `--init`."""
+    given = {"init": str(start[0]), "preset": None, "trainable": "full", "train_vision": True, "train_language": True}
+    train(run_settings(demos, tmp_path / "run", steps=2, **given))
+    path = start[0] / "tokenizer.json"
+    content = json.loads(path.read_text())
+    words = content["model"]["vocab"]
+    (first, one), (second, other) = list(words.items())[-2:]
+    words |= {first: other, second: one}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="began with other content of --init"):
+        train(run_settings(demos, tmp_path / "run", steps=3, resume=True, **given))
+
+
+def test_a_run_of_an_older_version_goes_on_with_the_same_init_by_its_name(demos, tmp_path, start):
+    """That version wrote no contents down."""
+    given = {"init": str(start[0]), "preset": None}
+    train(run_settings(demos, tmp_path / "run", steps=2, **given))
+    history, checkpoint = tmp_path / "run" / "run.json", tmp_path / "run" / "checkpoint.pt"
+    starts, state = json.loads(history.read_text()), torch.load(checkpoint, weights_only=True)
+    del starts[0]["data"]["contents"], state["length"]
+    state["settings"] |= {"init": str(start[0]), "instructions": "None"}
+    history.write_text(json.dumps(starts))
+    torch.save(state, checkpoint)
+    with pytest.raises(ValueError, match=f"belongs to a run with init {start[0]}, not {start[1]}"):
+        train(run_settings(demos, tmp_path / "run", steps=3, resume=True, init=str(start[1]), preset=None))
+    train(run_settings(demos, tmp_path / "run", steps=3, resume=True, **given))
 
 
 def test_further_instructions_stay_the_same(demos, tmp_path):

@@ -15,7 +15,6 @@ from tiny_runs import run_settings
 
 from rf_agent import load_policy
 from rf_agent.checkpoint import CheckpointError
-from rf_agent.errors import UserError
 from rf_agent.evaluation.episode import task_items
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.callbacks import Callback
@@ -314,8 +313,8 @@ def test_the_policy_acts_at_every_validation(demos, tmp_path, monkeypatch):
     with pytest.raises(Exception, match="NoSuchTable"):
         train(run_settings(demos, run, evaluation_env="rf/NoSuchTable-v0"))
     assert not run.exists()
-    with pytest.raises(UserError, match="none of the tasks that the policy was trained on"):
-        EvaluationPlan("rf/PlayTableD-v0", 1, ("fly",), "cpu", 1)
+    foreign = EvaluationPlan("rf/PlayTableD-v0", 1, "cpu", 1, ("fly",))
+    assert foreign.others and len(foreign.items) == 34
     settings = {"evaluation_env": "rf/PlayTableD-v0", "evaluation_episodes": 1, "evaluations": 1, "steps": 2}
     report = train(run_settings(demos, run, **settings))
     assert 0 <= report.scalars["success_rate"] <= 1
@@ -325,8 +324,12 @@ def test_the_policy_acts_at_every_validation(demos, tmp_path, monkeypatch):
     played = {json.loads(line)["key"]: json.loads(line)["seed"] for line in open(episodes) if "key" in line}
     measured = {item.key: item.seed for item in task_items(list(TASKS), 1, 0)}
     assert played.keys() == measured.keys() and all(played[key] != measured[key] for key in played)
-    chains = EvaluationPlan("rf/PlayTableChainD-v0", 3, TASKS, "cpu", 1)
-    assert chains._options == {"chains": "training"} and [item.chain for item in chains.items] == [0, 1, 2]
+    chains = EvaluationPlan("rf/PlayTableChainD-v0", 3, "cpu", 1, TASKS)
+    assert (
+        not chains.others
+        and chains._options == {"chains": "training"}
+        and [item.chain for item in chains.items] == [0, 1, 2]
+    )
     monkeypatch.setattr("rf_agent.training.snapshots.EvaluationPlan.score", lambda *_: 1 / 0)
     report = train(run_settings(demos, tmp_path / "broken", **settings))  # a simulator that dies does not end it
     assert "success_rate" not in report.scalars and report.output.exists()
