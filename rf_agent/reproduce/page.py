@@ -19,7 +19,7 @@ not the bundled `roboflamingo-tiny`, which learned for many hours and does more
 ([Measurements](measurements.md)). Words are explained in [Concepts](concepts.md#the-words). This page is written by
 
 ```bash
-rf-agent reproduce --results docs/results/reproduce.json --page docs/results.md
+rf-agent reproduce --results docs/results/reproduce.json --comments docs/results/comments.json --page docs/results.md
 ```
 
 from what `rf-agent reproduce TABLE` measured; `rf-agent reproduce --list` says what each table costs, and

@@ -258,7 +258,13 @@ def test_a_page_has_every_table_with_its_claims_and_commands(full):
 def test_the_published_page_is_what_the_published_results_say(tmp_path):
     made = tmp_path / "results.md"
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["reproduce", "--results", str(DOCS / "results" / "reproduce.json"), "--page", str(made)])
+        given = [
+            "--results",
+            str(DOCS / "results" / "reproduce.json"),
+            "--comments",
+            str(DOCS / "results" / "comments.json"),
+        ]
+        cli.main(["reproduce", *given, "--page", str(made)])
     assert made.read_text() == (DOCS / "results.md").read_text()
 
 
