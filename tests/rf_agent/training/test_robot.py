@@ -212,6 +212,12 @@ def test_a_run_is_resumed_with_the_same_range_of_actions_alone(tmp_path, monkeyp
     demos = [make_demo(index) for index in range(6)]
     demos[0].actions[0, 1] = 5.0
     write_demonstrations(path, demos, 20, 3, overwrite=True)
+    with pytest.raises(UserError, match="began with other demonstrations than d.hdf5 has now"):
+        train(config(path, tmp_path / "run", steps=4, resume=True))
+    history = tmp_path / "run" / "run.json"
+    starts = json.loads(history.read_text())
+    del starts[0]["data"]["files"][0]["content"]  # which older versions did not write down
+    history.write_text(json.dumps(starts))
     with pytest.raises(
         UserError,
         match=r"began with action\.high \(.*\), but now it is \(.*5\.0.*\): resume with the same demonstrations",
