@@ -82,8 +82,8 @@ def check_same_data(output: Path, data: dict[str, Any]) -> None:
 
     Args:
         output: directory of the run.
-        data: see `demos_facts`, and as `contents` what that says. What a run of an
-            older version did not write down is not compared.
+        data: see `demos_facts`, with what `contents` found under that name. What a run of an older version did not
+            write down is not compared.
 
     Raises:
         UserError: there are others now; the first that differs is named. Or `run.json` is damaged.

@@ -220,12 +220,11 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
             facts["scene_images"] = scene_cotraining.facts
         started = config.output, command("train", config), config, facts
         with full_disk_explained(config.output, GO_ON):
-            if config.resume:  # first, as most of what the shape is comes from the data
-                check_same_data(config.output, facts)
-            begin(config.output, shape, config.resume)
             if config.resume:
+                check_same_data(config.output, facts)  # first, as most of what the shape is comes from the data
                 callbacks = [RunInfo(*started), *callbacks]
-            else:
+            begin(config.output, shape, config.resume)
+            if not config.resume:
                 write_run_info(*started)
     accelerator.wait_for_everyone()
     policy.config.tasks, policy.config.trained = tasks, True
