@@ -26,7 +26,6 @@ from rf_agent.training.callbacks import Callback
 from rf_agent.training.curves import Curves
 from rf_agent.training.engine import autocast, divided, gathered
 from rf_agent.training.optim import EMA, parameter_groups, schedule, set_learning_rate
-from rf_agent.training.run_info import TEXTS
 from rf_agent.training.settings import LoopConfig
 
 STEPS = 20_000
@@ -34,8 +33,6 @@ STEPS = 20_000
 LOG_EVERY = 20  # steps
 SPIKE_WINDOW = 100  # steps
 RETURN_MEMORY_EVERY = 100  # steps
-CONTENTS = ("init", *TEXTS)
-"""Settings of which the contents of files must stay, see `rf_agent.training.run_info.contents`."""
 # What may differ between a run and its continuation; everything else would make it another run.
 RUNTIME = {
     "output",
@@ -326,7 +323,7 @@ class Loop:
             raise ValueError(f"{path} is not the checkpoint of a run: start again in another --output")
         settings = self._settings()
         if "length" not in state:  # of a version that wrote no contents down
-            settings |= {name: str(getattr(self.config, name)) for name in CONTENTS if name in state["settings"]}
+            settings |= {name: str(getattr(self.config, name)) for name in self.config.by_content}
         # what a run of an older version did not know yet has its default, which is what that version did
         begun = {field.name: str(field.default) for field in fields(self.config)} | state["settings"]
         if settings.get("color_jitter") == "None" and begun["color_jitter"] == "0.05":
@@ -386,9 +383,8 @@ class Loop:
         }
 
     def _settings(self) -> dict[str, str]:
-        settings = {name: value for name, value in asdict(self.config).items() if name not in RUNTIME}
-        named = {name for name in CONTENTS if not isinstance(settings.get(name), bool)}  # of pre-training one is a flag
-        return {name: str(value) for name, value in settings.items() if name not in named}
+        free = {*RUNTIME, *self.config.by_content}
+        return {name: str(value) for name, value in asdict(self.config).items() if name not in free}
 
 
 def _length(steps: int | None, minutes: float | None) -> str:

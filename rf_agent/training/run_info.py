@@ -20,8 +20,6 @@ from rf_agent.training.settings import LoopConfig
 from rf_agent.versions import versions
 
 RUN = "run.json"
-TEXTS = ("instructions", "vl_captions", "vl_questions", "vl_annotations")
-"""Settings that name files of texts."""
 PACKAGES = ("roboflamingo-agent", "torch", "transformers", "accelerate", "numpy")
 
 
@@ -144,17 +142,17 @@ def demos_facts(readers: Sequence[DemoReader], demos: DemoSet) -> dict[str, Any]
     }
 
 
-def contents(config: Any) -> dict[str, str]:
-    """Tells what a run takes from other files than demonstrations from other contents, by the options that name them:
-    the policy that it begins with, and texts."""
+def contents(config: LoopConfig) -> dict[str, str]:
+    """A digest of what each of `config.by_content` names, by its option."""
     from rf_agent.evaluation.agents import fingerprint
 
-    files = {name: path for name in TEXTS if isinstance(path := getattr(config, name, None), Path)}
-    found = {
-        f"--{name.replace('_', '-')}": hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
-        for name, path in files.items()
+    given = {name: value for name in config.by_content if (value := getattr(config, name)) is not None}
+    return {
+        f"--{name.replace('_', '-')}": hashlib.blake2b(value.read_bytes(), digest_size=12).hexdigest()
+        if isinstance(value, Path)
+        else fingerprint(value)
+        for name, value in given.items()
     }
-    return found | ({} if config.init is None else {"--init": fingerprint(config.init)})
 
 
 def git_revision() -> str | None:

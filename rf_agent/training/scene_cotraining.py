@@ -24,6 +24,7 @@ from rf_agent.nn.losses import position_loss
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.training.vision_cache import VisionCache, cache_key, has_room
+from rf_agent.training.vl_cotraining import fine_tuned
 from rf_agent.training.vl_objective import PositionHead, mean_target, text_features
 
 POSITIONS = 4
@@ -80,15 +81,7 @@ class SceneCoTraining(nn.Module):
 
     def __init__(self, config: SceneCoTrainingConfig, policy: BasePolicy, seed: int = 0) -> None:
         super().__init__()
-        if not isinstance(policy, RoboFlamingoPolicy):
-            raise UserError(
-                f"scene images are for RoboFlamingo: a policy of type {policy.config.type!r} has no features of texts"
-            )
-        if not any(parameter.requires_grad for parameter in policy.vlm.parameters()):
-            raise UserError(
-                "--scene-images are for fine-tuning, but nothing of the vision-language model learns: leave them out, "
-                "or give another --trainable"
-            )
+        policy = fine_tuned(policy, "scene images")
         if not 0 <= config.scene_weight < math.inf:
             raise UserError(f"--scene-weight is {config.scene_weight}: give a number from 0 on")
         self.config, self._seed = config, seed

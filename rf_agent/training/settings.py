@@ -6,7 +6,7 @@ import math
 import shlex
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 ABOVE_ZERO = (
@@ -24,6 +24,9 @@ NOT_NEGATIVE = (
 @dataclass(kw_only=True)
 class LoopConfig:
     """How to optimise."""
+
+    by_content: ClassVar[tuple[str, ...]] = ()
+    """Settings that name files or a policy: when a run goes on these may lie elsewhere, but must hold the same."""
 
     output: Path
     """Directory of the run: checkpoint, curves, result."""

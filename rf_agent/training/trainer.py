@@ -46,6 +46,8 @@ GO_ON = "go on with --resume, or start again where there is no checkpoint yet"
 class TrainConfig(LoopConfig, CoTrainingConfig, SceneCoTrainingConfig):
     """Train a policy by imitation of demonstrations."""
 
+    by_content = ("init", "instructions", "vl_captions", "vl_questions", "vl_annotations")
+
     demos: tuple[Path, ...]
     """Demonstrations: HDF5 files (ours or robomimic's), folders of CALVIN, LeRobot or Minari."""
     scenes: tuple[str, ...] = ()

@@ -150,7 +150,7 @@ class CoTraining:
     def __init__(self, config: CoTrainingConfig, policy: BasePolicy) -> None:
         self.config = config
         if config.vl_captions or config.vl_questions:
-            _check_policy(policy)
+            fine_tuned(policy, "captions and questions")
         self.data = {
             name: VisionLanguageData(samples, policy, PROMPTS[config.vl_prompts])
             for name, samples in _samples(config).items()
@@ -208,17 +208,16 @@ class CoTraining:
         return sum(len(data.reader.broken) for data in self.data.values())
 
 
-def _check_policy(policy: BasePolicy) -> None:
-    """Refuse a policy to which texts teach nothing."""
+def fine_tuned(policy: BasePolicy, what: str) -> RoboFlamingoPolicy:
+    """The policy, where there is something that `what` can teach it. Raises UserError where there is not."""
     if not isinstance(policy, RoboFlamingoPolicy):
-        raise UserError(
-            f"captions and questions are for RoboFlamingo: a policy of type {policy.config.type!r} cannot read them"
-        )
+        raise UserError(f"{what} are for RoboFlamingo: a policy of type {policy.config.type!r} cannot read them")
     if not any(parameter.requires_grad for parameter in policy.vlm.parameters()):
         raise UserError(
-            "captions and questions are for fine-tuning, but nothing of the vision-language model learns: leave them "
-            "out, or give another --trainable"
+            f"{what} are for fine-tuning, but nothing of the vision-language model learns: leave them out, or give "
+            "another --trainable"
         )
+    return policy
 
 
 def _samples(config: CoTrainingConfig) -> dict[str, CaptionSet | QuestionSet]:

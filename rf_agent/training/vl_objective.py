@@ -46,6 +46,8 @@ HAND = slice(TARGETS["gripper"].start, TARGET_SIZE)
 class PretrainConfig(LoopConfig):
     """Pre-train a small vision-language model on images of the table."""
 
+    by_content = ("init",)
+
     images: tuple[Path, ...]
     """Files of scene images (HDF5)."""
     preset: str = "roboflamingo-tiny"

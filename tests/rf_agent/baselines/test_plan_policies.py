@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from demo_files import CALVIN, make_demo, make_store
+from tiny_runs import interrupt_at
 
 import rf_agent
 from rf_agent.config import ConfigError
@@ -14,7 +15,6 @@ from rf_agent.errors import UserError
 from rf_agent.policies import policy_class
 from rf_agent.presets import preset
 from rf_agent.tokenizer import build_tokenizer
-from rf_agent.training.loop import Loop
 from rf_agent.training.trainer import TrainConfig, train
 
 KINDS = ["mcil", "hulc"]
@@ -92,14 +92,7 @@ def test_resumed_runs_equal_uninterrupted_ones(kind, tmp_path, monkeypatch):
         "threads": 1,
     }
     whole = train(TrainConfig(output=tmp_path / "whole", **settings))
-    optimise = Loop._optimise
-
-    def interrupted(self, parts):
-        if self.step == 3:
-            raise KeyboardInterrupt
-        return optimise(self, parts)
-
-    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    interrupt_at(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         train(TrainConfig(output=tmp_path / "parts", **settings))
     monkeypatch.undo()

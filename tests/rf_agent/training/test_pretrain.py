@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import run_settings
+from tiny_runs import interrupt_at, run_settings
 
 from rf_agent import cli
 from rf_agent.commands.pretrain import Args, _scenes
@@ -80,18 +80,10 @@ def test_given_text_is_not_asked_for(images, tmp_path):
 
 
 def test_resumed_equals_uninterrupted(images, tmp_path):
-    from rf_agent.training.loop import Loop
 
     whole = pretrain(config(images, tmp_path / "whole"))
-    optimise = Loop._optimise
-
-    def interrupted(self, parts):
-        if self.step == 2:
-            raise KeyboardInterrupt
-        return optimise(self, parts)
-
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Loop, "_optimise", interrupted)
+        interrupt_at(patch, 2)
         pretrain(config(images, tmp_path / "parts"))
     parts = pretrain(config(images, tmp_path / "parts", resume=True))
     first, second = (RoboFlamingoPolicy.from_pretrained(r.output, "cpu").state_dict() for r in (whole, parts))

@@ -8,25 +8,17 @@ import pytest
 import torch
 from demo_files import make_store
 from fake_reporter import Heard
-from tiny_runs import run_settings
+from tiny_runs import interrupt_at, run_settings
 
 from rf_agent.errors import UserError
 from rf_agent.training.curves import read_log
-from rf_agent.training.loop import Loop
 from rf_agent.training.trainer import train
 
 
 @pytest.fixture
 def stopped(monkeypatch):
     """Runs end at step 3 as at Ctrl-C, until it is undone."""
-    optimise = Loop._optimise
-
-    def interrupted(self, parts):
-        if self.step == 3:
-            raise KeyboardInterrupt
-        return optimise(self, parts)
-
-    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    interrupt_at(monkeypatch, 3)
     return monkeypatch
 
 

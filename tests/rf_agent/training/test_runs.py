@@ -1,6 +1,7 @@
 """What a run leaves behind: curves, snapshots, the best policy, its history."""
 
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import shutil
@@ -11,7 +12,7 @@ import torch
 from demo_files import TASKS
 from fake_reporter import Heard
 from PIL import Image
-from tiny_runs import run_settings
+from tiny_runs import interrupt_at, run_settings
 
 from rf_agent import load_policy
 from rf_agent.checkpoint import CheckpointError
@@ -20,7 +21,6 @@ from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.training.callbacks import Callback
 from rf_agent.training.cpu_bfloat16 import BFloat16Kernels
 from rf_agent.training.curves import read_log
-from rf_agent.training.loop import Loop
 from rf_agent.training.optim import EMA
 from rf_agent.training.snapshots import EvaluationPlan
 from rf_agent.training.trainer import train
@@ -85,14 +85,7 @@ def test_random_shift_encodes_each_frame_anew_and_can_be_resumed(demos, tmp_path
     settings = {"init": start, "random_shift": (3, 1), "color_jitter": 0.1, "workers": 1}
     whole = train(run_settings(demos, tmp_path / "whole", **settings))
     assert not (tmp_path / ".vision_tokens").exists()
-    optimise = Loop._optimise
-
-    def interrupted(self, parts):
-        if self.step == 5:
-            raise KeyboardInterrupt
-        return optimise(self, parts)
-
-    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    interrupt_at(monkeypatch, 5)
     with pytest.raises(KeyboardInterrupt):
         train(run_settings(demos, tmp_path / "parts", **settings))
     monkeypatch.undo()
@@ -201,6 +194,7 @@ def test_weights_and_biases_gets_the_curves(demos, tmp_path, monkeypatch):
         started.append(settings)
         return types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
 
+    importlib.import_module("accelerate")  # which asks whether there is a whole wandb when it is imported
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
     train(run_settings(demos, tmp_path / "run", wandb="robots"))
     assert started[0]["project"] == "robots" and started[0]["id"] == (tmp_path / "run" / "wandb_id").read_text()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from demo_files import TASKS, make_store
+from tiny_runs import interrupt_at
 
 import rf_agent
 from rf_agent.demos.windows import ChunkSampler, DemoSet, whole_sequences, window_indices
@@ -15,7 +16,6 @@ from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.preprocess import normalise
 from rf_agent.presets import preset
 from rf_agent.training.imitation import chunk_loss
-from rf_agent.training.loop import Loop
 from rf_agent.training.optim import EMA, parameter_groups, schedule
 from rf_agent.training.robot import open_all
 from rf_agent.training.trainer import TrainConfig, train
@@ -150,14 +150,7 @@ def test_resumed_run_equals_uninterrupted_run(demos, tmp_path, monkeypatch, froz
     if frozen:
         start = str(train(config(demos, tmp_path / "start", steps=1)).output)
     whole = train(config(demos, tmp_path / "whole", init=start, evaluations=3))
-    optimise = Loop._optimise
-
-    def interrupted(self, parts):
-        if self.step == 4:
-            raise KeyboardInterrupt
-        return optimise(self, parts)
-
-    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    interrupt_at(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
         train(config(demos, tmp_path / "parts", init=start, evaluations=3))
     monkeypatch.undo()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from demo_files import make_store
 from policy_cases import make_observation
+from tiny_runs import interrupt_at
 
 from rf_agent.errors import UserError
 from rf_agent.policy import RoboFlamingoPolicy
@@ -82,14 +83,7 @@ def test_resumed_variants_equal_uninterrupted_ones(demos, start, tmp_path, monke
     if "trainable" in variant:
         pytest.importorskip("peft")
     whole = train(config(demos, tmp_path / "whole", init=str(start), **variant))
-    optimise = Loop._optimise
-
-    def interrupted(self, parts):
-        if self.step == 3:
-            raise KeyboardInterrupt
-        return optimise(self, parts)
-
-    monkeypatch.setattr(Loop, "_optimise", interrupted)
+    interrupt_at(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         train(config(demos, tmp_path / "parts", init=str(start), **variant))
     monkeypatch.undo()
