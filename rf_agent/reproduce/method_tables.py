@@ -11,7 +11,7 @@ from rf_agent.reproduce.measures import (
     Row,
     Table,
 )
-from rf_agent.reproduce.plan import RATES, TRIED_RATES, Plan
+from rf_agent.reproduce.plan import HEADS, RATES, TRIED_RATES, Plan
 from rf_agent.reproduce.policies import (
     CHAINS,
     FOUR,
@@ -98,19 +98,15 @@ def table_1(plans: Plans) -> Table:
 
 def figure_3a(plans: Plans) -> Table:
     """Policy heads."""
-    heads = {
-        "MLP without history": ("fc", ("head.type=fc",)),
-        "MLP with history": ("fc_hist", ("head.type=fc_hist", "head.frame_position=true")),
-        "GPT": ("gpt", ("head.type=gpt", "head.layers=2")),
-    }
+    names = {"MLP without history": "fc", "MLP with history": "fc_hist", "GPT": "gpt"}
 
     def policy(plan: Plan, name: str) -> Stage:
         if name == "LSTM":
             return ours(plan)
-        folder, override = heads[name]
-        return plan.policy(f"L-IFT-{folder}", "--override", *override)
+        kind = f"roboflamingo-{names[name]}"
+        return plan.policy(f"L-IFT-{names[name]}", "--override", *HEADS[kind], rate=RATES[kind])
 
-    stages = {name: chains(plans, policy, name) for name in (*heads, "LSTM")}
+    stages = {name: chains(plans, policy, name) for name in (*names, "LSTM")}
     claims = [
         Claim(f"{better} is ahead of the {worse}", stages[better], stages[worse])
         for better in ("LSTM", "GPT")
@@ -228,26 +224,31 @@ def table_8(plans: Plans) -> Table:
 def tuning(plans: Plans) -> Table:
     """The learning rate of each method."""
     plan = plans[0]
+    steps = max(1, plan.recipe.steps // TRIAL_SHARE)
+
+    def trial(kind: str, rate: str) -> Stage:
+        extra = ("--override", *HEADS[kind]) if kind in HEADS else ()
+        preset = None if kind in ("roboflamingo", *HEADS) else f"{kind}-tiny"
+        return plan.policy(f"tuning-{kind}-{rate}", *extra, preset=preset, steps=steps, rate=rate)
+
     rows = []
     for kind in RATES:
-        preset = None if kind == "roboflamingo" else f"{kind}-tiny"
-        steps = max(1, plan.recipe.steps // TRIAL_SHARE)
-        runs = [plan.policy(f"tuning-{kind}-{rate}", preset=preset, steps=steps, rate=rate) for rate in TRIED_RATES]
-        errors = tuple(Fact(run, "pose_error", 4) for run in runs)
-        rows.append(Row((kind,), (*errors, Least(tuple(runs), "pose_error", TRIED_RATES))))
+        runs = tuple(trial(kind, rate) for rate in TRIED_RATES)
+        errors = (Fact(run, "pose_error", 4) for run in runs)
+        rows.append(Row((kind,), (*errors, Least(runs, "pose_error", TRIED_RATES))))
     return Table(
         "tuning",
         "The learning rate of each method",
         "not in the paper",
         ("method", *(f"pose error at {rate}" for rate in TRIED_RATES), "least"),
         tuple(rows),
-        notes="Every method gets the same three trials, of an eighth of the steps. The pose error is that of the "
-        "motion which the policy would make at each observation step of held-out demonstrations, as a share of the "
-        "largest one. The other tables train with "
+        notes="Every method, and each of RoboFlamingo's heads, gets the same three trials, of an eighth of the steps. "
+        "The pose error is that of the motion which the policy would make at each observation step of held-out "
+        "demonstrations, as a share of the largest one. The other tables train with "
         + ", ".join(f"{rate} ({kind})" for kind, rate in RATES.items())
         + ": the least here as it was measured with the default budget. Trials with another budget do not change that. "
-        "Rows that change something about RoboFlamingo (its head, its backbone, what learns, co-training) train with "
-        "its rate and have no trials of their own, which favours the row without a change; without VL pre-training, "
+        "Rows that change something else about RoboFlamingo (its backbone, what learns, co-training) train with its "
+        "rate and have no trials of their own, which favours the row without a change; without VL pre-training, "
         "resampler and cross-attention learn at the full rate, otherwise at 0.3 of it.",
         one_seed=True,
     )

@@ -26,9 +26,18 @@ RATES = {
     "rt1": "3e-4",
     "r3m": "1e-3",
     "voltron": "3e-4",
+    "roboflamingo-fc": "1e-3",
+    "roboflamingo-fc_hist": "1e-3",
+    "roboflamingo-gpt": "1e-3",
 }
-"""Learning rates by type of policy: those of the least error in the table `tuning` as it was measured with the default
-budget."""
+"""Learning rates by type of policy, and of RoboFlamingo's other heads: those of the least error in the table `tuning`
+as it was measured with the default budget."""
+HEADS = {
+    "roboflamingo-fc": ("head.type=fc",),
+    "roboflamingo-fc_hist": ("head.type=fc_hist", "head.frame_position=true"),
+    "roboflamingo-gpt": ("head.type=gpt", "head.layers=2"),
+}
+"""RoboFlamingo with other heads than its LSTM: what `--override` takes for them."""
 TRIED_RATES = ("3e-4", "1e-3", "3e-3")
 
 
