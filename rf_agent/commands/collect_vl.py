@@ -55,7 +55,7 @@ def run(args: Args) -> None:
             seed=args.seed,
         )
         with RichReporter("scenes") as reporter:
-            source = collect_scene_images(scenes, reporter)
+            source = collect_scene_images(scenes, reporter, (args.camera,))
     with RichReporter("files") as reporter:
         for file in export_scene_images(source, args.output, args.camera, args.subset, reporter):
             reporter.log(str(file))

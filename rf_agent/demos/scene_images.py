@@ -7,7 +7,7 @@ One HDF5 file: for each camera, by its name, (N, S, S, 3) uint8, `description` N
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,21 @@ def scene_file(env: str) -> str:
     return f"scene_images_{env.rpartition('/')[2]}"
 
 
-def collect_scene_images(config: SceneImageConfig, reporter: Reporter | None = None) -> Path:
+def collect_scene_images(
+    config: SceneImageConfig, reporter: Reporter | None = None, needed: Sequence[str] = ()
+) -> Path:
     """Render `config.count` random scenes with their descriptions, in parallel; returns the file.
 
     The content depends on the settings alone, not on the number of workers or on interruptions.
 
+    Args:
+        config: what is rendered.
+        reporter: hears how far it is.
+        needed: cameras that the environment must have.
+
     Raises:
-        ValueError: if the file exists with other settings, is damaged, or a setting is impossible.
+        ValueError: if the file exists with other settings, is damaged, or a setting is impossible; or a camera is
+            lacking.
     """
     if config.count < 1 or config.image_size < 16 or config.workers < 1:
         raise ValueError(
@@ -71,6 +79,10 @@ def collect_scene_images(config: SceneImageConfig, reporter: Reporter | None = N
     if not can_randomize:  # said before anything is written
         raise ValueError(
             f"the environment {config.env!r} cannot randomize its scene: give one such as rf/PlayTableD-v0"
+        )
+    if lacking := [name for name in needed if name not in cameras]:
+        raise ValueError(
+            f"the environment {config.env!r} has no camera {lacking[0]!r}: give one of {', '.join(cameras)}"
         )
     reporter = reporter or Silent()
     blocks = -(-config.count // BLOCK)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from rf_agent.environments import camera_images
 from rf_agent.errors import UserError, require
@@ -24,8 +24,8 @@ def compose(static: np.ndarray, gripper: np.ndarray, instruction: str, caption: 
     """One frame: the static view, and beside it the gripper's view over the instruction.
 
     Args:
-        static: uint8 (H, W, 3), any size.
-        gripper: uint8 (h, w, 3), any size.
+        static: uint8 (H, W, 3), any size; one that is not square has bars beside it.
+        gripper: uint8 (h, w, 3), likewise.
         instruction: what is asked of the robot.
         caption: a short line under it, such as the number of the episode.
         outcome: "running", "success", "failure" or "not scored".
@@ -34,8 +34,8 @@ def compose(static: np.ndarray, gripper: np.ndarray, instruction: str, caption: 
         uint8 (448, 672, 3).
     """
     frame = Image.new("RGB", (STATIC + GRIPPER, STATIC), PAPER)
-    frame.paste(Image.fromarray(static).resize((STATIC, STATIC), Image.Resampling.BICUBIC), (0, 0))
-    frame.paste(Image.fromarray(gripper).resize((GRIPPER, GRIPPER), Image.Resampling.BICUBIC), (STATIC, 0))
+    for view, side, place in ((static, STATIC, (0, 0)), (gripper, GRIPPER, (STATIC, 0))):
+        frame.paste(ImageOps.pad(Image.fromarray(view), (side, side), Image.Resampling.BICUBIC, PAPER), place)
     draw = ImageDraw.Draw(frame)
     left, top = STATIC + 16, GRIPPER + 18
     lines = textwrap.wrap(instruction, width=19)[:5]

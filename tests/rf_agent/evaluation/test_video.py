@@ -17,6 +17,15 @@ def test_compose_puts_the_views_side_by_side():
     assert (frame[:, :448] == 0).all() and (frame[:224, 448:] == 255).all()
 
 
+def test_views_that_are_not_square_are_not_squeezed():
+    wide, tall = np.full((60, 120, 3), 255, np.uint8), np.full((120, 60, 3), 255, np.uint8)
+    frame = compose(wide, tall, "", "", "running")
+    bright = (frame == 255).all(axis=2)
+    assert bright[:, :448].sum(axis=0).tolist() == [224] * 448  # half as high as wide, in the middle
+    assert bright[224, :448].all() and not bright[[0, 447], :448].any()
+    assert bright[:224, 448:].sum(axis=1).tolist() == [112] * 224
+
+
 def test_compose_shows_instruction_and_outcome():
     def panel(instruction, outcome):
         return compose(STATIC, GRIPPER, instruction, "", outcome)[224:, 448:]
