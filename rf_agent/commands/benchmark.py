@@ -14,11 +14,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rf_agent.commands.unused import refuse_unused
 from rf_agent.errors import UserError
 from rf_agent.evaluation import speed
 from rf_agent.evaluation.agents import Execution, has_network, load_policy, pick_device
 from rf_agent.files import check_result_path, write_json
+from rf_agent.unused import refuse_unused
 from rf_agent.versions import versions
 
 

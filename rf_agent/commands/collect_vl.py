@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rf_agent.commands.unused import refuse_unused
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.demos.vision_language.export import check_subset, export_scene_images
 from rf_agent.progress import RichReporter
+from rf_agent.unused import refuse_unused
 from rf_agent.workers import usable_cores
 
 

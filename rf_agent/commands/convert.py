@@ -32,11 +32,12 @@ class _Pretrained:
     """Directory of the policy that is made."""
     language_weights: Path | None = None
     """Weights of an MPT-1B (MosaicGPT) where they are in another file than its folder's."""
-    vision_head_width: int = 64
-    """Width of the vision tower's attention heads, which no tensor shows (a folder's config.json does); 64 in all
-    published CLIP models."""
+    vision_head_width: int | None = None
+    """Width of the vision tower's attention heads, which no tensor shows (a folder's config.json does); by default 64,
+    and a sixteenth of the width in towers wider than ViT-L."""
     quick_gelu: bool | None = None
-    """Whether the vision tower has OpenAI's activation; by default what its config.json says, else yes."""
+    """Whether the vision tower has OpenAI's activation; by default what its config.json says, else yes. Must be given
+    for towers wider than ViT-L without a config.json."""
     views: tuple[str, ...] = CALVIN_VIEWS
     """Camera images of the observation, in the order in which the policy sees them."""
     lm_feature: Literal["final_norm", "last_block_input"] | None = None

@@ -16,6 +16,7 @@ from rf_agent.demos.readers import DemoReader, open_demos
 from rf_agent.demos.readers.resized import ResizedReader
 from rf_agent.demos.writers.lerobot import write_lerobot
 from rf_agent.errors import UserError
+from rf_agent.interrupts import sigterm_like_ctrl_c
 from rf_agent.progress import RichReporter
 
 
@@ -149,7 +150,13 @@ READER_OPTIONS = {
 
 
 def run(args: DataSet) -> None:
-    """Convert and say what was written."""
+    """Convert and say what was written. Ended before that, by SIGTERM too, it leaves nothing."""
+    with sigterm_like_ctrl_c():
+        _convert(args)
+    Console(soft_wrap=True, highlight=False).print(f"Demonstrations: {args.output}", markup=False)
+
+
+def _convert(args: DataSet) -> None:
     if isinstance(args, Pack | ToLeRobot) and not 0 <= args.quality <= 51:
         raise UserError(f"--quality is {args.quality}: give 0 (best) to 51")
     if isinstance(args, Pack):
@@ -166,7 +173,6 @@ def run(args: DataSet) -> None:
         gripper = None if isinstance(args, Calvin) else args.gripper  # CALVIN's is known
         with RichReporter("convert") as reporter:
             convert(reader, args.output, gripper, args.overwrite, reporter)
-    Console(soft_wrap=True, highlight=False).print(f"Demonstrations: {args.output}", markup=False)
 
 
 def _reader(args: Source) -> DemoReader:

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rf_agent.commands.unused import refuse_unused
 from rf_agent.demos.checks import ActionStatistics, Summary, inspect
 from rf_agent.demos.readers import DemoReader
 from rf_agent.errors import UserError
+from rf_agent.unused import refuse_unused
 
 
 @dataclass

@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rf_agent.commands.unused import refuse_unused
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images, scene_file
 from rf_agent.errors import UserError
 from rf_agent.interrupts import sigterm_like_ctrl_c
 from rf_agent.progress import RichReporter
 from rf_agent.training.pretrain import PretrainConfig, check_settings, own_config, pretrain
 from rf_agent.training.run_folder import prepare_output
+from rf_agent.unused import refuse_unused
 from rf_agent.workers import usable_cores
 
 

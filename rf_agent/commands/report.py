@@ -9,13 +9,13 @@ from typing import Literal
 
 import tyro
 
-from rf_agent.commands.unused import refuse_unused
 from rf_agent.errors import UserError
 from rf_agent.files import write_json, write_text
 from rf_agent.reporting import tables
 from rf_agent.reporting.clips import choose_clips
 from rf_agent.reporting.compare import differing_conditions
 from rf_agent.reporting.runs import Run, read_runs
+from rf_agent.unused import refuse_unused
 
 Format = Literal["html", "json", "markdown", "latex", "csv"]
 ENDINGS: dict[str, Format] = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from rf_agent.commands.unused import refuse_unused
 from rf_agent.interrupts import sigterm_like_ctrl_c
 from rf_agent.progress import RichReporter
 from rf_agent.training.trainer import TrainConfig as Args
 from rf_agent.training.trainer import train
+from rf_agent.unused import refuse_unused
 
 __all__ = ["Args", "run"]
 

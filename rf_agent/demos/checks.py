@@ -15,7 +15,7 @@ from rf_agent.demos.files import DemoError, open_hdf5, reading
 from rf_agent.demos.readers import DemoReader, Record, is_minari, open_demos
 from rf_agent.demos.readers.hdf5 import HDF5Reader
 from rf_agent.demos.readers.minari import MinariReader
-from rf_agent.demos.readers.robomimic import RobomimicReader
+from rf_agent.demos.readers.robomimic import RobomimicReader, says_instructions
 from rf_agent.demos.store import demo_names, read_env_args, read_layout
 from rf_agent.demos.store_checks import problems
 from rf_agent.errors import UserError
@@ -107,7 +107,7 @@ def _reader(path: Path, own: bool, instruction: str | None) -> DemoReader:
     """The reader that leaves out the least: what is wrong is to be named, and the rest counted."""
     if path.is_dir() and is_minari(path):
         return MinariReader(path, instruction=instruction, need_instruction=False)
-    if not path.is_dir() and not own and instruction is not None:
+    if not path.is_dir() and not own and (instruction is not None or says_instructions(path)):
         return RobomimicReader(path, instruction=instruction)
     if instruction is not None:
         raise DemoError(f"{path} is of a format that says its instructions: leave out --instruction")

@@ -21,6 +21,7 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation.agents import fingerprint, has_network, load_agent, load_policy
 from rf_agent.evaluation.options import parse_options
 from rf_agent.progress import Reporter, Silent
+from rf_agent.unused import refuse_unused
 from rf_agent.workers import run_jobs
 
 FORMAT_VERSION = 2
@@ -159,6 +160,8 @@ def _check(config: CollectConfig) -> None:
         raise ValueError(f"beta is {config.beta}: give a share from 0 to 1")
     if config.beta and config.policy is None:
         raise ValueError(f"beta is {config.beta}, but no policy acts: give --policy too")
+    if config.policy is None:
+        refuse_unused(config, ("patience",), "no --policy acts")
     if not config.env:
         raise ValueError("no environment was given: name one or more with --env")
 
@@ -185,6 +188,11 @@ def _survey(config: CollectConfig) -> tuple[list[_Job], Layout, dict[str, Any]]:
             jobs += _jobs(config, env_id, _tasks(config, env) if "chain" not in info else None, options)
             layouts[env_id] = env_layout(env, config.frame_stride)
             renderer = str(getattr(env.unwrapped, "renderer", "unknown"))
+    kinds = {job.task is None for job in jobs}
+    if True not in kinds:
+        refuse_unused(config, ("chains",), "no environment plays chains")
+    if False not in kinds:
+        refuse_unused(config, ("episodes_per_task", "attempts"), "all environments play chains")
     first = next(iter(layouts))
     for env_id, layout in layouts.items():
         ours, theirs = layouts[first].described(), layout.described()
@@ -219,7 +227,7 @@ def _tasks(config: CollectConfig, env: Any) -> tuple[str, ...]:
     unknown = [task for task in config.tasks if task not in offered]
     if unknown:
         raise ValueError(f"the expert cannot demonstrate {unknown[0]!r}: choose among {', '.join(offered)}")
-    return config.tasks or tuple(offered)
+    return tuple(dict.fromkeys(config.tasks)) or tuple(offered)
 
 
 def _jobs(config: CollectConfig, env_id: str, tasks: tuple[str, ...] | None, options: Mapping[str, Any]) -> list[_Job]:

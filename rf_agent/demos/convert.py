@@ -48,6 +48,8 @@ def convert(
     """
     output, reporter = Path(output), reporter or Silent()
     check_output(output, overwrite)
+    if reader.path.resolve() == output.resolve():
+        raise DemoError(f"{output} is the source and the output: give another --output")
     layout = _with_gripper(reader, gripper)
     write_file([reader], output, layout, {"converted_from": reader.path.name}, reporter)
     return output
@@ -134,5 +136,7 @@ def _with_gripper(reader: DemoReader, gripper: int | None) -> Layout:
 
 
 def _values(records: Iterable[Record], entry: int) -> int:
-    """How many different values an entry of the actions has."""
-    return len(np.unique(np.concatenate([record.actions[:, entry] for record in records])))
+    """How many different values an entry of the actions has; those of another shape are refused later, by name."""
+    actions = (record.actions for record in records)
+    columns = [values[:, entry] for values in actions if values.ndim == 2 and values.shape[1] > entry]
+    return len(np.unique(np.concatenate(columns))) if columns else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,7 +177,7 @@ def layout_of(demos: list[Demonstration], fps: float | None, gripper: int | None
     """
     if not demos:
         raise DemoError("no demonstrations were given: give at least one")
-    if fps is not None and not (isinstance(fps, int | float | np.number) and fps > 0):
+    if fps is not None and not (isinstance(fps, int | float | np.number) and 0 < fps < math.inf):
         raise DemoError(f"fps is {fps!r}: give the actions a second, or None")
     if gripper is not None and (isinstance(gripper, bool) or not isinstance(gripper, int | np.integer)):
         raise DemoError(f"gripper is {gripper!r}: give the number of an entry of the actions, or None")

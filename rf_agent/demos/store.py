@@ -77,6 +77,8 @@ def write_demonstrations(
         create_store(draft, layout, {})
         append_demos(draft, demos, layout)
         replace_file(draft, path)
+    except DiskFullError as error:
+        raise DiskFullError(f"the disk has no room for {path}: nothing was kept; make room and start again") from error
     finally:
         draft.unlink(missing_ok=True)
     return path
@@ -114,7 +116,7 @@ def create_store(path: Path, layout: Layout, origin: dict[str, Any]) -> None:
             file.create_group("data").attrs["env_args"] = json.dumps(env_args)
             return
         stored = read_env_args(file)
-        changed = [key for key in ("version", *env_args) if stored.get(key) != env_args.get(key)]
+        changed = [key for key in ("version", *env_args, *stored) if stored.get(key) != env_args.get(key)]
         if changed:
             key = changed[0]
             raise DemoError(

@@ -15,6 +15,9 @@ from rf_agent.weights.report import Source
 
 VISION = "vlm.vision_encoder.model."
 
+WIDE = 1280
+"""Towers of this width and wider (ViT-H, g, bigG and e, none of them OpenAI's) have 16 heads, by the model_configs of
+open_clip; narrower ones have heads of 64."""
 OPENAI_NAMES = {
     "embeddings.class_embedding": "class_embedding",
     "embeddings.patch_embedding.weight": "conv1.weight",
@@ -32,31 +35,40 @@ OPENAI_NAMES = {
 
 
 def read_vision(
-    path: str | Path, head_width: int = 64, quick_gelu: bool | None = None
+    path: str | Path, head_width: int | None = None, quick_gelu: bool | None = None
 ) -> tuple[dict[str, Any], Source]:
     """A CLIP vision tower from a file or folder: its configuration and tensors.
 
     Args:
         path: tensors in OpenAI's, open_clip's or Hugging Face's layout (of a whole CLIP model or its vision tower
             alone), or a Hugging Face folder.
-        head_width: width of an attention head, which no tensor shows; 64 in all published CLIP models. The
-            config.json of a folder goes before it.
+        head_width: width of an attention head, which no tensor shows. The config.json of a folder goes before it; by
+            default 64, and a sixteenth of the width in towers of `WIDE` and wider.
         quick_gelu: whether the activation is OpenAI's approximate GELU; by default what the folder's config.json
-            says, else true.
+            says, else true in towers as OpenAI has published.
 
     Returns:
         `vision.model` of a policy's configuration, and the tensors.
 
     Raises:
-        ConversionError: the file is of another kind, lacks tensors, or its shapes fit no vision transformer.
+        ConversionError: the file is of another kind, lacks tensors, or its shapes fit no vision transformer; or nothing
+            says the activation of a tower that is not OpenAI's.
     """
     tensors = read_tensors(path)
     expect_family(tensors, path, "a CLIP model", "give the weights of CLIP's vision tower")
     source = vision_source(tensors, str(path))
     said = _folder_config(Path(path))
-    if "num_attention_heads" in said:
-        head_width = said["hidden_size"] // said["num_attention_heads"]
+    width = _width(source)
+    if said:  # what a config.json leaves out is as in transformers' CLIPVisionConfig
+        head_width = width // said.get("num_attention_heads", 12)
+    elif head_width is None:
+        head_width = 64 if width < WIDE else width // 16
     if quick_gelu is None:
+        if not said and width >= WIDE:
+            raise ConversionError(
+                f"{path} is a vision tower of width {width}, which OpenAI has none of, and says nothing of its "
+                "activation: give --quick-gelu, or --no-quick-gelu for most of open_clip's."
+            )
         quick_gelu = said.get("hidden_act", "quick_gelu") == "quick_gelu"
     return vision_model(source, head_width, quick_gelu), source
 
@@ -89,6 +101,12 @@ def vision_model(source: Source, head_width: int, quick_gelu: bool) -> dict[str,
         "mlp_width": len(visual["transformer.resblocks.0.mlp.c_fc.weight"]),
         "quick_gelu": quick_gelu,
     }
+
+
+def _width(source: Source) -> int:
+    """Of a vision transformer; 0 where there is none, which `vision_model` refuses."""
+    first = source.tensors.get(f"{VISION}conv1.weight")
+    return 0 if first is None else len(first)
 
 
 def vision_source(tensors: Tensors, path: str) -> Source:

@@ -70,7 +70,13 @@ def read_tensors(path: str | Path) -> Tensors:
     tensors = _unwrapped(content)
     if not tensors:
         raise ConversionError(f"{path} holds no dictionary of tensors; give the file with the weights.")
-    return {PREFIXES.sub("", name): tensor for name, tensor in tensors.items()}
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        short = PREFIXES.sub("", name)
+        if short in found:
+            raise ConversionError(f"{path} holds {short} twice, with and without a prefix; give the weights alone.")
+        found[short] = tensor
+    return found
 
 
 def _is_safetensors(path: Path) -> bool:

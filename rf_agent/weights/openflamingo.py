@@ -32,7 +32,7 @@ def from_openflamingo(
     lm_feature: str | None = None,
     cross_attention_every: int = 1,
     language_weights: str | Path | None = None,
-    vision_head_width: int = 64,
+    vision_head_width: int | None = None,
     quick_gelu: bool | None = None,
     seed: int = 0,
 ) -> tuple[RoboFlamingoPolicy, Report]:
@@ -93,7 +93,7 @@ def read_backbone(
     language_model: str | Path,
     vision: str | Path,
     language_weights: str | Path | None,
-    vision_head_width: int,
+    vision_head_width: int | None,
     quick_gelu: bool | None,
 ) -> Backbone:
     """Language model and vision tower from their files."""

@@ -91,8 +91,8 @@ def fill(module: nn.Module, sources: Iterable[Source], may_miss: tuple[str, ...]
         may_miss: beginnings of names that need not be in any file.
 
     Raises:
-        ConversionError: names tensors that are missing, left over, not finite, or of another shape (with both
-            shapes).
+        ConversionError: names tensors that are missing, left over, quantised, not finite, or of another shape (with
+            both shapes).
     """
     own = unique_tensors(module)
     aliases = set(module.state_dict()) - set(own)
@@ -126,7 +126,13 @@ def fill(module: nn.Module, sources: Iterable[Source], may_miss: tuple[str, ...]
             "these files do not belong together."
         )
     for name, (source, tensor) in given.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        fractions = tensor.is_floating_point() and tensor.itemsize > 1
+        if own[name].is_floating_point() and not fractions:  # quantised weights mean something else than they say
+            raise ConversionError(
+                f"{source.names[name]} of {source.path} is {str(tensor.dtype).removeprefix('torch.')}, but fractions "
+                "of 16 or 32 bits are expected; give weights that are not quantised."
+            )
+        if fractions and not torch.isfinite(tensor).all():
             raise ConversionError(
                 f"{source.names[name]} of {source.path} has values that are not finite; the training failed, or the "
                 "file is damaged."

@@ -34,7 +34,7 @@ def from_roboflamingo(
     views: tuple[str, ...] = CALVIN_VIEWS,
     lm_feature: str | None = None,
     language_weights: str | Path | None = None,
-    vision_head_width: int = 64,
+    vision_head_width: int | None = None,
     quick_gelu: bool | None = None,
 ) -> tuple[RoboFlamingoPolicy, Report]:
     """A trained RoboFlamingo, ready to act.

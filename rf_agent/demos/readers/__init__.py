@@ -42,8 +42,9 @@ def open_demos(path: str | Path, reporter: Reporter | None = None) -> DemoReader
             "of CALVIN (lang_annotations) or Minari (data/main_data.hdf5)"
         )
     from rf_agent.demos.readers.hdf5 import HDF5Reader
+    from rf_agent.demos.readers.robomimic import RobomimicReader, says_instructions
 
-    return HDF5Reader(path)
+    return RobomimicReader(path) if says_instructions(path) else HDF5Reader(path)
 
 
 def is_calvin(path: Path) -> bool:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from rf_agent.demos.demonstration import Demonstration, Layout
 from rf_agent.demos.files import DemoError
 
+FILM_BLOCK = 64
+"""Images that are read at a time."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -87,10 +90,10 @@ class DemoReader(ABC):
         """The rows of a demonstration's frames: one for every `layout.frame_stride` actions."""
         return record.first_frame + np.arange(-(-len(record.actions) // self.layout.frame_stride))
 
-    def demonstration(self, record: Record) -> Demonstration:
-        """A record with its images."""
+    def demonstration(self, record: Record, image_size: int | None = None) -> Demonstration:
+        """A record with its images, made squares of `image_size` pixels if that is given."""
         return Demonstration(
-            images={camera: self._film(record, camera) for camera in self.layout.cameras},
+            images={camera: self._film(record, camera, image_size) for camera in self.layout.cameras},
             actions=record.actions,
             instruction=record.instruction,
             task=record.task,
@@ -100,16 +103,28 @@ class DemoReader(ABC):
             start=self.start(record),
         )
 
-    def _film(self, record: Record, camera: str) -> NDArray[np.uint8]:
+    def _film(self, record: Record, camera: str, image_size: int | None) -> NDArray[np.uint8]:
         """The images (F, H, W, 3) of a record. Raises DemoError where their sizes differ."""
-        images = self.images(camera, self.frame_rows(record))
-        if sizes := sorted({image.shape[:2] for image in images} - {images[0].shape[:2]}):
-            (height, width), (other, another) = images[0].shape[:2], sizes[0]
-            raise DemoError(
-                f"{self.path}: {record.name}: images of camera {camera!r} are {width} x {height} and {another} x "
-                f"{other} pixels: write them again in one size"
-            )
-        return np.stack(images)
+        rows = self.frame_rows(record)
+        film, size = np.empty((len(rows), 0, 0, 3), np.uint8), (0, 0)
+        for begin in range(0, len(rows), FILM_BLOCK):  # so that large images that become small ones fill no memory
+            images = self.images(camera, rows[begin : begin + FILM_BLOCK])
+            size = size if begin else images[0].shape[:2]
+            if others := sorted({image.shape[:2] for image in images} - {size}):
+                (height, width), (other, another) = size, others[0]
+                raise DemoError(
+                    f"{self.path}: {record.name}: images of camera {camera!r} are {width} x {height} and {another} x "
+                    f"{other} pixels: write them again in one size"
+                )
+            block = np.stack(images)
+            if image_size is not None:
+                from rf_agent.preprocess import resize
+
+                block = resize(block, image_size)
+            if not begin:
+                film = np.empty((len(rows), *block.shape[1:]), np.uint8)
+            film[begin : begin + len(block)] = block
+        return film
 
 
 def record_problems(

@@ -41,9 +41,9 @@ class ChosenReader(DemoReader):
         """What stands in the way of training, in any of the demonstrations of the other reader."""
         return self.reader.problems()
 
-    def demonstration(self, record: Record) -> Demonstration:
+    def demonstration(self, record: Record, image_size: int | None = None) -> Demonstration:
         """A record with its images, and what else the other reader knows of it."""
-        return self.reader.demonstration(record)
+        return self.reader.demonstration(record, image_size)
 
     def start(self, record: Record) -> dict[str, Any]:
         """What brings back the start of a demonstration, as the other reader knows it."""

@@ -39,14 +39,14 @@ class HDF5Reader(DemoReader):
         self.path, self.skipped = Path(path), {}
         self._opened: tuple[int, h5py.File] | None = None
         self._damaged: list[str] = []
-        self.records = []
+        self.records: list[Record] = []
         rows = 0
         with open_hdf5(self._hdf5) as file:
             self.layout = self._layout(file)
             for name in self._names(file):
                 try:
                     with reading(self.path, name):
-                        record = self._record(name, self._group(file, name), rows)
+                        found = self._records(name, self._group(file, name), rows)
                 except DemoError as error:
                     if not skip_damaged:
                         raise
@@ -54,8 +54,8 @@ class HDF5Reader(DemoReader):
                     wrong = f"{name}: it cannot be read, because the file is damaged"
                     self._damaged.append(wrong if error.__cause__ else str(error).removeprefix(f"{self.path}: "))
                     continue
-                self.records.append(record)
-                rows += len(self.frame_rows(record))
+                self.records += found
+                rows += sum(len(self.frame_rows(record)) for record in found)
         self.frame_count = rows
         self._starts = np.array([record.first_frame for record in self.records], np.int64)
 
@@ -77,6 +77,14 @@ class HDF5Reader(DemoReader):
     def _image(self, camera: str, stored: Any) -> NDArray[np.uint8]:
         """An image of what is stored for a frame."""
         return np.asarray(stored)
+
+    def _records(self, name: str, group: h5py.Group, first_frame: int) -> list[Record]:
+        """What is stored under a name, without its images: one demonstration, or several one after the other."""
+        return [self._record(name, group, first_frame)]
+
+    def _stored(self, record: Record) -> tuple[str, int]:
+        """The name under which a demonstration is stored, and the row there of its first image."""
+        return record.name, 0
 
     def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
         """A demonstration without its images."""
@@ -125,9 +133,10 @@ class HDF5Reader(DemoReader):
         for owner in np.unique(owners):
             record = self.records[owner]
             (places,) = np.nonzero(owners == owner)
-            wanted = rows[places] - record.first_frame
+            name, first = self._stored(record)
+            wanted = rows[places] - record.first_frame + first
             with reading(self.path, record.name):
-                dataset = self._group(self._file, record.name)[f"{self.OBSERVATIONS}/{camera}"]
+                dataset = self._group(self._file, name)[f"{self.OBSERVATIONS}/{camera}"]
                 taken = [self._image(camera, stored) for stored in read_images(dataset, wanted)]
             for place, image in zip(places, taken, strict=True):
                 found[place] = image
@@ -140,9 +149,9 @@ class HDF5Reader(DemoReader):
             for text in problems(self._file, record.name, self.layout):
                 yield f"{record.name}: {text}"
 
-    def demonstration(self, record: Record) -> Demonstration:
-        """A record with its images, and with the actions that were carried out where they differ."""
-        demo = super().demonstration(record)
+    def demonstration(self, record: Record, image_size: int | None = None) -> Demonstration:
+        """See `DemoReader.demonstration`; with the actions that were carried out where they differ."""
+        demo = super().demonstration(record, image_size)
         with reading(self.path, record.name):
             group = self._file["data"][record.name]
             if "actions_executed" in group:
@@ -152,7 +161,7 @@ class HDF5Reader(DemoReader):
     def start(self, record: Record) -> dict[str, Any]:
         """The state that the file says a demonstration began in; nothing where a seed says it."""
         with reading(self.path, record.name):
-            return dict(read_start(self._group(self._file, record.name)))
+            return dict(read_start(self._group(self._file, self._stored(record)[0])))
 
     def close(self) -> None:
         """Close the file."""

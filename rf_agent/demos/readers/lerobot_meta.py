@@ -4,8 +4,8 @@
     meta/tasks.*         instructions by number: a parquet file in v3.0, JSON lines before
     meta/episodes...     lengths of the episodes and, in v3.0, which files hold them: parquet files, JSON lines before
 
-v3.0 keeps many episodes in a file, the versions before one. A data set that `rf_agent.demos.lerobot_export` wrote says
-in meta/roboflamingo.json what LeRobot's format has no place for.
+v3.0 keeps many episodes in a file, the versions before one. A data set that `rf_agent.demos.writers.lerobot`
+wrote says in meta/roboflamingo.json what LeRobot's format has no place for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from rf_agent.demos.files import DemoError, reading
 from rf_agent.demos.readers.parquet import AGAIN, column_names, read_table
 
 OWN_FILE = "meta/roboflamingo.json"
+ACTIONS = ("action", "actions")
+STATES = ("observation.state", "state")
+"""Names of actions and state: LeRobot's, and those that data sets of openpi have."""
 VERSIONS = ("v3.0", "v2.1", "v2.0")
 PLACEHOLDER = re.compile(r"\{(\w+)(?::0?(\d)d)?\}")
 
@@ -113,9 +116,12 @@ def read_meta(root: Path) -> LeRobotMeta:
         raise DemoError(f"{where}: fps is {fps!r}, expected the frames a second: {AGAIN}")
     features = _features(where, info.get("features"))
     cameras = _cameras(where, features)
-    action = _vector(where, features, "action")
+    action, state = (_first_vector(where, features, keys) for keys in (ACTIONS, STATES))
     if action is None:
-        raise DemoError(f"{where} has no feature 'action' (it has {', '.join(features) or 'none'}): there is no label")
+        raise DemoError(
+            f"{where} has no feature 'action' (it has {', '.join(features) or 'none'}), and nothing else says what the "
+            "robot did: rename the one that does"
+        )
     videos = [feature.key for feature in cameras.values() if feature.dtype == "video"]
     with reading(root / "meta"):  # numbers that are none
         if version == "v3.0":
@@ -132,7 +138,7 @@ def read_meta(root: Path) -> LeRobotMeta:
         float(fps),
         cameras,
         action,
-        _vector(where, features, "observation.state"),
+        state,
         "next.success" in features,
         tasks,
         [held[index] for index in sorted(held)],
@@ -216,6 +222,10 @@ def _cameras(where: Path, features: dict[str, Feature]) -> dict[str, Feature]:
     if not found:
         raise DemoError(f"{where} has no feature of dtype video or image: a policy needs a camera")
     return found
+
+
+def _first_vector(where: Path, features: dict[str, Feature], keys: Sequence[str]) -> Feature | None:
+    return next((found for key in keys if (found := _vector(where, features, key)) is not None), None)
 
 
 def _vector(where: Path, features: dict[str, Feature], key: str) -> Feature | None:

@@ -31,14 +31,16 @@ SUCCESS = ("is_success", "success")
 
 
 class MinariReader(HDF5Reader):
-    """The episodes of a Minari data set, in their order.
+    """The episodes of a Minari data set, in their order; one whose instruction changes is cut there.
 
     Whether an episode succeeded is what its `infos` say last under `is_success` or `success`; without these all
-    episodes are taken to have succeeded.
+    episodes are taken to have succeeded. Of one that is cut this is said of the last part; the others are taken to have
+    succeeded, as another instruction followed.
 
     Args:
         path: folder of the data set, with `data` in it, or that folder.
-        instruction: of all episodes. Without, the observations must have a text `instruction`.
+        instruction: of all episodes, which are not cut then. Without, the observations must have a text `instruction`,
+            or the infos.
         task: name of the task of all episodes; by default what `infos/task` says, or the instruction.
         state: keys of observations (vectors) that make up the state, one after the other; none by default.
         cameras: keys of observations that are images (H, W, 3) uint8; by default all of these.
@@ -60,12 +62,13 @@ class MinariReader(HDF5Reader):
         cameras: Sequence[str] = (),
         need_instruction: bool = True,
     ) -> None:
-        self._instruction, self._task, self._cameras = instruction, task, tuple(cameras)
+        self._instruction, self._task, self._cameras = instruction, task, tuple(dict.fromkeys(cameras))
         self._state = (state,) if isinstance(state, str) else tuple(state)
         self._need_instruction = need_instruction
         self._folder = Path(path) / "data" if (Path(path) / "data").is_dir() else Path(path)
         self._spaces = _observation_spaces(self._folder / "metadata.json")
         self._bounds = _action_bounds(self._folder / "metadata.json")
+        self._parts: dict[str, tuple[str, int]] = {}
         super().__init__(path)
 
     @property
@@ -87,7 +90,12 @@ class MinariReader(HDF5Reader):
             raise DemoError(f"{self.path} has no image (H, W, 3) uint8 in its observations: give another data set")
         first = self._names(file)[0]
         with reading(self._hdf5, first):
-            shape = file[first]["actions"].shape
+            actions = file[first]["actions"]
+        if not isinstance(actions, h5py.Dataset):
+            raise DemoError(
+                f"{self._hdf5}: {first}: actions are a dictionary or a tuple: give a data set of vectors (Box)"
+            )
+        shape = actions.shape
         if len(shape) != 2:
             raise DemoError(f"{self._hdf5}: {first}: actions have shape {shape}, expected (T, D)")
         return Layout(
@@ -105,35 +113,50 @@ class MinariReader(HDF5Reader):
             raise DemoError(f"{self._hdf5} holds no episode: give another data set")
         return [f"episode_{number}" for number in sorted(numbers)]
 
-    def _record(self, name: str, group: h5py.Group, first_frame: int) -> Record:
+    def _records(self, name: str, group: h5py.Group, first_frame: int) -> list[Record]:
         actions = self._numbers(group, "actions")
-        instruction = self._instruction or self._said(group)
-        if not instruction and self._need_instruction:
-            raise DemoError(
-                f"{self.path}: {name} has no instruction: give one for all episodes (--instruction of "
-                "`rf-agent convert minari`)"
-            )
+        texts = self._instructions(group, max(1, len(actions)))
         state = None
         if self._state:
             state = self._joined(group, [f"observations/{key}" for key in self._state])[: len(actions)]
-        return Record(
-            name,
-            self._task or _last_text(group, "infos/task") or instruction,
-            instruction,
-            actions,
-            first_frame,
-            state,
-            _succeeded(group),
-            {"seed": int(group.attrs["seed"])} if "seed" in group.attrs else {},
-        )
+        tasks = _texts_before(group, "infos/task", len(actions))
+        cuts = [0, *(row for row in range(1, len(texts)) if texts[row] != texts[row - 1]), len(actions)]
+        found = []
+        for number, (first, last) in enumerate(zip(cuts[:-1], cuts[1:], strict=True), 1):
+            whole = len(cuts) == 2
+            part = name if whole else f"{name} (part {number})"
+            instruction = texts[first] if texts else ""
+            if not instruction and self._need_instruction:
+                raise DemoError(
+                    f"{self.path}: {part} has no instruction: give one for all episodes (--instruction of "
+                    "`rf-agent convert minari`)"
+                )
+            said = _last_text(group, "infos/task") if whole else tasks[first] if tasks else ""
+            self._parts[part] = name, first
+            found.append(
+                Record(
+                    part,
+                    self._task or said or instruction,
+                    instruction,
+                    actions[first:last],
+                    first_frame + first,
+                    None if state is None else state[first:last],
+                    _succeeded(group) if last == len(actions) else True,
+                    {"seed": int(group.attrs["seed"])} if "seed" in group.attrs else {},
+                )
+            )
+        return found
 
-    def _said(self, group: h5py.Group) -> str:
-        """The instruction in the observations: a text, or its UTF-8 bytes padded with zeros."""
+    def _stored(self, record: Record) -> tuple[str, int]:
+        return self._parts[record.name]
+
+    def _instructions(self, group: h5py.Group, count: int) -> list[str]:
+        """What was asked at each of `count` actions; nothing where it is not said."""
+        if self._instruction is not None:
+            return [self._instruction] * count
         if "instruction" not in self._spaces or "instruction" not in group["observations"]:
-            return _last_text(group, "infos/instruction")
-        first = group["observations/instruction"][0]
-        content = first if isinstance(first, bytes) else np.asarray(first, np.uint8).tobytes()
-        return content.rstrip(b"\0").decode(errors="replace")
+            return _texts_before(group, "infos/instruction", count)
+        return [_text(value) for value in group["observations/instruction"][:count]]
 
     def _image(self, camera: str, stored: Any) -> NDArray[np.uint8]:
         if np.ndim(stored) == 3:
@@ -148,18 +171,21 @@ class MinariReader(HDF5Reader):
         """What stands in the way of training, each beginning with the name of its episode."""
         for record in self.records:
             shapes = {}
+            name, first = self._stored(record)
+            group, last = self._file[name], first + len(record.actions)
             for camera in self.layout.cameras:
-                stored = self._file[record.name].get(f"observations/{camera}")
-                if stored is not None and len(stored) > len(record.actions):
+                stored = group.get(f"observations/{camera}")
+                if stored is not None and len(stored) > last:
                     size = tuple(self._spaces[camera]["shape"])
-                    shapes[camera] = ((len(stored) - 1, *size), np.dtype(np.uint8))
+                    surplus = len(stored) - 1 - len(group["actions"])  # 0 where nothing is wrong
+                    shapes[camera] = ((len(record.actions) + surplus, *size), np.dtype(np.uint8))
             yield from record_problems(record, self.layout, shapes)
             if self._bounds is not None and not _within(record.actions, *self._bounds):
                 yield f"{record.name}: actions lie outside the action_space of metadata.json"
 
-    def demonstration(self, record: Record) -> Demonstration:
-        """A record with its images."""
-        return DemoReader.demonstration(self, record)
+    def demonstration(self, record: Record, image_size: int | None = None) -> Demonstration:
+        """See `DemoReader.demonstration`."""
+        return DemoReader.demonstration(self, record, image_size)
 
 
 def _observation_spaces(path: Path) -> dict[str, dict[str, Any]]:
@@ -207,18 +233,36 @@ def _is_vector(space: dict[str, Any]) -> bool:
     return str(space.get("dtype")).startswith("float") and len(space.get("shape", [])) == 1
 
 
+def _text(value: Any) -> str:
+    """A text as it is stored: as such, or as UTF-8 bytes that may be padded with zeros."""
+    if isinstance(value, str):
+        return value
+    content = value if isinstance(value, bytes) else np.asarray(value, np.uint8).tobytes()
+    return content.rstrip(b"\0").decode(errors="replace")
+
+
+def _texts(group: h5py.Group, key: str) -> list[str]:
+    """An array of texts, or nothing."""
+    found = group.get(key)
+    if not isinstance(found, h5py.Dataset) or found.ndim != 1 or found.dtype.kind not in "OS":
+        return []
+    return [_text(value) for value in found[:]]
+
+
+def _texts_before(group: h5py.Group, key: str, count: int) -> list[str]:
+    """What `infos` said before each of `count` actions. They may begin with those of the reset or of the first step."""
+    found = _texts(group, key)
+    return found[:count] if len(found) > count else [*found[:1], *found[: count - 1]] if len(found) == count else []
+
+
 def _last_text(group: h5py.Group, key: str) -> str:
     """The last entry of an array of texts, or nothing."""
-    found = group.get(key)
-    if not isinstance(found, h5py.Dataset) or found.ndim != 1 or not len(found):
-        return ""
-    value = found[len(found) - 1]
-    return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+    return (_texts(group, key) or [""])[-1]
 
 
 def _succeeded(group: h5py.Group) -> bool:
     for key in SUCCESS:
         found = group.get(f"infos/{key}")
-        if isinstance(found, h5py.Dataset) and found.ndim == 1 and len(found):
-            return bool(found[len(found) - 1])
+        if isinstance(found, h5py.Dataset) and found.ndim and len(found):
+            return bool(np.all(found[len(found) - 1]))
     return True

@@ -45,13 +45,9 @@ class ResizedReader(DemoReader):
         """What stands in the way of training, each beginning with the name of its demonstration."""
         return self.reader.problems()
 
-    def demonstration(self, record: Record) -> Demonstration:
+    def demonstration(self, record: Record, image_size: int | None = None) -> Demonstration:
         """A record with its images, and what else the other reader knows of it."""
-        from rf_agent.preprocess import resize
-
-        demo = self.reader.demonstration(record)
-        demo.images = {camera: resize(images, self.size) for camera, images in demo.images.items()}
-        return demo
+        return self.reader.demonstration(record, image_size or self.size)
 
     def start(self, record: Record) -> dict[str, Any]:
         """What brings back the start of a demonstration, as the other reader knows it."""

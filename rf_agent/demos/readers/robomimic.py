@@ -17,7 +17,7 @@ import h5py
 
 from rf_agent.demos.clips import image_shape, is_color
 from rf_agent.demos.demonstration import Demonstration, Layout
-from rf_agent.demos.files import DemoError, reading, text_of
+from rf_agent.demos.files import DemoError, open_hdf5, reading, text_of
 from rf_agent.demos.readers.base import DemoReader, Record, record_problems
 from rf_agent.demos.readers.hdf5 import HDF5Reader
 from rf_agent.demos.store import control_rate, read_env_args
@@ -51,7 +51,7 @@ class RobomimicReader(HDF5Reader):
     ) -> None:
         self._instruction, self._task, self._filter_key = instruction, task, filter_key
         self._state = (state,) if isinstance(state, str) else tuple(state)
-        self._cameras = tuple(cameras)
+        self._cameras = tuple(dict.fromkeys(cameras))
         super().__init__(Path(path))
 
     def _layout(self, file: h5py.File) -> Layout:
@@ -105,8 +105,8 @@ class RobomimicReader(HDF5Reader):
         state = None
         if self._state:
             state = self._joined(group, [f"obs/{key}" for key in self._state])
-        actions = self._numbers(group, "actions")
-        return Record(name, task, instruction, actions, first_frame, state)
+        actions, success = self._numbers(group, "actions"), bool(group.attrs.get("success", True))
+        return Record(name, task, instruction, actions, first_frame, state, success)
 
     def problems(self) -> Iterator[str]:
         """What stands in the way of training, each beginning with the name of its demonstration."""
@@ -115,19 +115,32 @@ class RobomimicReader(HDF5Reader):
             shapes = {camera: image_shape(images) for camera, images in found if images is not None}
             yield from record_problems(record, self.layout, shapes)
 
-    def demonstration(self, record: Record) -> Demonstration:
-        """A record with its images."""
-        return DemoReader.demonstration(self, record)
+    def demonstration(self, record: Record, image_size: int | None = None) -> Demonstration:
+        """See `DemoReader.demonstration`."""
+        return DemoReader.demonstration(self, record, image_size)
+
+
+def says_instructions(path: Path) -> bool:
+    """Whether a file is one of robomimic of which each demonstration says its instruction in `ep_meta` (RoboCasa)."""
+    with open_hdf5(path) as file:
+        if "cameras" in read_env_args(file):  # one of ours
+            return False
+        groups = [group for group in file["data"].values() if isinstance(group, h5py.Group)]
+        with reading(path):
+            return bool(groups) and all(_language(group) for group in groups)
 
 
 def _said(group: h5py.Group) -> str:
     """The instruction that a demonstration itself names, or nothing."""
-    if text := text_of(group.attrs.get("instruction", "")):
-        return text
+    return text_of(group.attrs.get("instruction", "")) or _language(group)
+
+
+def _language(group: h5py.Group) -> str:
     try:
-        return str(json.loads(text_of(group.attrs.get("ep_meta", "{}"))).get("lang", ""))
+        said = json.loads(text_of(group.attrs.get("ep_meta", "{}"))).get("lang")
     except (ValueError, AttributeError):
         return ""
+    return said if isinstance(said, str) else ""
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -94,6 +94,7 @@ class _Decoder:
         self._frames: Iterator[Any] = iter(())
         self._last: Any = None
         self._time = -np.inf
+        self._ahead: Any = None  # a frame that was decoded and not yet reached
 
     def frame(self, time: float, tolerance: float) -> NDArray[np.uint8] | None:
         """The frame (H, W, 3) at a time in seconds, or None if there is none."""
@@ -102,6 +103,9 @@ class _Decoder:
             self._seek(time, tolerance)
         while self._time < time - tolerance and self._advance():
             pass
+        # a video may have more frames than the data have rows: the nearest one counts
+        while self._time < time - tolerance / 10 and abs(self._next_time() - time) < time - self._time:
+            self._advance()
         if abs(self._time - time) > tolerance:
             return None
         if self._last.is_corrupt:
@@ -116,18 +120,21 @@ class _Decoder:
         for earlier in (0.0, 1.0, 10.0, np.inf):
             offset = round(max(0.0, time - earlier) / self._stream.time_base)
             self._container.seek(offset, stream=self._stream)
-            self._frames, self._time = self._container.decode(self._stream), -np.inf
+            self._frames, self._time, self._ahead = self._container.decode(self._stream), -np.inf, None
             if not self._advance() or self._time <= time + tolerance or earlier > time:
                 return
 
     def _advance(self) -> bool:
-        """Decode the next frame; False at the end of the video."""
-        for frame in self._frames:
-            if frame.pts is not None:
-                self._last, self._time = frame, float(frame.pts * self._stream.time_base)
-                return True
-        self._time = np.inf
-        return False
+        """Go to the next frame; False at the end of the video."""
+        self._time = self._next_time()
+        self._last, self._ahead = self._ahead, None
+        return self._last is not None
+
+    def _next_time(self) -> float:
+        """When the next frame is shown, which is decoded for it; infinite at the end of the video."""
+        if self._ahead is None:
+            self._ahead = next((frame for frame in self._frames if frame.pts is not None), None)
+        return np.inf if self._ahead is None else float(self._ahead.pts * self._stream.time_base)
 
 
 def frame_times(path: Path) -> tuple[NDArray[np.float64], tuple[int, int]]:

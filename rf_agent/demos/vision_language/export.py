@@ -13,6 +13,7 @@ from PIL import Image
 
 from rf_agent.demos.files import DemoError, open_hdf5
 from rf_agent.demos.scene_images import read_scene_images
+from rf_agent.files import write_text
 from rf_agent.progress import Reporter, Silent
 
 ANSWERS = 10
@@ -75,7 +76,8 @@ def export_scene_images(
     with open_hdf5(source) as file:
         total = len(file.get("description", ()))
     for number, scene in enumerate(read_scene_images(source, (camera,)), start=1):
-        files.images.mkdir(parents=True, exist_ok=True)
+        if number == 1:
+            _clear(files)
         name = f"COCO_{subset}_{number:012d}.jpg"
         _save(scene.views[0], files.images / name)
         height, width = scene.views[0].shape[:2]
@@ -103,8 +105,15 @@ def _answered(question: str, answer: str) -> dict[str, Any]:
     return {"question_type": first_words, "answer_type": kind, "multiple_choice_answer": answer, "answers": people}
 
 
+def _clear(files: Exported) -> None:
+    """Remove what was said of images that are replaced now, so that none has another's captions."""
+    for path in (files.captions, files.questions, files.annotations):
+        path.unlink(missing_ok=True)
+    files.images.mkdir(parents=True, exist_ok=True)
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content) + "\n")
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:

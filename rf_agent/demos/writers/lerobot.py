@@ -57,8 +57,8 @@ def write_lerobot(
     output = Path(output)
     if output.exists():
         raise FileExistsError(f"{output} exists: give the name of a new folder")
-    reader = source if isinstance(source, DemoReader) else open_demos(source)
     reporter = reporter or Silent()
+    reader = source if isinstance(source, DemoReader) else open_demos(source, reporter)
     layout = _checked(reader, fps)
     records = [record for record in reader.records if failures or record.success]
     if not records:
@@ -67,6 +67,8 @@ def write_lerobot(
         reporter.log(f"{left_out} demonstrations did not succeed and are left out (--failures exports them, too)")
     for problem in reader.problems():
         raise DemoError(f"{reader.path}: {problem}")
+    for reason, count in reader.skipped.items():
+        reporter.log(f"left out: {count} ({reason})")
     draft = output.with_name(f".{output.name}.{os.getpid()}-{secrets.token_hex(3)}")
     try:
         with _disk_full(output):

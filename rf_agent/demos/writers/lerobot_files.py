@@ -160,7 +160,9 @@ class VideoFiles:
         self._split.bytes += sum(packet.size for packet in packets)
 
     def _begin(self, path: Path) -> None:
-        self._container = self._av.open(str(path), "w")
+        self._container = self._av.open(
+            str(path.absolute()), "w"
+        )  # FFmpeg takes what stands before a colon for a protocol
         options = {"g": "2", "bf": "0", "crf": str(self._quality)}
         self._stream = self._container.add_stream("h264", rate=self.rate, options=options)
         self._stream.height, self._stream.width = self._size

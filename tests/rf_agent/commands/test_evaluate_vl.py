@@ -69,7 +69,9 @@ def test_what_cannot_be_written_is_refused_before_images_are_rendered(capfd, tmp
 def test_a_camera_that_the_environment_lacks_is_refused_before_images_are_rendered(capfd, tmp_path):
     words = ["--env", "fake_table:FakeTable-v0", "--count", 6, "--image-size", 32, "--camera", "rgb_wrist"]
     code, _, err = run(capfd, "collect-vl", "--output", tmp_path / "vl", *words)
-    assert code == 1 and "'fake_table:FakeTable-v0' has no camera 'rgb_wrist': give one of rgb_gripper, rgb_static" in err
+    assert (
+        code == 1 and "'fake_table:FakeTable-v0' has no camera 'rgb_wrist': give one of rgb_gripper, rgb_static" in err
+    )
     assert not (tmp_path / "vl").exists()
 
 

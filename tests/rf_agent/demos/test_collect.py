@@ -133,6 +133,42 @@ def test_interrupted_collection_resumes_with_workers(tmp_path):
     assert {item[:3] for item in content(fresh.output)} <= held
 
 
+def test_a_file_goes_on_with_the_same_actor_alone(tmp_path):
+    collect(config(tmp_path / "policy.hdf5", policy="random", patience=4, episodes_per_task=1))
+    collect(config(tmp_path / "expert.hdf5", episodes_per_task=1))
+    with pytest.raises(ValueError, match="policy.hdf5 was begun with policy 'random', not None: give the same"):
+        collect(config(tmp_path / "policy.hdf5"))
+    with pytest.raises(ValueError, match="expert.hdf5 was begun with policy None, not 'random': give the same"):
+        collect(config(tmp_path / "expert.hdf5", policy="random", patience=4))
+    for name in ("policy", "expert"):
+        assert len(content(tmp_path / f"{name}.hdf5")) == len(TASKS)
+
+
+def test_a_task_that_is_named_twice_is_demonstrated_once(tmp_path):
+    report = collect(config(tmp_path / "d.hdf5", tasks=(TASKS[0], TASKS[0]), episodes_per_task=2))
+    assert report.demos == {TASKS[0]: 2} and len(content(report.output)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"chains": 5}, "--chains has no effect where no environment plays chains"),
+        ({"patience": 9}, "--patience has no effect where no --policy acts"),
+        ({"env": ("fake_table:FakeChain-v0",)}, "--episodes-per-task has no effect where all environments play chains"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, changes, said):
+    with pytest.raises(UserError, match=said):
+        collect(config(tmp_path / "d.hdf5", **changes))
+    assert not (tmp_path / "d.hdf5").exists()
+
+
+def test_chains_and_single_tasks_go_into_one_file(tmp_path):
+    both = (ENV, "fake_table:FakeChain-v0")
+    report = collect(config(tmp_path / "both.hdf5", env=both, episodes_per_task=1, chains=4))
+    assert sum(report.demos.values()) > len(TASKS)
+
+
 def test_unknown_task_and_bad_environment(tmp_path):
     with pytest.raises(ValueError, match="cannot demonstrate 'fly': choose among go_left"):
         collect(config(tmp_path / "d.hdf5", tasks=("fly",)))

@@ -1,6 +1,10 @@
 """`rf-agent convert` for data sets of CALVIN and robomimic: what is read is written, at the size that is asked for."""
 
 import json
+import os
+import signal
+import sys
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -10,6 +14,8 @@ from calvin_files import make_calvin, write_frame
 from rf_agent.cli import main
 from rf_agent.demos.checks import check_demos, inspect
 from rf_agent.demos.readers.calvin import CalvinReader
+from rf_agent.demos.readers.resized import ResizedReader
+from rf_agent.demos.readers.robomimic import RobomimicReader
 from rf_agent.demos.store import iterate_demos
 from rf_agent.preprocess import resize
 
@@ -77,6 +83,41 @@ def test_a_file_of_robomimic_gets_its_instruction(tmp_path, capfd):
     assert code == 1 and "demo_0 has no instruction" in err
     code, _, err = run(capfd, "minari", tmp_path, "--output", tmp_path / "e.hdf5")
     assert code == 1 and "metadata.json does not exist: give the folder of a Minari data set" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_what_is_ended_by_sigterm_leaves_nothing(tmp_path, capfd, monkeypatch):
+    folder, output = make_calvin(tmp_path / "data"), tmp_path / "out" / "d.hdf5"
+    output.parent.mkdir()
+
+    def append(path, *_):
+        assert path.exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("rf_agent.demos.convert.append_demos", append)
+    code, _, err = run(capfd, "calvin", folder, "--output", output)
+    assert code == 130 and "interrupted" in err and list(output.parent.iterdir()) == []
+
+
+def test_large_images_that_become_small_ones_fill_no_memory(tmp_path, monkeypatch):
+    source, frames = tmp_path / "lift.hdf5", 300
+    with h5py.File(source, "w") as file:
+        file.create_group("data").attrs["env_args"] = json.dumps({"env_name": "Lift"})
+        file["data/demo_0/actions"] = np.ones((frames, 7))
+        file.create_dataset(
+            "data/demo_0/obs/image", (frames, 120, 160, 3), np.uint8, chunks=(1, 120, 160, 3), compression="gzip"
+        )
+        for frame in range(frames):
+            file["data/demo_0/obs/image"][frame] = frame % 256
+    reader = RobomimicReader(source, instruction="lift the cube")
+    tracemalloc.start()
+    try:
+        small = ResizedReader(reader, 16).demonstration(reader.records[0]).images["image"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert small.shape == (frames, 16, 16, 3) and small[:, 3, 3, 0].tolist() == [frame % 256 for frame in range(frames)]
+    assert peak < 0.6 * frames * 120 * 160 * 3
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, capfd):

@@ -77,6 +77,7 @@ def test_an_existing_file_is_only_replaced_when_asked(tmp_path):
         ([demo()], {"fps": "20"}, "fps is '20': give the actions a second"),
         ([demo(attributes={1: 2})], {}, "the attribute name 1 is no text"),
         ([demo(success=2)], {}, "success is 2, expected a truth value"),
+        ([demo()], {"fps": float("inf")}, "fps is inf: give the actions a second"),
         ([demo()], {"gripper": 2.7}, "gripper is 2.7: give the number of an entry"),
         ([demo()], {"gripper": True}, "gripper is True: give the number of an entry"),
         ([demo(instruction="reach\0it")], {}, "the instruction is 'reach.*it', expected words"),
@@ -103,7 +104,7 @@ def test_a_folder_is_no_file(tmp_path):
 
 def test_a_full_disk_is_said_before_the_file_is_touched(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(OSError, match="no room for 1 more demonstrations.*what was written before is kept"):
+    with pytest.raises(OSError, match="the disk has no room for .*mine.hdf5: nothing was kept"):
         write_demonstrations(tmp_path / "mine.hdf5", [demo()])
     assert not list(tmp_path.iterdir())
 

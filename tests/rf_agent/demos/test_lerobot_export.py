@@ -4,11 +4,14 @@ import json
 import shutil
 
 import av
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from calvin_files import make_calvin, write_frame
 from demo_files import make_store
+from fake_reporter import Heard
 from lerobot_files import FRONT, edit_table, make_episodes, smooth_frames, write_v3
 
 from rf_agent import cli
@@ -18,6 +21,7 @@ from rf_agent.demos.convert import convert
 from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers import open_demos
+from rf_agent.demos.readers.robomimic import RobomimicReader
 from rf_agent.demos.store import append_demos, create_store
 from rf_agent.demos.writers.lerobot import write_lerobot
 
@@ -210,6 +214,21 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, limit):
     assert [entry.name for entry in tmp_path.iterdir()] == ["d.hdf5"]
 
 
+def test_what_the_reader_leaves_out_is_said(tmp_path):
+    folder = make_calvin(tmp_path / "data")
+    write_frame(folder, 135, rel_actions=np.full(7, np.nan))
+    reporter = Heard()
+    root = write_lerobot(folder, tmp_path / "set", fps=30, reporter=reporter)
+    assert "left out: 1 (rel_actions has NaN or infinite values)" in reporter.lines
+    assert len(open_demos(root).records) == 3
+
+
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write_lerobot(store(tmp_path / "d.hdf5", [demo(0)]), "data:v1")
+    assert len(open_demos(root).records) == 1 and not list(open_demos(root).problems())
+
+
 def test_a_lerobot_data_set_becomes_a_store(tmp_path):
     episodes = make_episodes((7, 4, 5))
     for episode in episodes:
@@ -253,6 +272,26 @@ def test_a_gripper_that_is_none_is_refused(tmp_path, options, message):
     with pytest.raises(DemoError, match=message):
         convert(open_demos(root), tmp_path / "d.hdf5", **options)
     assert [entry.name for entry in tmp_path.iterdir()] == ["set"]
+
+
+def test_actions_that_lack_the_gripper_are_named(tmp_path):
+    path = tmp_path / "lift.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_group("data").attrs["env_args"] = json.dumps({"env_name": "Lift"})
+        for index, width in enumerate((7, 3)):
+            file[f"data/demo_{index}/actions"] = np.ones((4, width))
+            file[f"data/demo_{index}/obs/image"] = np.zeros((4, 8, 8, 3), np.uint8)
+    reader = RobomimicReader(path, instruction="lift the cube")
+    with pytest.raises(DemoError, match=r"lift.hdf5: demo_1: actions is of shape \(4, 3\), expected \(4, 7\)"):
+        convert(reader, tmp_path / "d.hdf5", gripper=6)
+
+
+def test_a_source_is_not_replaced(tmp_path):
+    path = store(tmp_path / "d.hdf5", [demo(0)])
+    before = path.read_bytes()
+    with pytest.raises(DemoError, match="d.hdf5 is the source and the output: give another --output"):
+        convert(open_demos(path), path, overwrite=True)
+    assert path.read_bytes() == before
 
 
 def test_a_damaged_image_leaves_no_store(tmp_path):

@@ -83,6 +83,73 @@ def test_episodes_are_read_without_the_last_observation(data):
     assert isinstance(open_demos(path), MinariReader)
 
 
+def write_texts(group, key, texts):
+    if key in group:
+        del group[key]
+    group.create_dataset(key, data=texts, dtype=h5py.string_dtype())
+
+
+@pytest.mark.parametrize("after_reset", [True, False], ids=["infos of the reset", "infos of steps alone"])
+def test_an_episode_is_cut_where_its_instruction_changes(data, after_reset):
+    path, buffers = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        write_texts(file["episode_0"], "observations/instruction", ["open it"] * 2 + ["push it"] * 4 + ["look"])
+        tasks = ["open"] * 2 + ["push"] * 4 + ["look"]
+        write_texts(file["episode_0"], "infos/task", tasks if after_reset else tasks[1:])
+        file["episode_0/infos/is_success"][-1] = False
+    reader = MinariReader(path, state="joints")
+    assert [(r.name, r.task, r.instruction, len(r.actions), r.success) for r in reader.records] == [
+        ("episode_0 (part 1)", "open", "open it", 2, True),
+        ("episode_0 (part 2)", "push", "push it", 4, False),  # the last one has what is said of the episode
+        ("episode_1", "reach the b", "reach the b", 4, False),
+    ]
+    assert list(reader.problems()) == []
+    rows = [(0, 0, 2), (0, 2, 6), (1, 0, 4)]
+    for record, (episode, first, last) in zip(reader.records, rows, strict=True):
+        demo, expected = reader.demonstration(record), buffers[episode]
+        assert np.array_equal(demo.actions, np.stack(expected.actions[first:last]))
+        assert np.array_equal(demo.images["small"], np.stack(expected.observations["small"][first:last]))
+        assert np.allclose(demo.state, np.stack(expected.observations["joints"][first:last]))
+        assert not demo.problems(reader.layout)
+    every = reader.images("small", np.arange(reader.frame_count))
+    assert np.array_equal(np.stack(every[:6]), np.stack(buffers[0].observations["small"][:6]))
+    whole = MinariReader(path, instruction="tidy up")
+    assert [(r.name, r.instruction, len(r.actions)) for r in whole.records] == [
+        ("episode_0", "tidy up", 6),
+        ("episode_1", "tidy up", 4),
+    ]
+
+
+def test_instructions_of_the_infos(data):
+    path, _ = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        for name, steps in zip(("episode_0", "episode_1"), SIZES, strict=True):
+            del file[name]["observations/instruction"]
+            write_texts(file[name], "infos/instruction", ["open it"] * 3 + ["push it"] * (steps - 2))
+    reader = MinariReader(path)
+    assert [(r.instruction, len(r.actions)) for r in reader.records] == [
+        *(("open it", 3), ("push it", 3), ("open it", 3), ("push it", 1))
+    ]
+
+
+def test_success_of_several_entries_is_that_of_all(data):
+    path, _ = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_0/infos/is_success"]
+        file["episode_0/infos/is_success"] = np.zeros((SIZES[0] + 1, 1), bool)
+    assert not MinariReader(path).records[0].success
+
+
+def test_actions_of_a_dictionary_are_refused(data):
+    path, _ = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        actions = file["episode_0/actions"][:]
+        del file["episode_0/actions"]
+        file["episode_0/actions/arm"] = actions
+    with pytest.raises(DemoError, match="episode_0: actions are a dictionary or a tuple: give a data set of vectors"):
+        MinariReader(path)
+
+
 def test_several_observations_make_up_the_state(data):
     path, buffers = data
     reader = MinariReader(path, state=["joints", "joints"])

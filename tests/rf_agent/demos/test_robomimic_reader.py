@@ -138,6 +138,29 @@ def test_instructions_of_the_file_itself(path):
         for name in LENGTHS:
             file["data"][name].attrs["ep_meta"] = json.dumps({"lang": f"lift the cube of {name}"})
     assert RobomimicReader(path, task="lift").records[1].instruction == "lift the cube of demo_2"
+    # training and inspection take them, too
+    assert [record.instruction for record in open_demos(path).records] == [
+        f"lift the cube of {name}" for name in LENGTHS
+    ]
+    summary = inspect(path)
+    assert not summary.problems and not summary.without_instruction and len(summary.tasks) == len(LENGTHS)
+
+
+def test_an_instruction_that_is_null_is_none(path):
+    with h5py.File(path, "r+") as file:
+        for name in LENGTHS:
+            file["data"][name].attrs["ep_meta"] = json.dumps({"lang": None})
+    assert inspect(path).without_instruction == len(LENGTHS)
+    with pytest.raises(DemoError, match="demo_0 has no instruction"):
+        RobomimicReader(path)
+
+
+def test_failures_stay_failures(path):
+    with h5py.File(path, "r+") as file:
+        file["data/demo_2"].attrs["success"] = False
+    reader = RobomimicReader(path, instruction="lift the cube", cameras=["agentview_image", "agentview_image"])
+    assert [record.success for record in reader.records] == [True, False, True]
+    assert reader.layout.cameras == ("agentview_image",)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,15 @@ from rf_agent.demos.files import DemoError
 from rf_agent.demos.scene_images import SceneImageConfig, collect_scene_images
 from rf_agent.demos.vision_language import PROMPTS, CaptionSet, ImageReader, QuestionSet
 from rf_agent.demos.vision_language.export import export_scene_images
+from rf_agent.progress import Silent
 
 SMALL = ImageConfig(size=16)
 REFERENCE = PROMPTS["reference"]
+
+
+class Interrupting(Silent):
+    def update(self, *_):
+        raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -187,6 +193,10 @@ def test_scene_images_in_both_layouts(tmp_path):
     with h5py.File(source) as file:
         assert np.abs(image.astype(int) - file["rgb_static"][7]).mean() < 3  # JPEG
     assert len(json.loads(written.annotations.read_text())["annotations"][0]["answers"]) == 10
+    # of an export that is cut off nothing says what its images show
+    with pytest.raises(KeyboardInterrupt):
+        export_scene_images(source, tmp_path / "vl", "rgb_static", "val", Interrupting())
+    assert not any(path.exists() for path in written[1:])
     with pytest.raises(ValueError, match="no 'front'"):
         export_scene_images(source, tmp_path / "other", "front", "val")
     with pytest.raises(DemoError, match="letters and digits"):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPVisionModel
@@ -95,6 +97,35 @@ def test_open_clip(tmp_path):
     assert source.ignored["positional_embedding"] == "not of the vision tower"
     assert source.ignored["visual.proj"] == "comes after the patch tokens"
     assert ours.tokens == 4 and len(ours.model.transformer.resblocks) == 1
+
+
+@pytest.mark.parametrize(("width", "heads"), [(768, 12), (1024, 16), (1280, 16), (1408, 16), (1664, 16)])
+def test_published_towers_have_the_heads_of_their_width(tmp_path, width, heads):
+    """As the model_configs of open_clip have it for ViT-B, L, H, g and bigG."""
+    tensors = {
+        "visual.class_embedding": torch.zeros(width),
+        "visual.positional_embedding": torch.zeros(257, width),
+        "visual.conv1.weight": torch.zeros(width, 3, 14, 14),
+        "visual.transformer.resblocks.0.mlp.c_fc.weight": torch.zeros(4, width),
+    }
+    torch.save(tensors, tmp_path / "clip.pt")
+    model, _ = read_vision(tmp_path / "clip.pt", quick_gelu=False)
+    assert (model["width"], model["heads"], model["quick_gelu"]) == (width, heads, False)
+    if width <= 1024:
+        assert read_vision(tmp_path / "clip.pt")[0]["quick_gelu"]
+    else:
+        with pytest.raises(ConversionError, match=f"width {width}, which OpenAI has none of.*--no-quick-gelu"):
+            read_vision(tmp_path / "clip.pt")
+
+
+def test_a_config_that_leaves_out_what_is_usual(tmp_path):
+    config = {**VISION_SHAPE, "hidden_size": 48}
+    alone = CLIPVisionModel(CLIPConfig(vision_config={**config, "num_attention_heads": 12}).vision_config)
+    alone.save_pretrained(tmp_path)
+    kept = {"intermediate_size", "num_hidden_layers", "image_size", "patch_size"}
+    (tmp_path / "config.json").write_text(json.dumps({key: config[key] for key in kept}))
+    model, _ = read_vision(tmp_path)
+    assert (model["width"], model["heads"], model["quick_gelu"]) == (48, 12, True)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(tmp_path):

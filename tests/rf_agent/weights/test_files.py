@@ -55,6 +55,12 @@ def test_a_program_in_a_checkpoint_is_not_run(tmp_path, new):
     assert target.exists()
 
 
+def test_a_tensor_that_is_there_twice_is_named(tmp_path):
+    torch.save({**TENSORS, "module.perceiver.latents": torch.zeros(2, 3)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ConversionError, match="holds perceiver.latents twice, with and without a prefix"):
+        read_tensors(tmp_path / "checkpoint.pt")
+
+
 def test_old_format_of_torch(tmp_path):
     torch.save(TENSORS, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     assert set(read_tensors(tmp_path / "old.pt")) == set(TENSORS)

@@ -97,6 +97,13 @@ def test_tensors_that_do_not_fit_are_named(folder, changes, parts):
     assert all(part in str(error.value) for part in parts), error.value
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(folder, kind):
+    change(folder / "openflamingo.pt", perceiver__latents=torch.ones(3, 24).to(kind))
+    with pytest.raises(ConversionError, match=r"perceiver.latents of .* is (int8|float8_e4m3fn), but fractions of 16"):
+        convert(folder)
+
+
 def test_checkpoint_of_another_language_model_is_refused(folder, tmp_path):
     make_case(tmp_path / "other", "mpt")
     with pytest.raises(ConversionError, match="lang_encoder.transformer.wte.weight.*trained on another one"):
