@@ -28,7 +28,7 @@ RATES = {
     "voltron": "3e-4",
     "roboflamingo-fc": "1e-3",
     "roboflamingo-fc_hist": "1e-3",
-    "roboflamingo-gpt": "1e-3",
+    "roboflamingo-gpt": "3e-4",
 }
 """Learning rates by type of policy, and of RoboFlamingo's other heads: those of the least error in the table `tuning`
 as it was measured with the default budget."""
