@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.util
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -172,7 +173,14 @@ def _run_in_pool(
 
 def _work(number: int, work: Callable[[Any, Any], Any], job: Any) -> Any:
     with watchdog.watching(number):
-        return work(_owned, job)
+        try:
+            return work(_owned, job)
+        except Exception as error:
+            try:  # one that cannot be read back would break the pool, as if this process had died
+                pickle.loads(pickle.dumps(error))
+            except Exception:
+                raise RuntimeError(f"{type(error).__name__}: {error}") from None
+            raise
 
 
 def _start_worker(make: Callable[[], AbstractContextManager[Any]], scratch: Path, timeout: float | None) -> None:

@@ -155,11 +155,15 @@ def _machine(device: str) -> str:
 
 def _training(args: Args) -> None:
     """Measure and print how fast imitation trains."""
+    import torch
+
     from rf_agent.training.speed import compare
 
     if not has_network(args.policy):
         raise UserError(f"--policy {args.policy} does not learn: give a checkpoint directory or a bundled name")
     device = pick_device(args.policy, args.device)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)  # the processes that train have as many, and the table says so
     console = Console(soft_wrap=True, highlight=False)
     with console.status("measuring"):
         sides = compare(args.policy, device, args.repeats, args.sequences, args.sequence_length, args.threads)
@@ -181,7 +185,8 @@ def _training(args: Args) -> None:
     console.print(table)
     console.print("frames/s: of all windows learned, a frame counted in each that holds it; memory: beyond the model's")
     if args.output:
-        content = {"policy": args.policy, "machine": _machine(device), "versions": versions()}
+        amount = {name: getattr(args, name) for name in ("repeats", "sequences", "sequence_length")}
+        content = {"policy": args.policy, "machine": _machine(device), "versions": versions(), **amount}
         write_json(args.output, {**content, "training": [asdict(side) for side in sides]})
         console.print(f"{args.output}")
 
@@ -192,6 +197,7 @@ def _control_step(args: Args, preset: str) -> None:
 
     from rf_agent.devices import resolve_device, resolve_dtype
     from rf_agent.evaluation import step_cost
+    from rf_agent.memory import reset_peak
 
     device = resolve_device(args.device)
     dtypes = [resolve_dtype(name) for name in args.dtype or ("bfloat16",)]
@@ -202,6 +208,7 @@ def _control_step(args: Args, preset: str) -> None:
     console = Console(soft_wrap=True, highlight=False)
     machine, costs = _machine(str(device)), []
     for dtype in dtypes:
+        reset_peak(device)  # of the format before
         with console.status("measuring"):
             policy = step_cost.build(preset, args.random_weights, dtype, device)
             if args.compile:

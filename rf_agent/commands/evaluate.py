@@ -28,6 +28,7 @@ from rf_agent.evaluation.runner import (
 from rf_agent.evaluation.shards import Shard
 from rf_agent.files import write_json
 from rf_agent.progress import RichReporter
+from rf_agent.unused import refuse_unused
 from rf_agent.workers import usable_cores
 
 
@@ -156,6 +157,8 @@ def _check(args: Args) -> None:
     check_counts(args.chains, args.episodes_per_task, _flag)
     if args.workers < 1:
         raise UserError(f"--workers is {args.workers}: give 1 or more")
+    if args.engine == "ray":
+        refuse_unused(args, ("workers",), "--engine ray plays on all CPUs of a cluster")
     for name in ("seed", "video_episodes"):
         if getattr(args, name) < 0:
             raise UserError(f"{_flag(name)} is {getattr(args, name)}: give 0 or more")

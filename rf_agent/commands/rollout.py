@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from rf_agent.evaluation.agents import Agent, load_agent, pick_device, trained_t
 from rf_agent.evaluation.episode import ALL_CHAINS, Item, item_seed, play
 from rf_agent.evaluation.metrics import Episode, group_counts
 from rf_agent.evaluation.options import parse_options
-from rf_agent.evaluation.runner import EnvFacts, env_facts, make_env, one_thread
+from rf_agent.evaluation.runner import EnvFacts, env_facts, make_env
 from rf_agent.evaluation.video import Recorder, Screen, Video, Window, can_open_window, check_video_path
+from rf_agent.evaluation.worker import one_thread
 
 CHAINS, SHOWN = "rf/PlayTableChainD-v0", 4
 """What is shown if nothing is asked for: drawer, lifting, placing, light and turning, in one chain."""
@@ -103,7 +105,7 @@ def _play(args: Args, env: Any, agent: Agent, items: list[Item], device: str, co
     recorder = Recorder(env, screens)
     episodes = []
     try:
-        with one_thread(args.policy, serve=device != "cpu"):
+        with one_thread(args.policy) if device == "cpu" else contextlib.nullcontext():
             for number, item in enumerate(items, 1):
                 episode = play(env, agent, item, recorder, f"episode {number} of {len(items)}")
                 episodes.append(episode)
@@ -151,10 +153,11 @@ def _items(args: Args, facts: EnvFacts, env: Any) -> list[Item]:
         usual = tuple(task for task in trained_tasks(args.policy) if task in facts.tasks or not facts.listed)
         tasks = args.tasks or _variety(usual or facts.tasks)
         options = [{"task": tasks[index % len(tasks)]} for index in range(episodes)]
+    kind = "chain" if facts.chained else "rollout"  # a chain is played as `evaluate` plays it
     return [
         Item(
-            f"rollout/{index}",
-            item_seed(args.seed, f"rollout/{index}"),
+            f"{kind}/{index}",
+            item_seed(args.seed, f"{kind}/{index}"),
             {**option, **extra},
             scored=scored,
             instruction=args.instruction,  # environments of others need not know that option

@@ -120,6 +120,10 @@ def _unexplained_difference(facts: Facts, camera: CameraReport) -> Iterator[Evid
 
 def _replay(facts: Facts, found: ReplayReport) -> Iterator[Evidence]:
     ratio = found.ratio
+    if found.left_out and found.reversed:
+        listed = ", ".join(map(str, found.reversed))
+        text = f"entry {listed} of the actions moves the robot the other way in the environment than in the data"
+        yield Evidence("action_axis", 0.7, text)
     if ratio is not None and found.left_out and not 0.6 < ratio < 1.7:
         text = f"actions move the robot {1 / ratio:.3g} times as far in the environment as in the data"
         yield Evidence("action_scale", 0.7, text, _odd_scale(facts))

@@ -18,6 +18,8 @@ SAME = 0.03
 """Mean difference of the state's entries, as a share of how much they vary, up to which two states are the same."""
 TRACKED = 0.01
 """The same for the states in which images are compared, where a small motion shows."""
+REVERSED = -0.5
+"""A ratio below which an entry moves the robot the other way, whatever its scale."""
 METRES, RADIANS = 0.02, 0.05
 """What 1 stands for in CALVIN's actions: motion of the end effector a step."""
 
@@ -92,8 +94,13 @@ class ReplayReport:
 
     @property
     def ratio(self) -> float | None:
-        """The median of `ratios`; None where the state does not tell."""
-        return None if self.ratios is None else float(np.nanmedian(self.ratios))
+        """The median of `ratios` without their signs; None where the state does not tell."""
+        return None if self.ratios is None else float(np.nanmedian(np.abs(self.ratios)))
+
+    @property
+    def reversed(self) -> list[int]:
+        """Entries of the actions that move the robot the other way than in the data."""
+        return [] if self.ratios is None else np.flatnonzero(self.ratios < REVERSED).tolist()
 
     @property
     def judged(self) -> int:
@@ -174,7 +181,7 @@ def replay(
 
 def replay_all(
     env: Any,
-    trial_env: Any,
+    make_trial_env: Callable[[], Any],
     episodes: Sequence[Episode],
     layout: Layout,
     scale: NDArray[np.float64] | None,
@@ -184,7 +191,7 @@ def replay_all(
 
     Args:
         env: shows an image at every frame of the data.
-        trial_env: the same, whose images do not matter.
+        make_trial_env: makes the same, whose images do not matter, when `env` is not needed any more: it may close it.
         episodes: what was recorded.
         layout: of the data.
         scale: see `rf_agent.diagnosis.episodes.state_scale`.
@@ -211,6 +218,7 @@ def replay_all(
     if not wrong or report.left_out:
         return report
     chosen = sorted(wrong, key=lambda episode: len(episode.actions))[:trial_episodes]
+    trial_env = make_trial_env()
     report.plain = _trial(trial_env, chosen, layout, scale, Trial("", "as recorded", np.ones(layout.action_dim)))
     for trial in changes(layout, trial_env.action_space, report.ratios):
         report.trials.append(_trial(trial_env, chosen, layout, scale, trial))
@@ -250,8 +258,8 @@ def changes(layout: Layout, space: Any, ratios: NDArray[np.float64] | None = Non
         span = (high - low) / 2
         add("action_scale", "from [-1, 1] to the environment's bounds", span)
         add("action_scale", "from the environment's bounds to [-1, 1]", 1 / span)
-    if ratios is not None and (ratios < -0.5).any():
-        reversed_axes = ratios < -0.5
+    if ratios is not None and (ratios < REVERSED).any():
+        reversed_axes = ratios < REVERSED
         listed = ", ".join(map(str, np.flatnonzero(reversed_axes)))
         add("action_axis", f"the sign of entry {listed} changed", np.where(reversed_axes, -1.0, 1.0))
     elif ratios is not None and not 0.8 < np.nanmedian(ratios) < 1.25:

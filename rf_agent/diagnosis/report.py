@@ -73,7 +73,9 @@ def _replay(diagnosis: Diagnosis) -> Iterator[Any]:
     elif not found.left_out:
         yield "The data or the environment have no state of the robot, so success alone tells how replays went."
     if found.ratio is not None:
-        yield f"The same actions move the robot {1 / found.ratio:.2f} times as far as in the data."
+        listed = ", ".join(map(str, found.reversed))
+        other = f"; entry {listed} moves it the other way" if listed else ""
+        yield f"The same actions move the robot {1 / found.ratio:.2f} times as far as in the data{other}."
     if found.plain is None:
         return
     table = Table("actions", "succeed", "difference of states", title="What if the actions are changed?")

@@ -90,8 +90,13 @@ def diagnose(
         }
         if replay:
             reporter.update(0.1, "replaying the recorded actions")
-            trial_env = _environment(environments, env_id, env_options or {}, NEVER)
-            facts.replay = replay_all(env, trial_env, chosen, layout, state_scale(chosen))
+
+            def without_images() -> Any:
+                if is_ours(env_id):  # with EGL the real CALVIN allows one simulator in a process
+                    environments.close()
+                return _environment(environments, env_id, env_options or {}, NEVER)
+
+            facts.replay = replay_all(env, without_images, chosen, layout, state_scale(chosen))
             left_out["replay"] = facts.replay.left_out
             reporter.update(0.4, "comparing observations")
             facts.observations = compare_observations(

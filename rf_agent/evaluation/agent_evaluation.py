@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from rf_agent.evaluation.episode import play
 from rf_agent.evaluation.metrics import CHAIN_LENGTH, Episode
 from rf_agent.evaluation.results import build_results
 from rf_agent.evaluation.runner import check_counts, choose_items, env_facts, make_env, requested, with_renderer
+from rf_agent.evaluation.worker import one_thread
 
 
 def evaluate_agent(
@@ -31,7 +33,8 @@ def evaluate_agent(
 
     Args:
         agent: an object with `act(observation)` (and `reset()`, if it remembers anything), one with
-            Stable-Baselines3's `predict`, or a name that `--policy` takes.
+            Stable-Baselines3's `predict`, or a name that `--policy` takes. For a name torch computes with one thread,
+            as in the command.
         env_id: Gymnasium id. Of environments whose `info` names no task, `success_rate` counts the last `info`'s
             `is_success` or `success`, and `return` the rewards.
         chains: in environments of chains, how many; 100 if not given.
@@ -59,7 +62,7 @@ def evaluate_agent(
     facts = env_facts(env_id, tasks, env_options)  # closes what it asks: with EGL a process has one simulator
     options = with_renderer(env_id, env_options or {}, facts.renderer)
     items = choose_items(env_id, facts, chains, episodes_per_task, tasks, seed)
-    with Environments() as environments:
+    with Environments() as environments, one_thread(name) if name is not None else contextlib.nullcontext():
         env = make_env(environments, env_id, player.render_every, env_options=options)
         episodes = []
         for item in items:

@@ -204,9 +204,13 @@ def pick_device(name: str, device: str) -> str:
     """The device on which the agent `name` computes; see `rf_agent.devices.resolve_device`.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or no network that could compute there.
     """
-    if not has_network(name) or device == "cpu":
+    if not has_network(name):
+        if device not in ("auto", "cpu"):
+            raise UserError(f"--policy {name} has no network of this project: leave --device out")
+        return "cpu"
+    if device == "cpu":
         return "cpu"
     from rf_agent.devices import resolve_device
 

@@ -92,7 +92,7 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
     steps, attempt_steps, total, acting, over = 0, 0, 0.0, 0.0, False
     while not over:
         watchdog.alive(where)
-        task = info.get("task", item.key.rpartition("/")[0])
+        task = str(info.get("task", item.key.rpartition("/")[0]))
         instruction = str(info.get("instruction", "")) if item.instruction is None else item.instruction
         if recorder:
             recorder.add(observation, instruction, caption)

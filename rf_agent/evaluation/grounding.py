@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rf_agent.environments import Environments, plays_chains
+from rf_agent.environments import plays_chains
 from rf_agent.errors import UserError
-from rf_agent.evaluation.agents import Agent, load_agent
+from rf_agent.evaluation.agents import Agent
 from rf_agent.evaluation.episode import item_seed
-from rf_agent.evaluation.runner import make_env, one_thread
+from rf_agent.evaluation.runner import make_env
+from rf_agent.evaluation.worker import RESTARTS, Who, Worker, acting
 from rf_agent.workers import run_jobs
 
 
@@ -42,8 +43,7 @@ class Trial:
 @dataclass(frozen=True)
 class _Job:
     env_id: str
-    policy: str
-    device: str
+    who: Who
     kind: int
     seed: int
 
@@ -60,21 +60,23 @@ def grounding(
 ) -> list[Trial]:
     """Play `trials` scenes with three blocks on the table, the kinds of task in turns, each in three colours.
 
-    A trial depends on the seed and its number alone.
+    A trial depends on the seed and its number alone, as far as an episode of `evaluate` does. A worker that dies is
+    replaced.
     """
-    jobs = [_Job(env_id, policy, device, index, item_seed(seed, f"grounding/{index}")) for index in range(trials)]
+    workers = min(workers, trials)
     results: dict[_Job, Trial] = {}
-    with one_thread(policy):
-        for job, trial in run_jobs(_play, jobs, min(workers, trials), Environments):
+    with acting(policy, device, workers=workers) as who:
+        jobs = [_Job(env_id, who, index, item_seed(seed, f"grounding/{index}")) for index in range(trials)]
+        for job, trial in run_jobs(_play, jobs, workers, Worker, restarts=RESTARTS if workers > 1 else 0):
             results[job] = trial
             if on_trial:
                 on_trial(trial)
     return [results[job] for job in jobs]
 
 
-def _play(environments: Environments, job: _Job) -> Trial:
-    agent = load_agent(job.policy, job.device)
-    env = make_env(environments, job.env_id, agent.render_every)
+def _play(worker: Worker, job: _Job) -> Trial:
+    agent = worker.agent(job.who)
+    env = make_env(worker.environments, job.env_id, agent.render_every)
     if not hasattr(env.unwrapped, "color_trial") or plays_chains(env):
         raise UserError(f"{job.env_id} has no scenes for colour words: give one such as rf/PlayTableD-v0")
     task, options = env.unwrapped.color_trial(job.kind, job.seed)

@@ -13,7 +13,8 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation.metrics import Attempt, Episode
 from rf_agent.files import write_text
 
-NAME = "episodes.jsonl"
+NAME, RESULTS = "episodes.jsonl", "results.json"
+"""The files of an evaluation: its finished episodes, and what they come to."""
 
 
 def parse_record(record: dict[str, Any]) -> tuple[Episode, float]:
@@ -35,7 +36,7 @@ class Journal:
         directory: made if need be.
         settings: what makes episodes comparable (environment, policy, seed); others are refused.
         requested: what the whole evaluation is, for those who read a journal before it is finished; it may ask for
-            more than an earlier run did.
+            more, or for less, than an earlier run did, but for other tasks only where nothing is divided into shards.
 
     Raises:
         UserError: the directory holds results of different settings, or something that is not a journal.
@@ -55,6 +56,11 @@ class Journal:
         self._begun = False  # whether the settings in the file are known to be these
         if self.path.exists():
             self._read(settings)
+        if not self._begun and (directory / RESULTS).exists():
+            raise UserError(
+                f"{directory} holds {RESULTS} without the episodes that it is of: give another --output, or delete "
+                "that directory"
+            )
 
     def add(self, episode: Episode, seconds: float) -> None:
         """Append a finished episode; `seconds` is the wall-clock time of the whole evaluation so far.
@@ -91,7 +97,7 @@ class Journal:
                 self.episodes[episode.key] = episode
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{self.path} is not a readable list of episodes: delete it or give another --output"
+                f"{self.path} is not a readable list of episodes: delete that directory, or give another --output"
             ) from error
         same_weights = settings.get("weights") and settings.get("weights") == stored.get("weights")
         for name in settings | stored:
@@ -102,6 +108,12 @@ class Journal:
                     f"{self.path.parent} holds results for {name} {stored.get(name)!r}, but now {name} is "
                     f"{settings.get(name)!r}: give another --output, or delete that directory"
                 )
+        before = header.get("requested") or self._requested
+        if "shard" in stored and before.get("tasks") != self._requested.get("tasks"):
+            raise UserError(
+                f"{self.path.parent} holds a shard of other tasks, of which this one would have others again: give the "
+                "same --tasks, or another --output for all shards"
+            )
         self._begun = True
         asks_for_more = self._requested and self._requested != header.get("requested")
         if cut or asks_for_more:  # cut: the line that was being written when the last run was killed

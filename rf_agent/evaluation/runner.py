@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,17 +11,7 @@ from typing import Any, Literal
 from rf_agent import watchdog
 from rf_agent.environments import Environments, is_ours
 from rf_agent.errors import UserError
-from rf_agent.evaluation import custom
-from rf_agent.evaluation.agents import (
-    AS_TRAINED,
-    Agent,
-    Execution,
-    checkpoint_bytes,
-    fingerprint,
-    has_network,
-    load_agent,
-    load_policy,
-)
+from rf_agent.evaluation.agents import AS_TRAINED, Execution, fingerprint
 from rf_agent.evaluation.episode import (
     ALL_CHAINS,
     Item,
@@ -36,27 +24,12 @@ from rf_agent.evaluation.episode import (
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Episode
 from rf_agent.evaluation.video import STATIC, Recorder, Video
-from rf_agent.serving.client import RemotePolicy
-from rf_agent.serving.server import Limits, PolicyServer
+from rf_agent.evaluation.worker import RESTARTS, Who, Worker, acting
 from rf_agent.workers import run_jobs
 
 Engine = Literal["local", "ray"]
 
 VIDEO_SIZE = STATIC  # pixels of the static view that is rendered for videos
-RESTARTS = 2
-"""How often an episode is played again because its worker died."""
-MAX_WORKERS = 10_000
-"""Connections that the server of an evaluation lets in: as many as there can be."""
-OWN_CLIENTS = Limits(
-    message_bytes=1 << 30,
-    connections=MAX_WORKERS,
-    handshake_seconds=None,
-    send_seconds=None,
-    ping_seconds=None,
-)
-"""The server of an evaluation has no clients but its workers. What ends those that hang is the time-out of a step."""
-LARGE = 1 << 30
-"""Bytes of weights from which on a policy on a CPU is held once, and answers all environments in batches."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +113,8 @@ class _Job:
     item: Item
     env_id: str
     env_options: Mapping[str, Any]
-    policy: str
-    device: str
+    who: Who
     video: Path | None
-    server: tuple[str, str] | None
-    """Address and key of a server, instead of a policy in the worker."""
-    execution: Execution
-    timeout: float | None
-    """Seconds that an answer of the server may take."""
-    weights: str | None = None
-    """Their fingerprint: a worker may outlive an evaluation, and the policy be trained on meanwhile."""
 
     def __str__(self) -> str:
         return f"{self.env_id.rpartition(':')[2]}, {self.item.key}"
@@ -265,11 +230,10 @@ def evaluate(
     if on_kept:
         on_kept([journal.episodes[item.key] for item in items if item.key in journal.episodes])
     begun = time.perf_counter() - journal.seconds
-    large = workers > 1 and has_network(policy) and checkpoint_bytes(policy) >= LARGE
-    serve = engine == "local" and has_network(policy) and (device != "cpu" or large)
-    with _served(policy, device, execution) if serve else contextlib.nullcontext() as server, one_thread(policy, serve):
+    alone = workers if engine == "local" else None
+    with acting(policy, device, execution, alone, timeout) as who:
         jobs = (
-            _Job(item, env_id, env_options, policy, device, video, server, execution, timeout, settings["weights"])
+            _Job(item, env_id, env_options, who, video)
             for index, item in wanted
             for video in [_video(output, item) if index < video_episodes else None]
         )
@@ -278,14 +242,14 @@ def evaluate(
             if engine == "ray":
                 from rf_agent.ray_jobs import run_jobs_on_ray
 
-                done = run_jobs_on_ray(_run, jobs, _Worker, RESTARTS, timeout)
+                done = run_jobs_on_ray(_run, jobs, Worker, RESTARTS, timeout)
             else:
                 restarts = RESTARTS if count > 1 or timeout else 0
                 done = run_jobs(
                     _run,
                     jobs,
                     count,
-                    _Worker,
+                    Worker,
                     restarts=restarts,
                     timeout=timeout,
                     on_restart=on_restart,
@@ -320,44 +284,12 @@ def make_env(
 
 
 def _video(output: Path, item: Item) -> Path:
-    return output / "videos" / f"{item.key.replace('/', '-')}.mp4"
+    return output.resolve() / "videos" / f"{item.key.replace('/', '-')}.mp4"
 
 
-class _Worker(contextlib.AbstractContextManager["_Worker"]):
-    """What a process that plays owns: its environments, and the agent of its jobs."""
-
-    def __init__(self) -> None:
-        self.environments = Environments()
-        self._agent: Agent | None = None
-        self._made_for: tuple[Any, ...] = ()
-        self._remote: RemotePolicy | None = None
-
-    def agent(self, job: _Job) -> Agent:
-        """The agent of a job; that of the last one is kept."""
-        wanted = (job.policy, job.weights, job.device, job.server, job.execution)
-        if self._agent is None or self._made_for != wanted:
-            self._close_remote()
-            if job.server is None:
-                self._agent = load_agent(job.policy, job.device, job.execution)
-            else:
-                self._remote = RemotePolicy(*job.server, timeout=job.timeout, ping_seconds=None)
-                self._agent = custom.as_agent(self._remote)
-            self._made_for = wanted
-        return self._agent
-
-    def _close_remote(self) -> None:
-        if self._remote is not None:
-            self._remote.close()
-            self._remote = None
-
-    def __exit__(self, *_: object) -> None:
-        self._close_remote()
-        self.environments.close()
-
-
-def _run(worker: _Worker, job: _Job) -> Episode:
+def _run(worker: Worker, job: _Job) -> Episode:
     watchdog.alive(f"{job},")
-    environments, agent = worker.environments, worker.agent(job)
+    environments, agent = worker.environments, worker.agent(job.who)
     if job.video is None:
         return play(
             make_env(environments, job.env_id, agent.render_every, env_options=job.env_options), agent, job.item
@@ -374,28 +306,3 @@ def _run(worker: _Worker, job: _Job) -> Episode:
         environments.close()
     video.close()
     return episode
-
-
-@contextlib.contextmanager
-def _served(policy: str, device: str, execution: Execution) -> Iterator[tuple[str, str]]:
-    """A server for the workers alone: on a free port of this machine, with a key that only they are told."""
-    key = secrets.token_urlsafe(32)
-    loaded = load_policy(policy, device, execution, keep=False)
-    with PolicyServer(loaded, port=0, api_key=key, limits=OWN_CLIENTS) as server:
-        yield server.url, key
-
-
-@contextlib.contextmanager
-def one_thread(policy: str, serve: bool = False) -> Iterator[None]:
-    """Sums over several threads round differently, so a policy in this process has one, as in the workers."""
-    if serve or not has_network(policy):
-        yield
-        return
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

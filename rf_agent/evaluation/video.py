@@ -158,7 +158,13 @@ class Recorder:
 
     def add(self, observation: dict[str, np.ndarray], instruction: str, caption: str, outcome: str = "running") -> None:
         """One more step. An outcome other than "running" ends the episode."""
-        static = self._env.render()
+        try:
+            static = self._env.render()
+        except NotImplementedError:  # Gymnasium's, of environments that have no such method
+            static = None
+        if np.ndim(static) != 3:
+            name = self._env.spec.id if self._env.spec else type(self._env.unwrapped).__name__
+            raise UserError(f"{name} renders no image (rgb_array), so there is nothing to film: leave the video out")
         cameras = camera_images(observation)
         # The first camera mostly sees what is rendered anyway; the last one is that at the gripper, if there is any.
         frame = compose(static, cameras[-1] if cameras else static, instruction, caption, outcome)

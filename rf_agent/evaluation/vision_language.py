@@ -52,7 +52,8 @@ def say(
         samples: captions or questions.
         indices: which of them.
         prompts: how they are put.
-        shots: solved examples that stand before each, each with its image, drawn from the samples not in `indices`.
+        shots: solved examples that stand before each, each with its image, drawn from the samples not in `indices`
+            that are of other images.
         seed: of the examples.
         batch_size: images, or questions, at once.
         max_new_tokens: longest text.
@@ -79,7 +80,8 @@ def say(
                 skipped += 1
                 continue
             rng = np.random.default_rng([seed, index])
-            examples, prompt = _examples(samples, pool, reader, prompts, shots, rng)
+            others = [other for other in pool if samples.paths[other] != samples.paths[index]] if shots else []
+            examples, prompt = _examples(samples, others, reader, prompts, shots, rng)
             rows.append(index)
             images.append(np.stack([*examples, image]))
             asked.append(f"{prompt}{IMAGE}{samples.prompt(index, prompts)}")
@@ -94,7 +96,7 @@ def say(
 
 def _examples(
     samples: CaptionSet | QuestionSet,
-    pool: NDArray[np.int64],
+    pool: Sequence[int],
     reader: ImageReader,
     prompts: Prompts,
     shots: int,
@@ -110,7 +112,7 @@ def _examples(
             images.append(image)
             text += f"{IMAGE}{''.join(samples.pair(int(index), rng, prompts))}{END_OF_CHUNK}"
     if len(images) < shots:
-        raise UserError(f"too few images can be decoded for {shots} examples: copy them again, or evaluate fewer")
+        raise UserError(f"too few other images can be decoded for {shots} examples: copy them again, or evaluate fewer")
     return images, text
 
 

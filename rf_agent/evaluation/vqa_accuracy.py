@@ -24,19 +24,22 @@ CONTRACTIONS = {
     ).split()
 }
 """Without and with the apostrophe."""
-PUNCTUATION = re.compile(r"[;/\[\]\"{}()=+\\_<>@`?!|~^&*%#$]|(?<!\d)-|-(?!\d)")
+PUNCTUATION = re.compile(r"[;/\[\]\"{}()=+\\_\-<>@`?!,]")
+"""Becomes a space; as in the published program `$`, `%` and `:` stay."""
 SEPARATORS = re.compile(r"(?<=\d),(?=\d)")
-MARKS = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)")
+STOPS = re.compile(r"\.(?!\d)")
 
 
 def normalise_answer(text: str) -> str:
     """An answer as it is compared: lower case, numbers in digits, no articles, no punctuation but inside numbers.
 
+    VQAv2's program normalises answers only where people disagree; here it is always done.
+
     >>> normalise_answer("The Two dogs, I dont know.")
     "2 dogs i don't know"
     """
     text = SEPARATORS.sub("", text.lower().replace("’", "'"))  # 1,000
-    text = MARKS.sub(" ", PUNCTUATION.sub(" ", text))
+    text = STOPS.sub("", PUNCTUATION.sub(" ", text))
     kept = [NUMBERS.get(word, word) for word in text.split() if word not in ARTICLES]
     return " ".join(CONTRACTIONS.get(word, word) for word in kept)
 

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rf_agent.evaluation import metrics
 from rf_agent.reporting import paper
@@ -52,7 +52,11 @@ def tables(runs: Sequence[Run]) -> list[Table]:
     found += [return_table(unscored)] if (unscored := [run for run in runs if not run.scored]) else []
     found += [task_table([*chained, *single])] if chained or single else []
     differences = compare(runs)
-    return [*found, comparison_table(differences, runs)] if differences else found
+    if differences:
+        return [*found, comparison_table(differences, runs)]
+    if found and (conditions := differing_conditions(runs)):
+        found[0] = replace(found[0], notes=(*found[0].notes, _also(conditions)))
+    return found
 
 
 def chain_table(runs: Sequence[Run]) -> Table:
@@ -125,8 +129,12 @@ def comparison_table(differences: Sequence[Difference], runs: Sequence[Run]) -> 
     ]
     columns = ("Method", "Against", "Measure", "Pairs", "Difference", "p", "p (Holm)", "Significant")
     conditions = differing_conditions(runs)
-    notes = ("The runs also differ in: " + "; ".join(conditions),) if conditions else ()
+    notes = (_also(conditions),) if conditions else ()
     return Table("Differences on the episodes that both have played", columns, tuple(rows), notes)
+
+
+def _also(conditions: Sequence[str]) -> str:
+    return "The runs also differ in: " + "; ".join(conditions)
 
 
 def markdown(found: Iterable[Table]) -> str:

@@ -2,7 +2,8 @@
 
 Ids are `pointer/<Name>-v0`: `Plain`, `Blind` (no state), `Mirrored`, `Normalised` (its actions lie in [-1, 1]),
 `Reversed` (the first entry of an action has the other sign), `Silent` (it says nothing of success, and its reward is
-dense: the way that is left, negative).
+dense: the way that is left, negative), `Turned` (both entries have the other sign); and `rf/OnlyOne-v0`, which is
+`Reversed` and, like CALVIN with EGL, refuses to be open twice.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Pointer(gym.Env):
         normalised: bool = False,
         sign: int = 1,
         silent: bool = False,
+        turned: bool = False,
         **_: Any,
     ) -> None:
         spaces: dict[str, gym.Space] = {"top": gym.spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)}
@@ -37,7 +39,7 @@ class Pointer(gym.Env):
         self.observation_space = gym.spaces.Dict(spaces)
         self.bound = 1.0 if normalised else SPEED
         self.action_space = gym.spaces.Box(-self.bound, self.bound, (2,), np.float32)
-        self.state, self.mirrored, self.sign, self.silent = state, mirrored, sign, silent
+        self.state, self.mirrored, self.sign, self.silent, self.turned = state, mirrored, sign, silent, turned
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -45,7 +47,8 @@ class Pointer(gym.Env):
         return self._observe(), self._info()
 
     def step(self, action):
-        speed = np.clip(action, -self.bound, self.bound) * SPEED / self.bound * (self.sign, 1)
+        signs = (self.sign, -1 if self.turned else 1)
+        speed = np.clip(action, -self.bound, self.bound) * SPEED / self.bound * signs
         self.position = self.position + speed / 10
         done = bool(self.position[0] > 0.8)
         reward = float(self.position[0] - 0.8) if self.silent else float(done)
@@ -74,8 +77,27 @@ for name, options in {
     "Normalised": {"normalised": True},
     "Reversed": {"sign": -1},
     "Silent": {"silent": True},
+    "Turned": {"sign": -1, "turned": True},
 }.items():
     gym.register(f"pointer/{name}-v0", Pointer, kwargs=options, disable_env_checker=True)
+
+
+class OnlyOne(Pointer):
+    """Its simulator is made at the first reset."""
+
+    open: OnlyOne | None = None
+
+    def reset(self, **options):
+        assert OnlyOne.open in (None, self), "another one is open"
+        OnlyOne.open = self
+        return super().reset(**options)
+
+    def close(self):
+        if OnlyOne.open is self:
+            OnlyOne.open = None
+
+
+gym.register("rf/OnlyOne-v0", OnlyOne, kwargs={"sign": -1}, disable_env_checker=True)
 
 
 def demonstrate(seed: int, state: bool = True) -> Demonstration:

@@ -115,6 +115,25 @@ def test_every_worker_process_opens_one_of_its_own(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+class Unreadable(Exception):
+    """Pickled, it cannot be read back: it is made of two arguments, and keeps one."""
+
+    def __init__(self, code, text):
+        super().__init__(f"{code}: {text}")
+
+
+def fail(_, job):
+    raise Unreadable(3, f"no {job}") if job == "b" else KeyError(job)
+
+
+@pytest.mark.parametrize(("job", "kind", "said"), [("b", RuntimeError, "Unreadable: 3: no b"), ("a", KeyError, "'a'")])
+def test_errors_come_back_as_they_are_or_in_words(job, kind, said):
+    restarted = []
+    with pytest.raises(kind, match=said):
+        list(run_jobs(fail, job, 1, Opened, restarts=2, on_restart=restarted.append))
+    assert not restarted
+
+
 def test_an_owner_keeps_an_environment_until_it_closes():
     with Environments() as environments, Environments() as others:
         env = environments.get("fake_env:fake/Task-v0")

@@ -8,7 +8,7 @@ from pathlib import Path
 import fake_env  # noqa: F401 (registers environments)
 import numpy as np
 import pytest
-from pointer_env import demonstrate
+from pointer_env import OnlyOne, demonstrate
 from rich.console import Console
 
 from rf_agent.demos import write_demonstrations
@@ -68,6 +68,23 @@ def test_packed_images_differ_as_those_of_videos_do(file, tmp_path):
 )
 def test_faults_of_another_robot_are_named(file, env, kind):
     assert kinds("random", file, f"pointer/{env}-v0")[0] == kind
+
+
+def test_one_simulator_of_a_process_is_enough(file):
+    assert kinds("random", file, "pointer_env:rf/OnlyOne-v0")[0] == "action_axis"
+    assert OnlyOne.open is None
+
+
+@pytest.mark.parametrize(("env", "entries"), [("Reversed", "0"), ("Turned", "0, 1")])
+def test_reversed_axes_are_named_where_nobody_says_how_episodes_began(tmp_path, env, entries):
+    demos = [demonstrate(seed) for seed in range(4)]
+    for demo in demos:
+        demo.attributes = {}
+    found = diagnose("random", write_demonstrations(tmp_path / "d.hdf5", demos, fps=10), f"pointer/{env}-v0")
+    assert [cause.kind for cause in found.causes] == ["action_axis"]
+    said = f"entry {entries} of the actions moves the robot the other way in the environment than in the data"
+    assert found.causes[0].evidence == [said]
+    assert f"1.00 times as far as in the data; entry {entries} moves it the other way" in " ".join(shown(found).split())
 
 
 def test_without_a_state_success_and_images_tell(blind):

@@ -6,14 +6,18 @@ import sys
 import fake_agents
 import fake_env
 import gymnasium as gym
+import numpy as np
 import pytest
+from policy_cases import make_policy
 
 from rf_agent import cli
+from rf_agent.base_policy import BasePolicy
 from rf_agent.errors import UserError
 from rf_agent.evaluation import agent_evaluation, custom, evaluate_agent
-from rf_agent.evaluation.agents import fingerprint
+from rf_agent.evaluation.agents import fingerprint, pick_device
 from rf_agent.evaluation.episode import chain_items, task_items
 from rf_agent.evaluation.runner import evaluate
+from rf_agent.policies import load_policy
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
 
@@ -52,6 +56,34 @@ def test_python_and_command_play_the_same(tmp_path):
     episodes, _ = evaluate(CHAIN, "random", chain_items(4, seed=3), tmp_path, seed=3)
     assert [entry["completed"] for entry in results["sequences"]] == [e.completed for e in episodes]
     assert [entry["steps"] for entry in results["sequences"]] == [e.steps for e in episodes]
+
+
+def threads_of(monkeypatch, play_it):
+    """Torch's threads in each call of the policy, and afterwards, where it has three."""
+    import torch
+
+    seen, act = [], BasePolicy.act
+    monkeypatch.setattr(
+        BasePolicy, "act", lambda self, *given: seen.append(torch.get_num_threads()) or act(self, *given)
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        play_it()
+        return {*seen}, torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_policy_computes_with_one_thread_in_python_as_in_the_command(tmp_path, monkeypatch):
+    """Other numbers of threads round sums differently."""
+    policy = str(make_policy(seed=0).save_pretrained(tmp_path / "policy"))
+    tasks = {"episodes_per_task": 1, "tasks": ["go_left"]}
+    assert threads_of(monkeypatch, lambda: evaluate_agent(policy, TASK, **tasks)) == ({1}, 3)
+    items = task_items(["go_left"], 1, seed=0)
+    assert threads_of(monkeypatch, lambda: evaluate(TASK, policy, items, tmp_path / "run")) == ({1}, 3)
+    own = load_policy(policy)
+    assert threads_of(monkeypatch, lambda: evaluate_agent(own, TASK, **tasks)) == ({3}, 3)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -122,6 +154,28 @@ def test_an_environment_without_tasks_counts_what_it_says(tmp_path, capfd, tells
     )
     assert results["return"]["mean"] == 2.5
     assert results["tasks"] == ({"Unnamed": {"success": 3, "total": 3}} if tells else {})
+
+
+def test_an_environment_that_renders_nothing_cannot_be_filmed(tmp_path, capfd):
+    words = ["--env", "pointer_env:pointer/Plain-v0", "--policy", "random", "--output"]
+    for command in (["rollout", *words, str(tmp_path / "a.mp4")], ["evaluate", *words, str(tmp_path / "run")]):
+        more = ["--video-episodes", "1", "--episodes-per-task", "1"] if command[0] == "evaluate" else []
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*command, *more])
+        assert stop.value.code == 1
+        assert "pointer/Plain-v0 renders no image (rgb_array), so there is nothing to film" in capfd.readouterr().err
+
+
+def test_tasks_may_be_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(fake_env.FakeEnv, "_info", lambda self, solved: {"task": np.int64(7), "is_success": solved})
+    results = evaluate_agent("random", TASK, episodes_per_task=2, tasks=["go_left"])
+    assert results["tasks"] == {"7": {"success": 0, "total": 2}}
+
+
+def test_a_device_for_an_agent_without_a_network_is_refused():
+    assert pick_device("random", "auto") == "cpu"
+    with pytest.raises(UserError, match="--policy fake_agents:Walker has no network of this project: leave --device"):
+        pick_device("fake_agents:Walker", "cuda")
 
 
 def test_an_environment_without_tasks_is_filmed(tmp_path, capfd):

@@ -9,13 +9,14 @@ from policy_cases import make_policy
 
 from rf_agent.environments import Environments
 from rf_agent.errors import UserError
-from rf_agent.evaluation import runner
-from rf_agent.evaluation.agents import Execution, fingerprint
+from rf_agent.evaluation import worker
+from rf_agent.evaluation.agents import fingerprint
 from rf_agent.evaluation.episode import chain_items, item_seed, task_items
 from rf_agent.evaluation.journal import Journal
 from rf_agent.evaluation.metrics import Attempt, Episode
 from rf_agent.evaluation.run_folder import read_folder
-from rf_agent.evaluation.runner import _Job, _Worker, choose_items, env_facts, evaluate, make_env, with_renderer
+from rf_agent.evaluation.runner import choose_items, env_facts, evaluate, make_env, with_renderer
+from rf_agent.evaluation.worker import Who, Worker
 from rf_agent.serving.server import PolicyServer
 
 TASK, CHAIN = "fake_env:fake/Task-v0", "fake_env:fake/Chain-v0"
@@ -119,6 +120,14 @@ def test_a_foreign_file_is_refused(tmp_path):
         evaluate(TASK, "random", task_items(["go_left"], 1, seed=0), tmp_path)
 
 
+def test_results_without_their_episodes_are_refused(tmp_path):
+    """A report would show them as those of the new episodes."""
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(UserError, match="holds results.json without the episodes that it is of: give another"):
+        evaluate(TASK, "random", task_items(["go_left"], 1, seed=0), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_crash_keeps_what_was_finished(tmp_path, workers):
     items = task_items(["go_left"], 3, seed=0) + task_items(["go_right"], 1, seed=0)
@@ -184,13 +193,13 @@ def test_a_large_policy_on_a_cpu_is_held_once_and_answers_in_batches(tmp_path, m
     items = chain_items(4, seed=0)
     alone, _ = evaluate(CHAIN, str(tmp_path / "policy"), items, tmp_path / "alone", workers=2)
     served = []
-    monkeypatch.setattr(runner, "LARGE", 1)
+    monkeypatch.setattr(worker, "LARGE", 1)
 
     def serve(policy, **options):
         served.append(policy)
         return PolicyServer(policy, **options)
 
-    monkeypatch.setattr(runner, "PolicyServer", serve)
+    monkeypatch.setattr(worker, "PolicyServer", serve)
     together, _ = evaluate(CHAIN, str(tmp_path / "policy"), items, tmp_path / "together", workers=2)
     assert len(served) == 1
     assert outcomes(together) == outcomes(alone)
@@ -233,11 +242,11 @@ def test_a_worker_that_outlives_an_evaluation_reads_new_weights(tmp_path):
     """Ray's do, within one session."""
     folders = [make_policy(seed).save_pretrained(tmp_path / str(seed)) for seed in (0, 1)]
     folder = tmp_path / "policy"
-    with _Worker() as worker:
+    with Worker() as one:
         read = []
         for source in folders:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(source, folder)
-            job = _Job(None, TASK, {}, str(folder), "cpu", None, None, Execution(), None, fingerprint(str(folder)))
-            read += [worker.agent(job), worker.agent(job)]
+            who = Who(str(folder), weights=fingerprint(str(folder)))
+            read += [one.agent(who), one.agent(who)]
     assert read[0] is read[1] and read[2] is read[3] and read[0] is not read[2]

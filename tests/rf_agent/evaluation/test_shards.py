@@ -40,6 +40,23 @@ def test_parts_play_what_the_whole_plays(tmp_path):
         evaluate(CHAIN, "random", items[1::3], tmp_path / "1", shard="2/3")
 
 
+def test_a_shard_stays_one_of_the_same_tasks(tmp_path):
+    """With other tasks the parts would be divided anew, and overlap."""
+    words = ["evaluate", "--env", "fake_env:fake/Task-v0", "--policy", "random", "--workers", "1", "--timeout", "0"]
+    words += ["--shard", "1/2", "--output", str(tmp_path)]
+
+    def run(*more):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*words, *more])
+        return stop.value.code
+
+    assert run("--tasks", "go_left", "go_right", "--episodes-per-task", "1") == 0
+    assert run("--tasks", "go_left", "go_right", "--episodes-per-task", "2") == 0
+    before = (tmp_path / "episodes.jsonl").read_text()
+    assert run("--tasks", "go_left", "go_right", "go_far", "--episodes-per-task", "2") == 1
+    assert (tmp_path / "episodes.jsonl").read_text() == before
+
+
 def test_the_command_plays_its_part_and_says_which(tmp_path, capfd):
     words = ["evaluate", "--env", CHAIN, "--policy", "random", "--chains", "5", "--workers", "1", "--timeout", "0"]
     with pytest.raises(SystemExit) as stop:

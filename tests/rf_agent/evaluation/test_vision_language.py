@@ -71,13 +71,25 @@ def test_examples_come_from_what_is_not_evaluated(questions, asked):
         say(make_policy(), questions, [0, 1], REFERENCE, shots=7)
 
 
+def test_examples_are_of_other_images(questions, asked, monkeypatch):
+    """An answer about the image itself may give away that to the next question."""
+    for other in (1, 2, 3, 4):
+        questions.paths[other] = questions.paths[0]
+    read, reader = [], vision_language.ImageReader
+    monkeypatch.setattr(reader, "read", lambda self, index, one=reader.read: read.append(index) or one(self, index))
+    say(make_policy(), questions, [0], REFERENCE, shots=3)
+    assert sorted(read) == [0, 5, 6, 7]
+    with pytest.raises(UserError, match="too few other images can be decoded for 4 examples"):
+        say(make_policy(), questions, [0], REFERENCE, shots=4)
+
+
 def test_broken_images_are_skipped(captions, asked):
     captions.paths[2].write_bytes(b"no image")
     said = say(make_policy(), captions, [1, 2, 3], REFERENCE)
     assert list(said.texts) == [1, 3] and said.skipped == 1
     with pytest.raises(UserError, match="none of the 1 images that were chosen"):
         say(make_policy(), captions, [2], REFERENCE)
-    with pytest.raises(UserError, match="too few images can be decoded for 1 examples"):
+    with pytest.raises(UserError, match="too few other images can be decoded for 1 examples"):
         say(make_policy(), captions, [0, 1, 3, 4, 5, 6, 7], REFERENCE, shots=1)
 
 

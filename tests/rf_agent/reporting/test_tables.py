@@ -75,6 +75,18 @@ def test_csv_is_one_table_with_all_numbers(runs):
     assert all(None not in row and None not in row.values() for row in rows)
 
 
+def test_runs_that_share_no_episode_say_in_what_else_they_differ(tmp_path):
+    one, other = (chains([1, 2, 3, 4])[half] for half in (slice(0, 2), slice(2, 4)))
+    folders = [
+        write_run(tmp_path / "a", one, renderer="tiny"),
+        write_run(tmp_path / "b", other, renderer="egl", policy="other"),
+    ]
+    found = tables.tables(read_runs(folders))
+    assert "Differences" not in found[-1].title
+    for text in (tables.markdown(found), tables.latex(found)):
+        assert "The runs also differ in: " in text and "egl" in text
+
+
 def test_notes_about_missing_chains_go_with_the_tables(tmp_path):
     (run,) = read_runs([write_run(tmp_path / "a", chains([1, 2]), finished=False)])
     for text in (tables.markdown(tables.tables([run])), tables.latex(tables.tables([run]))):
