@@ -25,8 +25,8 @@ class ChainEnv(TableEnv):
     Args:
         chains: "evaluation" (CALVIN's 1000) or "training" (2^31 others, drawn by the same rules, whose blocks start in
             other orders and at other angles): what is learned from must not be what is measured on.
-        arguments: those of `TableEnv`; ``tasks`` has no effect, and ``annotations`` may also be a file with a sentence
-            for each sub-task of each evaluation chain.
+        arguments: those of `TableEnv` without ``tasks``; ``annotations`` may also be a file with a sentence for each
+            sub-task of each evaluation chain.
     """
 
     reset_options: ClassVar[tuple[str, ...]] = ("chain", "robot_obs", "scene_obs")
@@ -38,6 +38,10 @@ class ChainEnv(TableEnv):
 
     def __init__(self, *args: Any, chains: str = "evaluation", **arguments: Any):
         self._trains = check_choice("kind of chains", chains, ("evaluation", "training")) == "training"
+        if arguments.get("tasks") is not None:
+            raise ValueError(
+                "Chains have tasks of their own: leave out tasks=, or take the environment of single tasks."
+            )
         super().__init__(*args, **arguments)
         if self._trains and self._annotations.by_chain:
             raise ValueError(
@@ -55,6 +59,10 @@ class ChainEnv(TableEnv):
             "This environment asks for the tasks of its chain, so nothing else can be asked of it; use the environment "
             "of single tasks, such as rf/PlayTableD-v0."
         )
+
+    def color_trial(self, kind: int, seed: int) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Not here, for the same reason."""
+        raise ValueError("This environment plays chains, which have no colour trials; use rf/PlayTableD-v0.")
 
     def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
         checked = super()._check_options(options)

@@ -82,10 +82,14 @@ class PrivilegedState:
         return self._annotations.task_of(instruction) or texts.task_of(instruction)
 
     def wordings(self) -> dict[str, tuple[str, ...]]:
-        """Task to instructions that ask for it: the one of evaluations, then those of demonstrations."""
+        """Task to instructions that ask for it: those of the annotations, the one of evaluations, then those of
+        demonstrations. What a file of annotations says of several tasks is that of the first (see `task_of`)."""
         own = self._annotations.by_task
         texts_of = {task: (*own.get(task, ()), texts.EVALUATION[task], *texts.TRAINING[task]) for task in TASKS}
-        return {task: tuple(dict.fromkeys(wordings)) for task, wordings in texts_of.items()}
+        return {
+            task: tuple(text for text in dict.fromkeys(wordings) if self.task_of(text) == task)
+            for task, wordings in texts_of.items()
+        }
 
     def possible_tasks(self) -> tuple[str, ...]:
         """The tasks that it makes sense to ask for in the present state."""

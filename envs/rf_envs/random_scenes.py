@@ -49,7 +49,7 @@ def layout_number(name: str) -> int:
     Raises:
         ValueError: there is no such scene.
     """
-    if not isinstance(name, str) or not re.fullmatch(PREFIX + r"\d+", name):
+    if not isinstance(name, str) or not re.fullmatch(PREFIX + r"(0|[1-9][0-9]*)", name):
         raise ValueError(f"Unknown scene {name!r}; give A, B, C or D, or R and a number for a layout drawn at random.")
     return int(name.removeprefix(PREFIX))
 

@@ -19,19 +19,25 @@ _JOINT_LOW = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.
 _JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
 _SLACK = 0.5
 """Room for a joint to overshoot its limit (rad): observations are not clipped to the bounds."""
+_GIVEN_SLACK = 0.2
+"""The same for a state that a user gives: simulations overshoot by half of it at most."""
+_WIDTH_GIVEN = (-0.05, 0.11)
+"""Opening widths (m) that a user may give: the gripper's own 0 to 0.08, and what simulations overshoot."""
 _PI = 3.1416
 _JOINT_SLACK = 0.01
 """How far (m) a joint of the table may be beyond its end: simulations overshoot a little."""
 _BUTTON_SLACK = 0.02
 """The same for the button's lower end: the hand of CALVIN's robot presses it millimetres further than it goes."""
 _SWITCH_SLACK = 0.005
-"""How near its middle (m) the switch may be while the light bulb is on or off."""
+"""How near its middle (m) the switch may be while the light bulb is said to be the other way: rounding is forgiven."""
 _FLOOR_SLACK = 0.005
 """How far (m) a block may be in the floor."""
 _ROOM = 2.0
 """Blocks are within so many metres of the table's centre, though it be on the floor."""
 ROBOT_OBS_LOW = np.array([-2.0] * 3 + [-_PI] * 3 + [-0.1, *(_JOINT_LOW - _SLACK), -1.0], dtype=np.float32)
 ROBOT_OBS_HIGH = np.array([2.0] * 3 + [_PI] * 3 + [0.2, *(_JOINT_HIGH + _SLACK), 1.0], dtype=np.float32)
+_GIVEN_LOW = np.array([-np.inf] * 6 + [_WIDTH_GIVEN[0], *(_JOINT_LOW - _GIVEN_SLACK), -1.0])
+_GIVEN_HIGH = np.array([np.inf] * 6 + [_WIDTH_GIVEN[1], *(_JOINT_HIGH + _GIVEN_SLACK), 1.0])
 
 
 def observation_space(image_size: tuple[int, int]) -> spaces.Dict:
@@ -72,18 +78,19 @@ def check_robot_obs(value: Any) -> np.ndarray:
     """A ``robot_obs`` (15,) given by a user, as float64.
 
     Raises:
-        ValueError: it is not 15 finite numbers, a joint is out of its limits, or the gripper is neither -1 nor 1.
+        ValueError: it is not 15 finite numbers; a joint, or the opening width, is out of its limits by more than a
+            simulation overshoots; or the gripper is neither -1 nor 1.
     """
     array = _state("robot_obs", value, 15)
     # the pose follows from the joints
-    _check_range("robot_obs", array, range(6, 14), ROBOT_OBS_LOW, ROBOT_OBS_HIGH)
+    _check_range("robot_obs", array, range(6, 14), _GIVEN_LOW, _GIVEN_HIGH)
     if array[14] not in (-1, 1):
         raise ValueError(f"robot_obs has {array[14]:g} at index 14, the gripper; expected 1 (open) or -1 (closed).")
     return array
 
 
 def check_scene_obs(value: Any, scene: Scene) -> np.ndarray:
-    """A ``scene_obs`` (24,) given by a user, as float64.
+    """A ``scene_obs`` (24,) given by a user, as float64, with the light bulb as the switch says.
 
     Raises:
         ValueError: it is not 24 finite numbers; a light is neither 0 nor 1, or the bulb is not as the switch says; a
@@ -113,6 +120,8 @@ def check_scene_obs(value: Any, scene: Scene) -> np.ndarray:
         if np.linalg.norm(positions[one] - positions[other]) < 0.75 * BLOCK_WIDTH:
             names = [scene.block_names[index] for index in (one, other)]
             raise ValueError(f"scene_obs has {' and '.join(names)} inside one another; move them apart.")
+    array = array.copy()
+    array[4] = beyond > 0  # else the first step would turn it on or off, and fulfil a task
     return array
 
 

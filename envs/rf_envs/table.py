@@ -245,7 +245,11 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         super().reset(seed=seed)
         self._simulator = self._simulator or self._make_simulator(self.scene)
         self._is_success, self._ended = False, [True, False]
-        self._state = randomize(scene_named(self.scene), self._simulator, self.np_random)
+        try:
+            self._state = randomize(scene_named(self.scene), self._simulator, self.np_random)
+        except BaseException:
+            self._state = None  # things are half moved
+            raise
         self._give(self._draw_possible_task(TASKS))
         return self._observe()
 
@@ -261,13 +265,14 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
             task: the task that the instruction is for, where it is none of the known ones.
 
         Raises:
-            ValueError: the instruction does not fit into an observation, or the task is unknown; nothing changes.
+            ValueError: the instruction is blank or does not fit into an observation, or the task is unknown; nothing
+                changes.
             gymnasium.error.ResetNeeded: there is no state yet.
 
         Examples:
             >>> observation, info = env.unwrapped.ask("open the drawer")
         """
-        encode_instruction(instruction)
+        _check_instruction(instruction)
         task = self.task_of(instruction) if task is None else check_task(task)
         state = self._present_state()
         reason: str | None = "no known instruction asks for that"
@@ -306,9 +311,7 @@ class TableEnv(PrivilegedState, gym.Env[Observation, np.ndarray]):
         if "task" in checked:
             check_task(checked["task"])
         if "instruction" in checked:
-            encode_instruction(checked["instruction"])
-            if not checked["instruction"].strip():
-                raise ValueError("The instruction is blank: give words, or leave it out for one of the task's own.")
+            _check_instruction(checked["instruction"])
         if "robot_obs" in checked:
             checked["robot_obs"] = check_robot_obs(checked["robot_obs"])
         if "scene_obs" in checked:
@@ -425,3 +428,9 @@ def positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
     return int(value)
+
+
+def _check_instruction(instruction: str) -> None:
+    encode_instruction(instruction)
+    if not instruction.strip():
+        raise ValueError("The instruction is blank: give words, or leave it out for one of the task's own.")

@@ -69,7 +69,10 @@ def test_what_the_state_rules_out_says_why(started, simulator):
     assert info["task"] == "open_drawer"
 
 
-@pytest.mark.parametrize(("arguments", "match"), [(("x" * 300,), "300 bytes"), (("go", "fly"), "Unknown task 'fly'")])
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [(("x" * 300,), "300 bytes"), (("go", "fly"), "Unknown task 'fly'"), ((" ",), "The instruction is blank")],
+)
 def test_what_cannot_be_asked_changes_nothing(started, arguments, match):
     with pytest.raises(ValueError, match=match):
         started.ask(*arguments)

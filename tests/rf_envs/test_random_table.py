@@ -81,7 +81,7 @@ def test_the_layout_is_chosen_or_stays_with_a_state(env):
     assert np.allclose(env.unwrapped.scene_obs, state, atol=5e-3)
 
 
-@pytest.mark.parametrize("scene", ["R-1", "R1.5", "7", 7, True, "E"])
+@pytest.mark.parametrize("scene", ["R-1", "R1.5", "R007", "R٣", "7", 7, True, "E"])
 def test_a_scene_that_is_not_there_is_refused_and_nothing_changes(env, scene):
     env.reset(seed=0, options={"scene": "R7"})
     with pytest.raises(ValueError, match="Unknown scene .*; give A, B, C or D, or R and a number"):

@@ -83,6 +83,20 @@ def test_states_a_little_beyond_the_ends_are_taken():
             check_scene_obs(scene_obs({index: value}), SCENES["D"])
 
 
+@pytest.mark.parametrize(("switch", "bulb"), [(0.0485, 0), (0.0441, 0), (0.040, 1)])
+def test_the_bulb_is_as_the_switch_says_however_near_its_middle(switch, bulb):
+    assert check_scene_obs(scene_obs({3: switch, 4: bulb}), SCENES["D"])[4] == 1 - bulb
+    pytest.importorskip("pybullet", reason="the play table is simulated by PyBullet")
+    env = gym.make("rf_envs:rf/PlayTableD-v0", image_size=(8, 8))
+    task = "turn_off_lightbulb" if bulb else "turn_on_lightbulb"
+    start = {"scene_obs": scene_obs({3: switch, 4: bulb})}
+    with pytest.raises(ValueError, match=f"The task .{task}. cannot be fulfilled from the given scene_obs"):
+        env.reset(seed=0, options={"task": task, **start})
+    env.reset(seed=0, options=start)
+    assert env.step(STAY)[1] == 0.0
+    env.close()
+
+
 def test_an_episode_is_truncated_when_its_time_is_up(make_env, simulator):
     env = make_env(max_steps=3)
     env.reset(seed=0, options={"task": "turn_on_led"})
@@ -174,6 +188,8 @@ def scene_obs(changes):
         ),
         ({"scene_obs": scene_obs({12: 0.05})}, "scene_obs has block_red and block_blue inside one another"),
         ({"robot_obs": [*NEUTRAL_ROBOT_OBS[:9], 100.0, *NEUTRAL_ROBOT_OBS[10:]]}, "robot_obs has 100 at index 9"),
+        ({"robot_obs": [*NEUTRAL_ROBOT_OBS[:6], 0.16, *NEUTRAL_ROBOT_OBS[7:]]}, "robot_obs has 0.16 at index 6"),
+        ({"robot_obs": [*NEUTRAL_ROBOT_OBS[:8], -2.2, *NEUTRAL_ROBOT_OBS[9:]]}, "robot_obs has -2.2 at index 8"),
         ({"robot_obs": [*NEUTRAL_ROBOT_OBS[:14], 0.3]}, "robot_obs has 0.3 at index 14, the gripper; expected 1"),
         ({"robot_obs": np.zeros(16)}, r"robot_obs has shape \(16,\); expected \(15,\)"),
         ({"robot_obs": "home"}, "robot_obs is not an array of numbers"),
@@ -308,6 +324,18 @@ def test_randomize_gives_a_image_and_the_seed_decides_it(env):
     assert env.observation_space.contains(one)
     assert all(np.array_equal(one[key], two[key]) for key in one)
     assert not np.array_equal(one["robot_obs"], other["robot_obs"])
+
+
+def test_after_a_failed_randomization_a_reset_is_needed(env, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the blocks never stood apart")
+
+    env.reset(seed=0)
+    monkeypatch.setattr("rf_envs.table.randomize", fail)
+    with pytest.raises(RuntimeError, match="never stood apart"):
+        env.randomize(1)
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(STAY)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])

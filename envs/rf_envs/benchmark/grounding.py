@@ -54,7 +54,10 @@ def draw_scene(env: Any, seed: int) -> dict[str, Any]:
 
 
 def touched_color(robot_info: dict[str, Any], scene_info: dict[str, Any]) -> str | None:
-    """Colour of the block that the robot touches; None if it touches none."""
-    bodies = {contact[2] for contact in robot_info["contacts"]}  # PyBullet: [2] is the other body
+    """Colour of the block that the robot touches, of several the one that it presses most; None if it touches none."""
+    forces: dict[int, float] = {}
+    for contact in robot_info["contacts"]:  # PyBullet: [2] is the other body, [9] the normal force
+        forces[contact[2]] = forces.get(contact[2], 0.0) + contact[9]
     blocks = scene_info["movable_objects"]
-    return next((color for color in COLORS if blocks[f"block_{color}"]["uid"] in bodies), None)
+    touched = {color: forces[uid] for color in COLORS if (uid := blocks[f"block_{color}"]["uid"]) in forces}
+    return max(touched, key=touched.__getitem__) if touched else None

@@ -24,6 +24,20 @@ def test_the_touched_block_is_named_by_its_colour(scene):
     assert touched(simulator) is None
 
 
+def test_of_two_blocks_the_one_that_is_pressed_more_counts():
+    state = FakeSimulator("D").info()
+    blocks = state["scene_info"]["movable_objects"]
+
+    def contact(color, force):
+        return (0, -1, blocks[f"block_{color}"]["uid"], -1, -1, (), (), (), -0.0001, force)
+
+    def color(*contacts):
+        return touched_color({"contacts": contacts}, state["scene_info"])
+
+    assert color(contact("red", 1.0), contact("blue", 3.0)) == "blue"
+    assert color(contact("red", 2.0), contact("blue", 3.0), contact("red", 2.0)) == "red"
+
+
 def test_nothing_is_touched_right_after_the_reset_of_a_trial():
     pytest.importorskip("pybullet", reason="trials are scenes of the play table")
     import gymnasium as gym

@@ -59,6 +59,15 @@ def test_a_sentence_of_the_file_chooses_its_task(make_env, write):
     assert env.reset(options={"instruction": EVALUATION["close_drawer"]})[1]["task"] == "close_drawer"
 
 
+def test_a_sentence_of_several_tasks_is_listed_with_the_one_that_it_chooses(make_env, write):
+    both = {"open_drawer": ["make it so", "open the drawer"], "stack_block": ["Make it so.", "open the drawer"]}
+    env = make_env(annotations=write(SENTENCES | both))
+    wordings = env.wordings()
+    assert all(env.task_of(text) == task for task in TASKS for text in wordings[task])
+    first = env.task_of("make it so")
+    assert [task for task in TASKS if {"make it so", "Make it so."} & {*wordings[task]}] == [first]
+
+
 def test_chains_take_the_sentence_of_chain_and_sub_task(make_env, write, simulator, monkeypatch):
     monkeypatch.setattr("rf_envs.chain.is_done", lambda task, start, now: True)
     env = make_env(ChainEnv, annotations=str(write(CACHE)))
