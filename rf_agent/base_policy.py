@@ -396,11 +396,15 @@ class BasePolicy(PolicyModel):
             dtype: number format of the stored weights, such as torch.float16; that of the policy by default.
 
         Raises:
-            CheckpointError: the directory holds something else.
+            CheckpointError: the directory holds something else, or `dtype` cannot hold a value.
         """
         weights = folded_tensors(self)
         if dtype is not None:
-            weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
+            stored = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
+            if beyond := [k for k, v in stored.items() if v.isinf().any() and not weights[k].isinf().any()]:
+                name = str(dtype).removeprefix("torch.")
+                raise CheckpointError(f"{', '.join(beyond[:5])} has values that {name} cannot hold; give bfloat16.")
+            weights = stored
         return checkpoint.write(directory, self.config, weights, self.tokenizer, card)
 
     @classmethod

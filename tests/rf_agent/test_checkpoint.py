@@ -59,6 +59,16 @@ def test_parts_that_do_not_fit_together_are_named_with_their_file(saved):
         RoboFlamingoPolicy.from_pretrained(saved)
 
 
+def test_values_that_a_number_format_cannot_hold_are_named(tmp_path):
+    policy = make_policy()
+    with torch.no_grad():
+        policy.vlm.perceiver.latents[0, 0] = 1e6
+    with pytest.raises(CheckpointError, match="vlm.perceiver.latents has values that float16 cannot hold; give bfloat"):
+        policy.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    assert not (tmp_path / "half").exists()
+    policy.save_pretrained(tmp_path / "half", dtype=torch.bfloat16)
+
+
 def test_half_precision_halves_the_file(saved, tmp_path):
     policy = make_policy()
     half = policy.save_pretrained(tmp_path / "half", dtype=torch.float16)
