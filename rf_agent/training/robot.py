@@ -12,7 +12,7 @@ import numpy as np
 from rf_agent.config import ActionConfig, PolicyConfig, StateConfig
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers import DemoReader, Record, open_demos
-from rf_agent.errors import UserError
+from rf_agent.errors import ConfigError, UserError
 from rf_agent.normalization import NORMALIZATIONS, action_range, state_statistics
 from rf_agent.progress import Reporter
 
@@ -111,6 +111,33 @@ def described(config: PolicyConfig) -> str:
         f"robot: cameras {', '.join(config.views)}; {action.dim} action entries, {gripper}, normalization "
         f"{action.normalization}; {f'state {config.state.key} ({config.state.dim})' if reads else 'no state is read'}"
     )
+
+
+def check_overrides(shape: PolicyConfig, changes: Sequence[str]) -> None:
+    """Refuse changes that the demonstrations do not allow, as they say what the robot is.
+
+    Args:
+        shape: what `fitted` made.
+        changes: all that were asked for, as `PolicyConfig.changed` takes them.
+
+    Raises:
+        UserError: one of them did not last.
+    """
+    for change in changes:
+        try:
+            kept = shape.changed([change]) == shape
+        except ConfigError:
+            kept = False
+        if not kept:
+            key = change.partition("=")[0]
+            value: Any = shape.to_dict()
+            for name in key.split("."):
+                value = value[name]
+            hint = ", or give --action-normalization" if key == "action.normalization" else ""
+            raise UserError(
+                f"--override {change}: the demonstrations say what {key} is, {value!r} with the other settings: leave "
+                f"it out{hint}"
+            )
 
 
 def _views(config: PolicyConfig, readers: Readers, fixed: bool) -> tuple[str, ...]:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rf_agent.base_policy import BasePolicy
 from rf_agent.demos.instructions import read_instructions
 from rf_agent.demos.readers import DemoReader
 from rf_agent.demos.readers.chosen import choose
 from rf_agent.demos.windows import DemoSet
-from rf_agent.errors import ConfigError, UserError
+from rf_agent.errors import UserError
 from rf_agent.files import full_disk_explained
 from rf_agent.finetuning.lora import MARK
 from rf_agent.nn.plan_config import HULCHeadConfig
@@ -30,7 +29,7 @@ from rf_agent.training.engine import gathered, kernels, make_accelerator, shard
 from rf_agent.training.imitation import Imitation
 from rf_agent.training.loop import Loop
 from rf_agent.training.optim import parameter_groups
-from rf_agent.training.robot import described, fitted, open_all
+from rf_agent.training.robot import check_overrides, described, fitted, open_all
 from rf_agent.training.run_folder import begin, check_leftovers, prepare_output
 from rf_agent.training.run_info import RunInfo, check_same_data, contents, demos_facts, write_run_info
 from rf_agent.training.scene_cotraining import SceneCoTraining, SceneCoTrainingConfig
@@ -168,7 +167,7 @@ def train(config: TrainConfig, reporter: Reporter | None = None, callbacks: Sequ
     trained = start is not None and same_type and start.config.trained and config.init_head
     fixed = trained or any(change.startswith("views=") for change in config.override)
     shape = fitted(shape, readers, trained, config.action_normalization, fixed, of_state)
-    _check_overrides(shape, config.override)
+    check_overrides(shape, config.override)
     _check_contrast(config, shape, accelerator.num_processes)
     demos = DemoSet(readers, shape)
     policy = _build(config, shape, start, demos).to(accelerator.device)
@@ -286,25 +285,6 @@ def _shape(config: TrainConfig, start: BasePolicy | None) -> PolicyConfig:
     if own.type == start.config.type:
         return dataclasses.replace(start.config, head=own.head, loss=own.loss)
     return own.beginning_from(start.config)
-
-
-def _check_overrides(shape: PolicyConfig, changes: Sequence[str]) -> None:
-    """Refuse changes that the demonstrations do not allow, as they say what the robot is."""
-    for change in changes:
-        try:
-            kept = shape.changed([change]) == shape
-        except ConfigError:
-            kept = False
-        if not kept:
-            key = change.partition("=")[0]
-            value: Any = shape.to_dict()
-            for name in key.split("."):
-                value = value[name]
-            hint = ", or give --action-normalization" if key == "action.normalization" else ""
-            raise UserError(
-                f"--override {change}: the demonstrations say what {key} is, {value!r} with the other settings: leave "
-                f"it out{hint}"
-            )
 
 
 def _check_processes(config: TrainConfig, processes: int) -> None:

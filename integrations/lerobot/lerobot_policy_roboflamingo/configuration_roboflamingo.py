@@ -19,6 +19,8 @@ from rf_agent.errors import ConfigError, UserError
 from rf_agent.presets import preset
 
 DEFAULT_PRESET, AUTO = "roboflamingo-tiny", "auto"
+STATE = "state."
+"""Beginning of the keys of the robot's state, which a data set describes first."""
 STEPS_ARE_THE_AGENTS = ("chunk_size", "n_action_steps")
 """Fields that LeRobot knows by the same name as the agent's head."""
 
@@ -38,7 +40,8 @@ class RoboFlamingoConfig(PreTrainedConfig):
     preset: str | None = None
     """Architecture of a new policy: one of `rf_agent.presets.PRESETS`, by default roboflamingo-tiny."""
     override: list[str] = field(default_factory=list)
-    """Changes to the agent's configuration, as KEY=VALUE: ["head.type=gpt", "head.window=4"]."""
+    """Changes to the agent's configuration, as KEY=VALUE: ["head.type=gpt", "head.window=4"]. Empty once they are made;
+    those of a new policy's robot wait for the data set."""
     chunk_size: int | None = None
     """Actions predicted at an observation step; by default what preset or checkpoint say."""
     n_action_steps: int | None = None
@@ -99,10 +102,14 @@ class RoboFlamingoConfig(PreTrainedConfig):
         changes = [
             f"head.{name}={value}" for name, value in given.items() if value not in (None, getattr(agent.head, name))
         ]
-        agent = agent.changed([*changes, *self.override])
+        learned = stored is not None and stored.trained and self.init_head
+        now = [change for change in self.override if learned or not change.startswith(STATE)]
+        agent = agent.changed([*changes, *now])
         self._check_effect(agent, stored)
         self.take(agent)
-        self.preset, self.override = None, []  # they are part of `agent` now
+        self.preset = None  # it is part of `agent` now, as are the changes of a robot that is known
+        if learned:
+            self.override = []
         head = self.agent_config.head
         needed = 1 if head.type == "fc" else head.window
         if self.sequence_length is not None and self.sequence_length < needed:

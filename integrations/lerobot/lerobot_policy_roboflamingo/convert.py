@@ -26,6 +26,7 @@ from rf_agent import checkpoint
 from rf_agent.checkpoint import CheckpointError
 from rf_agent.cli import sentence
 from rf_agent.config import RoboFlamingoConfig as AgentConfig
+from rf_agent.errors import ConfigError
 from rf_agent.presets import find_checkpoint
 
 
@@ -70,7 +71,7 @@ def to_lerobot(source: str | Path, output: str | Path) -> Path:
     config = RoboFlamingoConfig.of_agent(agent)
     pipelines = make_roboflamingo_pre_post_processors(config)
     config.device = None  # that of the machine on which it will run
-    target = checkpoint.check_target(output)
+    target = _check_target(output)
     with checkpoint.replaced_directory(target) as draft:
         config._save_pretrained(draft)
         write_weights(draft, weights)
@@ -94,6 +95,15 @@ def from_lerobot(source: str | Path, output: str | Path) -> Path:
     folder = local_folder(source)
     agent = read_agent_config(folder)
     return checkpoint.write(output, agent, read_weights(folder), checkpoint.read_tokenizer(folder), _card(folder))
+
+
+def _check_target(output: str | Path) -> Path:
+    """The folder to write to: it is free, or holds what this command, or `rf-agent`, has written before."""
+    try:
+        read_agent_config(Path(output))
+    except (CheckpointError, ConfigError):
+        return checkpoint.check_target(output)
+    return Path(output)
 
 
 def _card(directory: Path) -> str:

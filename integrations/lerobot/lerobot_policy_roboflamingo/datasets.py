@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig
@@ -18,12 +19,13 @@ from rf_agent.demos.demonstration import Layout
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers.lerobot import LeRobotReader
 from rf_agent.errors import UserError
-from rf_agent.training.robot import fitted
+from rf_agent.training.robot import check_overrides, fitted
 
 logger = logging.getLogger(__name__)
 
 OPTIONS = {
     "--override 'views=[...]'": "--policy.cameras='[...]'",
+    "--override ": "--policy.override ",
     "--no-init-head": "--policy.init_head=false",
     "--init": "--policy.path",
     "--action-normalization": "--policy.action_normalization",
@@ -69,7 +71,10 @@ def robot_of(meta: Any, config: RoboFlamingoConfig, trained: bool) -> DatasetRob
         if trained:
             # which camera is which only LeRobot can compare, as it knows its --rename_map
             seen = replace(agent, views=_enough(reader.layout.cameras, agent.views, root))
-        fit = fitted(seen, [reader], trained, config.action_normalization, bool(config.cameras))
+        of_state = [change for change in config.override if change.startswith("state.")]
+        fixed = bool(config.cameras) or any(change.startswith("views=") for change in config.override)
+        fit = fitted(seen, [reader], trained, config.action_normalization, fixed, of_state)
+        check_overrides(fit, config.override)
     if failures := sum(not record.success for record in reader.records):
         logger.warning(
             f"{failures} of the {len(reader.records)} demonstrations in {root} did not succeed, but lerobot-train "
@@ -93,6 +98,12 @@ def _open(root: Path) -> LeRobotReader:
         raise DemoError(
             f"{error}; LeRobot copies only the files of --dataset.episodes, but the robot is read from all of them"
         ) from error
+    for key, known in ((reader.action_key, ACTION), (reader.state_key, OBS_STATE)):
+        if key not in (known, None):
+            raise DemoError(
+                f"{root} calls {known!r} {key!r}, which LeRobot does not know: rename that feature, or train with "
+                "`rf-agent train`"
+            )
     if (found := next(reader.table_problems(), None)) is not None:
         raise DemoError(f"{root}: {found}; delete that episode or record it again")
     return reader

@@ -52,7 +52,11 @@ class PlayTableEnvConfig(EnvConfig):
                 f"env.max_parallel_tasks is {self.max_parallel_tasks}, but tasks at the same time would share the one "
                 "history of the policy: leave it at 1; --eval.batch_size plays episodes of a task at the same time."
             )
+        if "tasks" in self.options:
+            raise UserError("env.options has 'tasks': give --env.tasks instead.")
         sizes = self.options.get("image_size", (200, 84))
+        if not isinstance(sizes, list | tuple) or len(sizes) != 2:
+            raise UserError(f"env.options has image_size {sizes!r}: give two, such as [200, 84] (static, gripper).")
         self.features = {
             f"{OBS_IMAGES}.{camera}": PolicyFeature(FeatureType.VISUAL, (size, size, 3))
             for camera, size in zip(CAMERAS, sizes, strict=True)
@@ -88,15 +92,15 @@ class PlayTableEnvConfig(EnvConfig):
 
     def _check_tasks(self) -> None:
         """Refuse tasks that cannot be measured, before the first of them is."""
-        env = gym.make(self.gym_id, **self.gym_kwargs, tasks=self.tasks)
-        try:
-            if isinstance(env.unwrapped, ChainEnv):
-                raise ConfigError(
-                    f"env.tasks is {self.tasks}, but {self.task} plays chains of tasks that it draws itself: give "
-                    "--env.task the id of single tasks, such as rf/PlayTableD-v0, or leave out --env.tasks."
-                )
-        finally:
-            env.close()
+        env = gym.make(self.gym_id, **self.gym_kwargs)
+        chained = isinstance(env.unwrapped, ChainEnv)
+        env.close()
+        if chained:
+            raise ConfigError(
+                f"env.tasks is {self.tasks}, but {self.task} plays chains of tasks that it draws itself: give "
+                "--env.task the id of single tasks, such as rf/PlayTableD-v0, or leave out --env.tasks."
+            )
+        gym.make(self.gym_id, **self.gym_kwargs, tasks=self.tasks).close()  # it refuses names that are none
 
     def _vector(self, count: int, parallel: bool, **options: Any) -> VectorEnv:
         makers = [partial(make_env, self.gym_id, **self.gym_kwargs, **options)] * count

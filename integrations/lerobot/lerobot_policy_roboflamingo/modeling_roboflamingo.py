@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from rf_agent import checkpoint
 from rf_agent.demos.windows import forget_states
 from rf_agent.policy import RoboFlamingoPolicy as Agent
 from rf_agent.preprocess import normalise
-from rf_agent.training.building import build_policy
+from rf_agent.training.building import build_policy, same_head
 from rf_agent.training.imitation import chunk_loss
 from rf_agent.training.optim import parameter_groups
+
+logger = logging.getLogger(__name__)
 
 
 class RoboFlamingoPolicy(PreTrainedPolicy):
@@ -55,6 +58,9 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
             robot = robot_of(dataset_meta, config, trained)
             agent, instructions, self._ends = robot.config, robot.instructions, robot.ends
             config.input_features, config.output_features = agent_features(agent, dataset_meta.features)
+        else:
+            agent = agent.changed(config.override)
+        config.override = []
         config.take(agent)
         config.validate_features()
         learns = {"train_vision": config.train_vision, "train_language": config.train_language}
@@ -72,8 +78,12 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
                     trainable=config.trainable,
                     **learns,
                 )
+            learned = start is not None and start.config.trained and config.init_head
+            if learned and not same_head(self.agent.head, start.head):
+                logger.warning("the head is drawn anew: that of the checkpoint has another shape")
         if start is None:
-            config.trainable = "full"  # nothing is worth keeping; a run that is resumed must find the same
+            # nothing is worth keeping, or sparing; a run that is resumed must find the same
+            config.trainable, config.vlm_lr_scale = "full", 1.0
         self._vision_learns = any(parameter.requires_grad for parameter in self.agent.vlm.vision_encoder.parameters())
 
     # --- acting ---

@@ -34,6 +34,16 @@ def test_the_bundled_policy_forth_and_back(tmp_path):
     assert read_tokenizer(source)(text)["input_ids"] == read_tokenizer(back)(text)["input_ids"]
 
 
+def test_a_checkpoint_that_was_converted_before_is_replaced(agent_folder, tmp_path):
+    target = to_lerobot("roboflamingo-tiny", tmp_path / "lerobot")
+    assert to_lerobot(agent_folder, target) == target
+    assert RoboFlamingoPolicy.from_pretrained(target).agent.config == AgentConfig.load(agent_folder / "config.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["lerobot"]
+    edit(target, type="act")
+    with pytest.raises(CheckpointError, match="exists and is no checkpoint of ours"):
+        to_lerobot(agent_folder, target)
+
+
 def test_half_precision_stays(agent_folder, tmp_path):
     half = shutil.copytree(agent_folder, tmp_path / "half")
     weights = load_file(half / "model.safetensors")

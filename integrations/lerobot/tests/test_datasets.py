@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import draccus
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,6 +42,14 @@ def new(root, **options) -> RoboFlamingoPolicy:
     return make_policy(config, ds_meta=LeRobotDatasetMetadata("local/foreign", root=root))
 
 
+def load_new(root, changes) -> RoboFlamingoPolicy:
+    """The same from the command line's words."""
+    config = draccus.parse(
+        RoboFlamingoConfig, args=["--preset=roboflamingo-test", "--device=cpu", f"--override={json.dumps(changes)}"]
+    )
+    return make_policy(config, ds_meta=LeRobotDatasetMetadata("local/foreign", root=root))
+
+
 def load(folder, root, *options: str) -> RoboFlamingoPolicy:
     """A policy that `lerobot-train` starts from."""
     config = PreTrainedConfig.from_pretrained(folder, cli_overrides=list(options))
@@ -58,6 +67,52 @@ def test_another_robot(foreign):
     assert np.allclose(agent.action.low, actions.min(axis=0)) and np.allclose(agent.action.high, actions.max(axis=0))
     assert agent.state.dim == 3 and len(agent.state.mean) == 3
     assert agent.tasks == ("do thing 0", "do thing 1")
+
+
+def test_what_is_read_of_another_robots_state_may_be_chosen(foreign):
+    reads = ["head.proprioception=true", "state.entries=[0,2]"]
+    for policy in (new(foreign, override=reads), load_new(foreign, reads)):
+        agent = policy.agent.config
+        assert (agent.state.dim, agent.state.entries, len(agent.state.mean)) == (3, (0, 2), 2)
+        assert policy.config.override == [] and policy.config.agent_config == agent
+    with pytest.raises(UserError, match="state.entries"):
+        new(foreign, override=["head.proprioception=true", "state.entries=[3]"])
+
+
+@pytest.mark.parametrize("change", ['views=["top"]', "action.gripper=3"])
+def test_changes_of_what_the_data_say_are_refused(foreign, change):
+    with pytest.raises(UserError, match=r"no camera 'top'|--policy.override action"):
+        new(foreign, override=[change])
+
+
+def test_the_names_of_openpis_data_sets_are_refused(tmp_path):
+    root = write_v3(tmp_path / "data", make_episodes((4, 3)), per_file=2, dtype="image")
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    edit_info(root, features=features | {"actions": features["action"]} | {"action": None})
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    del features["action"]
+    edit_info(root, features=features)
+    path = root / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns([{"action": "actions"}.get(name, name) for name in table.column_names]), path)
+    with pytest.raises(DemoError, match="calls 'action' 'actions', which LeRobot does not know: rename that feature"):
+        new(root)
+
+
+def test_all_of_a_new_policy_learns_at_the_full_rate(foreign, lerobot_folder, data_folder):
+    """Nothing in it is worth sparing; of a checkpoint the vision-language model is."""
+    policy = new(foreign)
+    assert {group["lr"] for group in policy.get_optim_params()} == {policy.config.optimizer_lr}
+    policy = load(lerobot_folder, data_folder)
+    rates = {group["lr"] for group in policy.get_optim_params()}
+    assert rates == {policy.config.optimizer_lr, policy.config.optimizer_lr * 0.3}
+
+
+def test_a_head_of_another_shape_is_said_to_be_drawn_anew(lerobot_folder, data_folder, caplog):
+    load(lerobot_folder, data_folder)
+    assert "drawn anew" not in caplog.text
+    load(lerobot_folder, data_folder, '--override=["head.hidden=24"]')
+    assert "the head is drawn anew: that of the checkpoint has another shape" in caplog.text
 
 
 def test_it_acts_in_the_units_of_the_robot(tmp_path):

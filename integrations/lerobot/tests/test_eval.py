@@ -116,6 +116,13 @@ def test_chains_have_no_single_tasks():
         make_env(config, n_envs=1)
 
 
+def test_options_that_do_not_fit_are_named():
+    with pytest.raises(UserError, match="env.options has image_size 128: give two"):
+        make_env_config("rf_playtable", options={"image_size": 128})
+    with pytest.raises(UserError, match="env.options has 'tasks': give --env.tasks instead"):
+        make_env_config("rf_playtable", options={"tasks": ["open_drawer"]})
+
+
 @WITH_PYBULLET
 def test_an_unknown_task_is_named_before_the_first_is_measured():
     with pytest.raises(ValueError, match="open_drawr"):

@@ -58,6 +58,16 @@ class LeRobotReader(DemoReader):
         self._videos = VideoFrames(tolerance=0.5 / meta.fps)
         self._stored = StoredImages(limit=2 * len(meta.cameras))
 
+    @property
+    def action_key(self) -> str:
+        """What the data set calls its actions."""
+        return self._meta.action.key
+
+    @property
+    def state_key(self) -> str | None:
+        """What it calls the state; None if it has none."""
+        return None if self._meta.state is None else self._meta.state.key
+
     def images(self, camera: str, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """Images (H, W, 3) uint8 of a camera at these rows."""
         feature, rows = self._meta.cameras[camera], np.asarray(rows, np.int64)
