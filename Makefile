@@ -89,4 +89,4 @@ $(OPENPI_VENV)/.test: Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LEROBOT_VENV) $(OPENPI_VENV) site build dist *.egg-info
+	rm -rf $(VENV) .venv312 $(LEROBOT_VENV) $(OPENPI_VENV) site build dist *.egg-info

@@ -1,5 +1,6 @@
 """Your own robot: demonstrations by a script, training, evaluation. Under five minutes on two cores.
 
+    pip install -c constraints.txt -e '.[train]'
     python examples/custom_env.py [--output runs/reach]
 
 The environment below is none of this project's: two cameras of other names, actions of two numbers in metres a second,

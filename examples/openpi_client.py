@@ -1,10 +1,11 @@
-"""A robot's loop with `openpi-client`, which knows nothing of this project. First, in another terminal:
+"""A robot's loop with `openpi-client`, which knows nothing of this project; the robot is that of the play table.
 
-    rf-agent serve --policy roboflamingo-tiny
-    python examples/openpi_client.py --episodes 20
+    rf-agent serve --policy roboflamingo-tiny             # in one terminal
+    python examples/openpi_client.py --episodes 20        # in another one
 
-With `pip install openpi-client` (it wants numpy<2, so an environment of its own) the loop is that of any robot that
-talks to an openpi server. Without it the same loop runs through our own `RemotePolicy`.
+With `pip install openpi-client typing_extensions` (it wants numpy<2, so an environment of its own, which needs this
+project for the table) the loop is that of any robot that talks to an openpi server. Without it the same loop runs
+through our own `RemotePolicy`.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ def main() -> None:
     args = parser.parse_args()
     try:
         act = (through_ours if args.client == "ours" else through_openpi)(args.host, args.port)
-    except ModuleNotFoundError:
-        if args.client == "openpi":
+    except ModuleNotFoundError as error:
+        if args.client == "openpi" or error.name != "openpi_client":
             raise
+        print("openpi-client is not installed: the client is that of this project")
         act = through_ours(args.host, args.port)
 
     env = gym.make("rf_envs:rf/PlayTableD-v0")

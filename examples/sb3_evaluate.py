@@ -2,7 +2,8 @@
 
     python examples/sb3_evaluate.py [--chains 10 --n-envs 4]
 
-The chains are those of `rf-agent evaluate`, and the mean reward is its average length. Needs `pip install '.[sb3]'`.
+The chains are those of `rf-agent evaluate`, and the mean reward is its average length.
+Needs `pip install -c constraints.txt -e '.[sb3]'`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ try:
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import DummyVecEnv
 except ImportError:
-    raise SystemExit("this example needs Stable-Baselines3: pip install -c constraints.txt '.[sb3]'") from None
+    raise SystemExit("this example needs Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]'") from None
 
 
 def record(local: dict[str, Any], _: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ PPO learns to press the button of the LED from the robot's state alone. It is ev
     PYTHONPATH=examples rf-agent evaluate --env rf/PlayTableD-v0 --tasks turn_on_led --episodes-per-task 5 \\
         --policy sb3_train:load --output runs/sb3_train/evaluation
 
-Needs `pip install '.[sb3]'`.
+Needs `pip install -c constraints.txt -e '.[sb3]'`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ try:
     from stable_baselines3.common.callbacks import EvalCallback
     from stable_baselines3.common.monitor import Monitor
 except ImportError:
-    raise SystemExit("this example needs Stable-Baselines3: pip install -c constraints.txt '.[sb3]'") from None
+    raise SystemExit("this example needs Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]'") from None
 
 ENV, TASK = "rf/PlayTableD-v0", "turn_on_led"
 OUTPUT = Path("runs/sb3_train")

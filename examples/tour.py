@@ -2,7 +2,8 @@
 
     python examples/tour.py [--output runs/tour]
 
-The lines `# %%` make it a notebook in VS Code, PyCharm and Spyder. Needs `pip install -c constraints.txt '.[train]'`.
+The lines `# %%` make it a notebook in VS Code, PyCharm and Spyder.
+Needs `pip install -c constraints.txt -e '.[train]'`.
 """
 
 import argparse

@@ -5,10 +5,10 @@
     python examples/train_tiny.py runs/calvin --world Calvin         # the real CALVIN, of the clone CALVIN_ENV_ROOT
     python examples/train_tiny.py runs/rehearsal --scale 0.004       # all of it in some minutes, good for nothing
 
-Each step is a command of `rf-agent`, which is printed. The same line goes on where it was stopped. By what its parts
-take, two CPU cores need about six hours; it has not been run in full yet. `--device cuda` shortens
-training, but not collection; so does `--mixed-precision bf16` on CPUs that compute in it. In the end it plays chains in
-scene D.
+Needs `pip install -c constraints.txt -e '.[train]'`. Each step is a command of `rf-agent`, which is printed. The same
+line goes on where it was stopped. By what its parts take, two CPU cores need about six hours; it has not been run in
+full yet. `--device cuda` shortens training, but not collection; so does `--mixed-precision bf16` on CPUs that have it.
+In the end it plays chains in scene D.
 The policy is OUTPUT/second/policy, and what was measured is in OUTPUT/chains_D.
 """
 

@@ -97,7 +97,7 @@ class BasePolicy(PolicyModel):
         return tokens.to(self.device), mask.to(self.device)
 
     def _encode(self, text: str) -> list[int]:
-        most = self.config.language.max_tokens
+        most = min(self.config.language.max_tokens, self.longest_text or sys.maxsize)
         tokens = encode(self.tokenizer, [self.prompt(text)], sys.maxsize)[0]
         if len(tokens) <= most:
             return tokens
@@ -193,7 +193,8 @@ class BasePolicy(PolicyModel):
         return (actions[0] if single else actions), memory._replace(queued=np.zeros_like(memory.queued))
 
     def set_execution(self, n_action_steps: int = 1, repeat: int = 1, ensemble: float | None = None) -> None:
-        """Choose how chunks are carried out (paper, Fig. 3c), without training anew; forgets all history.
+        """Choose how chunks are carried out (paper, Fig. 3c), without training anew; forgets all history. What is not
+        given is not as it was, but as here: one action, once, without an average.
 
         Args:
             n_action_steps: actions of a chunk that are carried out before the policy observes again.
@@ -258,13 +259,18 @@ class BasePolicy(PolicyModel):
         head = self.config.head
         overlap = 0 if head.ensemble is None else head.chunk_size
         if state is None:
+            if episode_start is not None and np.size(episode_start) != n:
+                raise ValueError(
+                    f"episode_start has {np.size(episode_start)} entries, but there are {n} environments: give {n}."
+                )
             blank = self.head.empty_history(n, self.frame_shape).memory.float().cpu().numpy()
             return PolicyState.empty(texts, blank, self.config.action.dim, head.replan_every, overlap), single
         memory = PolicyState(*state)
         if memory.queue.shape[1] != head.replan_every:
             raise ValueError(
                 f"the state is of a policy that observes every {memory.queue.shape[1]} steps, and this one "
-                f"observes every {head.replan_every}; pass state=None."
+                f"observes every {head.replan_every}; pass state=None, or call reset() where `act` keeps it. (Change "
+                "how a policy acts by `set_execution`, which forgets it, not in its configuration.)"
             )
         theirs = memory.memory.shape[1:], memory.queue.shape[2], memory.blend.shape[1]
         ours = self.head.memory_shape(self.frame_shape), self.config.action.dim, overlap
@@ -397,7 +403,9 @@ class BasePolicy(PolicyModel):
 
         Raises:
             CheckpointError: the directory holds something else, or `dtype` cannot hold a value.
+            ConfigError: the configuration was changed, and does not fit together any more.
         """
+        self.config.__post_init__()  # it may have been changed in place: what is written must be readable
         weights = folded_tensors(self)
         if dtype is not None:
             stored = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}

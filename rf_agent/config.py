@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from rf_agent.config_values import check_counts
 from rf_agent.errors import ConfigError
 from rf_agent.policy_config import (
     HeadConfig,
@@ -51,6 +53,10 @@ class ResamplerConfig:
     ff_mult: int = 4
     """Width of the feed-forward layer over the width of the tokens."""
 
+    def check(self) -> None:
+        """Raise ConfigError for sizes that cannot be, of which some would make a blind policy."""
+        check_counts(self, ("layers", "latents", "heads", "head_dim", "ff_mult"), "resampler")
+
 
 @dataclass
 class LanguageConfig(TextConfig):
@@ -87,6 +93,10 @@ class RoboFlamingoConfig(PolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.resampler.check()
+        check_counts(self.language, ("cross_attention_every", "heads", "head_dim", "ff_mult"), "language")
+        if not math.isfinite(self.language.initial_gate):
+            raise ConfigError(f"language.initial_gate is {self.language.initial_gate}; give a finite number.")
         if self.language.lm_feature not in ("final_norm", "last_block_input"):
             raise ConfigError(
                 f"language.lm_feature is {self.language.lm_feature!r}; choose 'final_norm' or 'last_block_input'."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 from rf_agent.errors import ConfigError
@@ -23,6 +24,14 @@ def build(cls: type, values: Any, where: str) -> Any:
                 "Remove it, or use the version of rf_agent that wrote it."
             )
     return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()})
+
+
+def check_counts(values: Any, names: Iterable[str], where: str) -> None:
+    """Raise ConfigError for the first of some fields of a dataclass that is a whole number below 1, or holds one."""
+    for name in names:
+        value = getattr(values, name)
+        if min(value if isinstance(value, tuple) else (value,), default=1) < 1:
+            raise ConfigError(f"{where}.{name} is {value}, but it must be at least 1.")
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

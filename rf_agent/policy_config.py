@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from rf_agent.config_values import build
+from rf_agent.config_values import build, check_counts
 from rf_agent.errors import ConfigError
 from rf_agent.files import write_json
 from rf_agent.robot_config import ActionConfig, StateConfig
@@ -117,9 +117,7 @@ class HeadConfig:
             )
         if self.window < 1:
             raise ConfigError(f"head.window is {self.window}, but a policy sees at least 1 observation.")
-        for name in ("hidden", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"head.{name} is {getattr(self, name)}, but it must be at least 1.")
+        check_counts(self, ("hidden", "layers", "heads", "mlp"), "head")
         if self.bins < 2:
             raise ConfigError(f"head.bins is {self.bins}, but an action is told from others by at least 2 bins.")
         if not 0 <= self.dropout < 1:
@@ -213,8 +211,16 @@ class PolicyConfig:
             raise ConfigError(f"image.resample is {self.image.resample!r}; choose 'bilinear' or 'bicubic'.")
         if self.language.max_tokens < 1:
             raise ConfigError(f"language.max_tokens is {self.language.max_tokens}, but a prompt has at least 1 token.")
-        if self.loss.huber_delta <= 0:
+        if not all(map(math.isfinite, self.image.mean)):
+            raise ConfigError(f"image.mean is {self.image.mean}: give finite numbers.")
+        if not 0 < self.loss.huber_delta < math.inf:
             raise ConfigError(f"loss.huber_delta is {self.loss.huber_delta}; give an error above zero.")
+        if not 0 <= self.loss.gripper_weight < math.inf:
+            raise ConfigError(f"loss.gripper_weight is {self.loss.gripper_weight}; give 0 or more.")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ConfigError(f"fps is {self.fps}; give the control steps a second, or null.")
+        if len(set(self.views)) < len(self.views):
+            raise ConfigError(f"views is {list(self.views)}: name every camera once.")
 
     def check_complete(self) -> None:
         """Raise ConfigError where something is missing that a network cannot be built without."""

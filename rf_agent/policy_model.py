@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rf_agent.errors import UserError
 from rf_agent.nn.heads import History, PolicyHead, WindowOutput, append
+from rf_agent.nn.language import longest_text
 from rf_agent.nn.losses import POSE_LOSSES
 from rf_agent.normalization import normalize_actions
 from rf_agent.policy_config import ConfigError, PolicyConfig
@@ -64,6 +65,7 @@ class PolicyModel(nn.Module):
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
+        config.__post_init__()  # it may have been changed in place
         config.check_complete()
         if config.loss.pose not in POSE_LOSSES:
             known = ", ".join(sorted(POSE_LOSSES))
@@ -81,6 +83,11 @@ class PolicyModel(nn.Module):
     def language_model(self) -> Any:
         """The language model of `transformers` that reads the instruction."""
         raise NotImplementedError
+
+    @property
+    def longest_text(self) -> int | None:
+        """Tokens that its language model reads at most; None where that does not say."""
+        return longest_text(self.language_model)
 
     @property
     def runs_language_model(self) -> bool:

@@ -241,8 +241,9 @@ def find_checkpoint(name: str | Path) -> Path:
     if Path(name).is_dir():
         return Path(name)
     bundled = sorted(path.name for path in BUNDLED.glob("*") if is_checkpoint(path))
-    if str(name) in bundled:
-        return BUNDLED / name
+    for known in (str(name), f"roboflamingo-{name}"):  # presets have short names, too
+        if known in bundled:
+            return BUNDLED / known
     if str(name) in (*PRESETS, *BASELINES):
         raise CheckpointError(
             f"no trained {str(name)!r} comes with this installation; train one with "

@@ -83,6 +83,11 @@ class StateConfig:
             for index in indices:
                 if not 0 <= index < self.dim:
                     raise ConfigError(f"state.{key} names entry {index}, but a state has {self.dim}, from 0 on.")
+        if self.dim < 0:
+            raise ConfigError(f"state.dim is {self.dim}, but a state has 0 entries or more.")
+        for key, indices in (("entries", self.entries), ("angles", self.angles)):
+            if len(set(indices)) < len(indices):
+                raise ConfigError(f"state.{key} is {list(indices)}: name every entry once.")
         if missing := set(self.angles) - set(self.entries):
             raise ConfigError(f"state.angles names entry {min(missing)}, which is not in state.entries: add it there.")
         if self.normalization not in STATE_NORMALIZATIONS:

@@ -64,7 +64,7 @@ class CompiledStep:
             with torch._dynamo.config.patch(  # of an LSTM only the weights are read
                 allow_rnn=True, recompile_limit=MOST_SHAPES
             ):
-                return self._compiled(model, pixels, text if model.reads_padding else bucketed(text), history)
+                return self._compiled(model, pixels, _suited(model, text), history)
         except Exception as error:  # of many kinds; what is wrong with the call is raised again below
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             result = eager_step(model, pixels, text, history)
@@ -73,7 +73,13 @@ class CompiledStep:
             return result
 
 
-def bucketed(text: TextInputs) -> TextInputs:
-    """The same texts, padded to a multiple of `BUCKET` tokens."""
-    padding = (0, -text.tokens.shape[1] % BUCKET)
+def _suited(model: PolicyModel, text: TextInputs) -> TextInputs:
+    return text if model.reads_padding else bucketed(text, model.longest_text)
+
+
+def bucketed(text: TextInputs, most: int | None = None) -> TextInputs:
+    """The same texts, padded to a multiple of `BUCKET` tokens, but not beyond `most`."""
+    length = text.tokens.shape[1]
+    longer = -(-length // BUCKET) * BUCKET
+    padding = (0, (longer if most is None else max(length, min(longer, most))) - length)
     return text._replace(tokens=F.pad(text.tokens, padding), mask=F.pad(text.mask, padding))

@@ -19,10 +19,10 @@ class PolicyState(NamedTuple):
     queued: np.ndarray
     """(n,) int64, how many of them are left."""
     blend: np.ndarray
-    """(n, K, D) float32, weighted sums of what steps predicted for the last step, the next, ...; K is 0 without
+    """(n, K, D) float32, weighted means of what steps predicted for the last step, the next, ...; K is 0 without
     ensembling."""
     blended: np.ndarray
-    """(n, K) int64, how many predictions each sum has."""
+    """(n, K) int64, how many predictions each mean is of."""
     instructions: np.ndarray
     """(n,) of str, the instruction of each environment."""
 
@@ -111,13 +111,14 @@ class PolicyState(NamedTuple):
         blend, blended = self.blend.copy(), self.blended.copy()
         # what the last observation step called the next step is this step
         counts = np.pad(blended[rows, 1:], ((0, 0), (0, 1)))
-        sums = np.pad(blend[rows, 1:], ((0, 0), (0, 1), (0, 0))) * (counts > 0)[..., None]
-        sums = sums + np.exp(-decay * counts)[..., None].astype(np.float32) * chunks
-        counts = counts + 1
-        blend[rows], blended[rows] = sums, counts
-        weights = np.exp(-decay * np.arange(chunks.shape[1])).cumsum()
-        mean = sums[:, 0] / weights[counts[:, 0] - 1, None]
-        return mean.astype(np.float32), self._replace(blend=blend, blended=blended)
+        means = np.pad(blend[rows, 1:], ((0, 0), (0, 1), (0, 0)))
+        # share of the last of c + 1 predictions: exp(-dc) / (exp(0) + ... + exp(-dc)), of which no part may overflow
+        with np.errstate(over="ignore"):
+            shares = 1 / np.exp(decay * np.arange(chunks.shape[1])).cumsum()
+        share = shares[counts][..., None].astype(np.float32)
+        means = np.where(share < 1, (1 - share) * means + share * chunks, chunks)
+        blend[rows], blended[rows] = means, counts + 1
+        return means[:, 0], self._replace(blend=blend, blended=blended)
 
     def dequeue(self) -> tuple[np.ndarray, PolicyState]:
         """The next action (n, D) of every environment, each of which has one queued."""

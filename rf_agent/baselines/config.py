@@ -12,11 +12,10 @@ from rf_agent.nn.plan_config import HULCHeadConfig, MCILHeadConfig
 from rf_agent.policy_config import PolicyConfig, register_config
 
 
-def reads_both_ways(model: dict[str, Any]) -> bool:
-    """Whether a language model of `transformers` reads a text in both directions, as BERT and its kin do."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+def _reads_both_ways(model: dict[str, Any]) -> bool:
+    from rf_agent.nn.model_config import reads_both_ways
 
-    return model.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return reads_both_ways(model.get("model_type"))
 
 
 @dataclass
@@ -37,7 +36,7 @@ class BaselineConfig(PolicyConfig):
         """With the image size, the vision tower and the language model of another policy, embedded as suits it."""
         return dataclasses.replace(
             self,
-            sentence="hidden" if reads_both_ways(start.language.model) else "words",
+            sentence="hidden" if _reads_both_ways(start.language.model) else "words",
             image=copy.deepcopy(start.image),
             vision=copy.deepcopy(start.vision),
             language=dataclasses.replace(

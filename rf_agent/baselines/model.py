@@ -65,7 +65,12 @@ class SentenceEncoder(nn.Module):
                 f"language.model.model_type is {kind!r}, but a baseline embeds the instruction with a model of "
                 "transformers: begin from another policy than one of MPT-1B."
             )
-        self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
+        try:
+            self.model = AutoModel.from_config(model_config(kind, values, "language.model"))
+        except ConfigError:
+            raise
+        except Exception as error:  # transformers checks values in many places, each with errors of its own
+            raise ConfigError(f"language.model cannot be built: {error}") from error
         self.reads_words = reads_words
         if self.model.config.is_encoder_decoder and not reads_words:
             raise ConfigError(

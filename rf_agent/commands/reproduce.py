@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 from rich.table import Table as RichTable
 
 from rf_agent.devices import resolve_device
-from rf_agent.errors import UserError
+from rf_agent.errors import UserError, require
 from rf_agent.files import write_text
 from rf_agent.progress import RichReporter, duration
 from rf_agent.reproduce.costs import estimate
@@ -86,8 +86,12 @@ def run(args: Args) -> None:
         reproduction = Reproduction(args.output, recipe, args.workers, args.device, args.jobs, reporter=reporter)
         tables = make_tables(names, recipe, args.seeds)
         left = [stage for table in tables for stage in in_order(table.stages) if not reproduction.is_done(stage)]
+        # what is lacking is said now, not only after hours of collection and training
         if any(stage.kind in ("pretrain", "train") for stage in left):
-            choose_precision(recipe.mixed_precision, resolve_device(args.device))  # not only after hours of collection
+            require("accelerate", "training", "'roboflamingo-agent[train]'")
+            choose_precision(recipe.mixed_precision, resolve_device(args.device))
+        if any(stage.kind == "evaluate-vl" and "--captions" in stage.words for stage in left):
+            require("pycocoevalcap.bleu.bleu", "scoring captions", "'roboflamingo-agent[vl]'")
         # at once, so that nobody comes in between; what is all there can be looked at while others run something
         with reproduction.held() if left else contextlib.nullcontext():
             for table in tables:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from rf_agent.config import ConfigError, LanguageConfig
 from rf_agent.nn.cross_attention import Conditioning
-from rf_agent.nn.model_config import model_config
+from rf_agent.nn.model_config import model_config, reads_both_ways
 from rf_agent.nn.mosaic_gpt import MosaicGPT
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"mosaic_gpt": MosaicGPT}
@@ -27,14 +27,20 @@ def build_language_model(config: LanguageConfig) -> Any:
     kind = values.pop("model_type", None)
     if kind is None:
         raise ConfigError("language.model has no 'model_type'; name a causal language model of transformers: 'llama'.")
-    if kind in OWN_MODELS:
-        return OWN_MODELS[kind](**values)
     try:
-        return AutoModelForCausalLM.from_config(model_config(kind, values, "language.model"))
+        if kind in OWN_MODELS:
+            return OWN_MODELS[kind](**values)
+        model = AutoModelForCausalLM.from_config(model_config(kind, values, "language.model"))
     except ConfigError:
         raise
     except Exception as error:  # transformers checks values in many places, each with errors of its own
-        raise ConfigError(f"language.model cannot be built by transformers: {error}") from error
+        raise ConfigError(f"language.model cannot be built: {error}") from error
+    if reads_both_ways(kind) and not getattr(model.config, "is_decoder", False):
+        raise ConfigError(
+            f"language.model.model_type is {kind!r}, which reads a text in both directions, so that it would read the "
+            "padding of others: choose a causal model such as 'llama'."
+        )
+    return model
 
 
 def decoder_layers(language_model: Any) -> nn.ModuleList:

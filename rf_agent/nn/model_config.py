@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rf_agent.config import ConfigError
 
@@ -31,6 +32,11 @@ def model_config(kind: str, values: dict[str, Any], where: str, **defaults: Any)
         raise ConfigError(f"{where}.model_type is {kind!r}, which transformers does not know.") from error
     _check_keys(default, values, where)
     return AutoConfig.for_model(kind, **{**defaults, **values})
+
+
+def reads_both_ways(kind: str | None) -> bool:
+    """Whether a language model of `transformers` reads a text in both directions, as BERT and its kin do."""
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind == "xlnet"
 
 
 def unknown_keys(kind: str, values: dict[str, Any]) -> list[str]:

@@ -17,6 +17,8 @@ from rf_agent.nn.patch_embedding import PatchEmbedding
 
 OWN_MODELS: dict[str, Callable[..., nn.Module]] = {"clip_vit": ClipViT, "patch_embedding": PatchEmbedding}
 """Towers by `model_type` that `transformers` does not have in this form: their fields to the model."""
+MASKING = ("vit_mae",)
+"""Models whose result for an image is another one each time."""
 
 
 class VisionTower(nn.Module):
@@ -83,14 +85,16 @@ def build_vision_model(config: VisionConfig, image_size: int) -> nn.Module:
     kind = values.pop("model_type", None)
     if kind is None:
         raise ConfigError("vision.model has no 'model_type'; name a vision model of transformers, such as 'resnet'.")
-    if kind in OWN_MODELS:
-        return OWN_MODELS[kind](**{"image_size": image_size, **values})
+    if kind in MASKING:
+        raise ConfigError(f"vision.model.model_type is {kind!r}, which hides patches by chance: choose 'vit'.")
     try:
+        if kind in OWN_MODELS:
+            return OWN_MODELS[kind](**{"image_size": image_size, **values})
         model = AutoModel.from_config(model_config(kind, values, "vision.model", image_size=image_size))
     except ConfigError:
         raise
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"vision.model cannot be built by transformers: {error}") from error
+    except Exception as error:  # transformers checks values in many places, each with errors of its own
+        raise ConfigError(f"vision.model cannot be built: {error}") from error
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.ones_(module.weight)  # transformers draws EfficientNet's around zero: nothing came through
@@ -108,7 +112,7 @@ def output_shape(model: nn.Module, image_size: int) -> torch.Size:
     pixels = torch.zeros(1, 3, image_size, image_size, device="meta")
     try:
         return torch.func.functional_call(model.eval(), tensors, (pixels,)).last_hidden_state.shape
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
         raise ConfigError(f"vision.model does not fit together, or not images of {image_size} px: {error}") from error
 
 

@@ -103,7 +103,7 @@ def _section(table: Table, results: Results, comments: Mapping[str, str]) -> str
     done, rows = finished(table, results)
     command = " ".join(("rf-agent reproduce", table.name, *_seeds(table), *results.recipe.options))
     lines = [f"## {table.title}", "", f"{table.source[0].upper()}{table.source[1:]}. `{command}`"]
-    lines[-1] += "." if done == rows else f": {done} of {rows} rows are measured."
+    lines[-1] += "." if done == rows else f": {done} of {rows} rows are measured in full."
     if table.notes:
         lines += ["", table.notes]
     lines += ["", *table_lines(table, results)]

@@ -38,6 +38,6 @@ def test_devices_that_there_are_not(monkeypatch, tmp_path):
 
 def test_number_formats():
     assert resolve_dtype("bfloat16") is torch.bfloat16 and resolve_dtype(torch.float16) is torch.float16
-    for wrong in ("bf16", "int64", torch.int8, "nn"):
+    for wrong in ("bf16", "int64", torch.int8, "nn", "float8_e4m3fn"):
         with pytest.raises(DeviceError, match="no number format"):
             resolve_dtype(wrong)

@@ -9,9 +9,11 @@ import torch
 from policy_cases import CORPUS, as_bytes, make_observation, make_policy, row
 
 from rf_agent import preprocess
+from rf_agent.acting.compiled import bucketed
 from rf_agent.config import ConfigError
 from rf_agent.instructions import instructions
 from rf_agent.policy import RoboFlamingoPolicy
+from rf_agent.policy_model import TextInputs
 from rf_agent.presets import preset
 
 
@@ -217,6 +219,43 @@ def test_a_language_model_without_a_size_of_its_vocabulary_is_explained():
         RoboFlamingoPolicy.from_config(config, ["open the drawer"])
 
 
+def test_a_language_model_that_reads_both_ways_is_refused():
+    """The padding of a longer text in the batch would change what a shorter one means."""
+    sizes = {"vocab_size": 320, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    for kind, reads in (("bert", {}), ("xlnet", {"d_model": 16, "n_layer": 2, "n_head": 2})):
+        model = {"model_type": kind, **(reads or sizes), "vocab_size": 320}
+        config = preset("roboflamingo-test").changed([f"language.model={json.dumps(model)}"])
+        with pytest.raises(ConfigError, match=f"model_type is '{kind}', which reads a text in both directions"):
+            RoboFlamingoPolicy.from_config(config, ["open the drawer"])
+    model = {"model_type": "bert", **sizes, "intermediate_size": 16, "is_decoder": True}
+    config = preset("roboflamingo-test").changed([f"language.model={json.dumps(model)}"])
+    RoboFlamingoPolicy.from_config(config, ["open the drawer"])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_no_text_is_longer_than_the_language_model_reads(compiled):
+    model = {"model_type": "gpt2", "vocab_size": 320, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 20}
+    config = preset("roboflamingo-test").changed([f"language.model={json.dumps(model)}"])
+    policy = RoboFlamingoPolicy.from_config(config, ["open the drawer"], seed=0).eval()
+    if compiled:
+        policy.compile_acting(backend="eager")
+    with pytest.warns(UserWarning, match="tokens, of which the policy reads the first 20"):
+        action = policy.act(make_observation(0, instruction="please be so kind as to open the drawer for me now"))
+    assert action.shape == (7,) and np.isfinite(action).all()
+    assert bucketed(TextInputs(torch.zeros(1, 18), torch.ones(1, 18)), 20).tokens.shape == (1, 20)
+    assert bucketed(TextInputs(torch.zeros(1, 18), torch.ones(1, 18))).tokens.shape == (1, 32)
+
+
+def test_a_configuration_that_was_changed_in_place_is_checked_again(tmp_path):
+    policy = make_policy()
+    policy.config.head.n_action_steps = 5
+    with pytest.raises(ConfigError, match="head.n_action_steps is 5"):
+        policy.save_pretrained(tmp_path / "policy")
+    with pytest.raises(ConfigError, match="head.n_action_steps is 5"):
+        RoboFlamingoPolicy(policy.config, policy.tokenizer)
+    assert not (tmp_path / "policy").exists()
+
+
 def test_a_language_model_of_two_widths_is_refused():
     model = {"model_type": "opt", "vocab_size": 320, "word_embed_proj_dim": 8, "hidden_size": 16, "ffn_dim": 16}
     model |= {"num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 1}
@@ -237,6 +276,8 @@ def test_wrong_calls_are_explained(policy):
         policy.reset([0.5])
     with pytest.raises(ValueError, match="episode_start has 3 entries, but there are 2 environments"):
         policy.predict(make_observation(0, n=2), policy.predict(make_observation(0, n=2))[1], np.zeros(3, bool))
+    with pytest.raises(ValueError, match="episode_start has 7 entries, but there are 2 environments"):
+        policy.predict(make_observation(0, n=2), None, np.ones(7, bool))
     for wrong in (np.zeros(256, np.int64), [0] * 256):
         with pytest.raises(ValueError, match="256 instructions were given as numbers of type int64"):
             policy.act(make_observation(0, n=2) | {"instruction": wrong})

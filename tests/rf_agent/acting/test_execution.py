@@ -37,6 +37,17 @@ def test_ensembling_averages_what_was_predicted_for_a_step(decay):
         np.testing.assert_array_equal(action[:, 6], np.where(mean[:, 6] > 0, 1, -1))
 
 
+@pytest.mark.parametrize("decay", [-60.0, 60.0, -1e6, 1e6])
+def test_ensembling_stays_finite_however_much_it_forgets(decay):
+    """The latest prediction alone is left, or the oldest."""
+    policy = make_policy(0, "head.n_action_steps=1", f"head.ensemble={decay}")
+    observations = [make_observation(t, n=2) for t in range(6)]
+    chunks = raw_chunks(observations)
+    for t, observation in enumerate(observations):
+        oldest = max(0, t - 2) if decay > 0 else t
+        np.testing.assert_allclose(policy.act(observation)[:, :6], chunks[oldest, :, t - oldest, :6], atol=1e-5)
+
+
 def test_ensembling_starts_anew_with_an_environment():
     policy = make_policy(0, "head.n_action_steps=1", "head.ensemble=0.1")
     state = None

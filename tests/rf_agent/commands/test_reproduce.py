@@ -1,5 +1,7 @@
 """`rf-agent reproduce` as it is typed."""
 
+import sys
+
 import pytest
 
 from rf_agent import cli
@@ -28,11 +30,11 @@ def test_what_is_there_is_listed_by_its_own_recipe(tmp_path, capsys):
     claim(tmp_path, recipe)
     results.save(tmp_path)
     code, said = call(capsys, "--list", "--output", tmp_path)
-    assert code == 0 and "6/6" in said.out
+    assert code == 0 and "9/9" in said.out
     code, said = call(capsys, "--page", tmp_path / "page.md", "--output", tmp_path)
     assert code == 0 and "imitation for 5 steps" in (tmp_path / "page.md").read_text()
     code, said = call(capsys, "tuning", "--list", "--output", tmp_path)
-    assert code == 0 and "6/6" in said.out
+    assert code == 0 and "9/9" in said.out
     code, said = call(capsys, "--list", "--steps", "6", "--output", tmp_path)
     assert code == 1 and "with --steps 5 (now 6), --evaluation-chains 1 (now 100)" in said.err
 
@@ -41,6 +43,15 @@ def test_a_number_format_that_this_machine_cannot_train_in_is_refused_at_once(tm
     monkeypatch.setattr("rf_agent.training.engine.has_bfloat16", lambda: False)
     code, said = call(capsys, "table1", "--mixed-precision", "bf16", "--device", "cpu", "--output", tmp_path)
     assert code == 1 and "--mixed-precision bf16 is slower on this CPU, or fails: leave it out" in said.err
+    assert not (tmp_path / "demos").exists()
+
+
+@pytest.mark.parametrize(("table", "package"), [("fig3a", "accelerate"), ("table6", "pycocoevalcap.bleu.bleu")])
+def test_packages_that_are_needed_in_the_end_are_asked_for_at_once(tmp_path, capsys, monkeypatch, table, package):
+    for name in {package, package.partition(".")[0]}:
+        monkeypatch.setitem(sys.modules, name, None)
+    code, said = call(capsys, table, "--output", tmp_path)
+    assert code == 1 and f"needs the package {package!r}: install it with `pip install" in said.err
     assert not (tmp_path / "demos").exists()
 
 

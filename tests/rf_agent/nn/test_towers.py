@@ -45,7 +45,20 @@ def test_position_embedding_tells_cells_apart():
     assert torch.cdist(table, table).add(torch.eye(49) * 9).min() > 0.3
 
 
-@pytest.mark.parametrize("model", [{}, {"model_type": "no_such_model"}])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"model_type": "no_such_model"},
+        {"model_type": "vit_mae"},
+        {"model_type": "clip"},
+        {"model_type": "resnet", "embedding_size": "big"},
+        {"model_type": "resnet", "embedding_size": -8},
+        {"model_type": "resnet", "hidden_sizes": []},
+        {"model_type": "clip_vit", "patch_size": 0},
+        {"model_type": "patch_embedding", "patch_size": 0},
+    ],
+)
 def test_unknown_model_is_refused(model):
     with pytest.raises(ConfigError, match="vision.model"):
         VisionTower(VisionConfig(model=model), 32, views=2)
