@@ -372,7 +372,7 @@ class BasePolicy(PolicyModel):
         Args:
             name: one of `rf_agent.presets.PRESETS`.
             corpus: texts from which its tokenizer is learned.
-            seed: of the random weights; the global random state is left as it was.
+            seed: of the random weights; the global random state is left as it was. None draws from that state.
             changes: to the preset's configuration, as `KEY=VALUE`: `head.type=gpt` (`PolicyConfig.changed`).
         """
         config = preset(name)
@@ -388,9 +388,10 @@ class BasePolicy(PolicyModel):
                 "language.model has no 'vocab_size'; give the most tokens that its tokenizer may have, such as 1024."
             )
         tokenizer = build_tokenizer(corpus, config.language.model["vocab_size"])
+        if seed is None:
+            return cls(config, tokenizer)
         with torch.random.fork_rng(devices=[]):
-            if seed is not None:
-                torch.manual_seed(seed)
+            torch.manual_seed(seed)
             return cls(config, tokenizer)
 
     def save_pretrained(self, directory: str | Path, card: str | None = None, dtype: torch.dtype | None = None) -> Path:

@@ -85,7 +85,7 @@ def set_trainable(
             if group == "cross-attention":
                 learns = learns and name.removeprefix(BLOCKS).split(".")[0] in blocks
             parameter.requires_grad_(learns)
-    model.train(model.training)  # what is frozen now computes as in acting
+    model.train(model.training)  # towers and sentence encoders that are frozen now compute as in acting
     return [group for group in groups if group in chosen]
 
 

@@ -246,6 +246,15 @@ def test_no_text_is_longer_than_the_language_model_reads(compiled):
     assert bucketed(TextInputs(torch.zeros(1, 18), torch.ones(1, 18))).tokens.shape == (1, 32)
 
 
+def test_weights_are_those_of_the_seed_or_drawn_anew():
+    def latents(seed):
+        return RoboFlamingoPolicy.from_preset("roboflamingo-test", ["go"], seed=seed).vlm.perceiver.latents
+
+    before = torch.get_rng_state()
+    assert torch.equal(latents(0), latents(0)) and torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(latents(None), latents(None))
+
+
 def test_a_configuration_that_was_changed_in_place_is_checked_again(tmp_path):
     policy = make_policy()
     policy.config.head.n_action_steps = 5
