@@ -86,6 +86,11 @@ class BasePolicy(PolicyModel):
         """What the language model reads for an instruction."""
         return prompt(instruction, self.tokenizer.eos_token)
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Most tokens of a prompt that it reads."""
+        return min(self.config.language.max_tokens, self.longest_text or sys.maxsize)
+
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts of instructions: ids (N, L) and mask (N, L), right-padded, on the policy's device."""
         if len(self._encoded) >= 10_000:  # an endless stream of new texts must not fill the memory
@@ -97,7 +102,7 @@ class BasePolicy(PolicyModel):
         return tokens.to(self.device), mask.to(self.device)
 
     def _encode(self, text: str) -> list[int]:
-        most = min(self.config.language.max_tokens, self.longest_text or sys.maxsize)
+        most = self.prompt_tokens
         tokens = encode(self.tokenizer, [self.prompt(text)], sys.maxsize)[0]
         if len(tokens) <= most:
             return tokens

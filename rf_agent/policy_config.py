@@ -219,8 +219,6 @@ class PolicyConfig:
             raise ConfigError(f"loss.gripper_weight is {self.loss.gripper_weight}; give 0 or more.")
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise ConfigError(f"fps is {self.fps}; give the control steps a second, or null.")
-        if len(set(self.views)) < len(self.views):
-            raise ConfigError(f"views is {list(self.views)}: name every camera once.")
 
     def check_complete(self) -> None:
         """Raise ConfigError where something is missing that a network cannot be built without."""

@@ -108,7 +108,7 @@ def _reader(path: Path, own: bool, instruction: str | None) -> DemoReader:
     if path.is_dir() and is_minari(path):
         return MinariReader(path, instruction=instruction, need_instruction=False)
     if not path.is_dir() and not own and (instruction is not None or says_instructions(path)):
-        return RobomimicReader(path, instruction=instruction)
+        return RobomimicReader(path, instruction=instruction, skip_damaged=True)
     if instruction is not None:
         raise DemoError(f"{path} is of a format that says its instructions: leave out --instruction")
     return open_demos(path) if path.is_dir() else HDF5Reader(path, skip_damaged=True)

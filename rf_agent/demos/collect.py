@@ -115,6 +115,7 @@ def collect(config: CollectConfig, reporter: Reporter | None = None) -> CollectR
     A chain of which a sub-task fails ends there, and what came before is kept.
 
     Raises:
+        UserError: options have no effect.
         ValueError: for unknown tasks or environments, impossible settings, a policy that does not fit the environment,
             or a file begun with other settings.
         DemoError: another process writes to the file meanwhile, such as the same command a second time.

@@ -26,7 +26,8 @@ def unit_ratios(
         gripper: an entry that is left out.
 
     Returns:
-        (D,) with NaN for entries that no entry of the state follows; None if there is no entry but those.
+        (D,) with NaN for entries that no entry of the state follows, in the data and in the environment; None if there
+        is no entry but those.
     """
     both = [(e, s) for e, s in zip(episodes, states, strict=True) if e.state is not None and s is not None]
     if not both:
@@ -41,6 +42,8 @@ def unit_ratios(
         column = int(np.argmax(np.abs(follows)))
         if abs(follows[column]) < TOGETHER:
             continue
+        if abs(_correlation(shown[0][:, entry], shown[1][:, column])) < TOGETHER:
+            continue  # in the environment it moves nothing: a ratio would be one of noise
         ours, theirs = (_slope(actions[:, entry], moved[:, column]) for actions, moved in (recorded, shown))
         if ours and theirs:
             factors[entry] = ours / theirs

@@ -19,7 +19,7 @@ SAME = 0.03
 TRACKED = 0.01
 """The same for the states in which images are compared, where a small motion shows."""
 REVERSED = -0.5
-"""A ratio below which an entry moves the robot the other way, whatever its scale."""
+"""A ratio below which an entry moves the robot the other way."""
 METRES, RADIANS = 0.02, 0.05
 """What 1 stands for in CALVIN's actions: motion of the end effector a step."""
 

@@ -231,7 +231,7 @@ def evaluate(
         on_kept([journal.episodes[item.key] for item in items if item.key in journal.episodes])
     begun = time.perf_counter() - journal.seconds
     alone = workers if engine == "local" else None
-    with acting(policy, device, execution, alone, timeout) as who:
+    with acting(policy, device, execution, alone, timeout, settings["weights"]) as who:
         jobs = (
             _Job(item, env_id, env_options, who, video)
             for index, item in wanted

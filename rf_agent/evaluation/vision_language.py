@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,7 @@ def say(
                 skipped += 1
                 continue
             rng = np.random.default_rng([seed, index])
-            others = [other for other in pool if samples.paths[other] != samples.paths[index]] if shots else []
-            examples, prompt = _examples(samples, others, reader, prompts, shots, rng)
+            examples, prompt = _examples(samples, pool, samples.paths[index], reader, prompts, shots, rng)
             rows.append(index)
             images.append(np.stack([*examples, image]))
             asked.append(f"{prompt}{IMAGE}{samples.prompt(index, prompts)}")
@@ -96,18 +96,21 @@ def say(
 
 def _examples(
     samples: CaptionSet | QuestionSet,
-    pool: Sequence[int],
+    pool: NDArray[np.int64],
+    evaluated: Path,
     reader: ImageReader,
     prompts: Prompts,
     shots: int,
     rng: np.random.Generator,
 ) -> tuple[list[NDArray[np.uint8]], str]:
-    """Images of solved examples, and their text."""
+    """Images of solved examples, and their text; none is of the image that is evaluated."""
     images: list[NDArray[np.uint8]] = []
     text = ""
     for index in rng.permutation(pool) if shots else ():
         if len(images) == shots:
             break
+        if samples.paths[int(index)] == evaluated:
+            continue
         if (image := reader.read(int(index))) is not None:
             images.append(image)
             text += f"{IMAGE}{''.join(samples.pair(int(index), rng, prompts))}{END_OF_CHUNK}"

@@ -94,6 +94,7 @@ def acting(
     execution: Execution = AS_TRAINED,
     workers: int | None = 1,
     timeout: float | None = None,
+    weights: str | None = None,
 ) -> Iterator[Who]:
     """Who acts in the workers while the block runs: on a GPU, and where the policy is large, a server that holds it
     once and answers all of them in batches; else a copy in each, on one thread.
@@ -102,8 +103,9 @@ def acting(
         policy, device, execution: see `rf_agent.evaluation.agents.load_policy`.
         workers: processes of this machine; None where they are on others, which have copies.
         timeout: seconds that an answer of the server may take.
+        weights: the policy's fingerprint, where it is known already.
     """
-    weights = fingerprint(policy)
+    weights = weights or fingerprint(policy)
     if workers is None and has_network(policy) and Path(policy).is_dir():  # other processes have other present folders
         policy = str(Path(policy).resolve())
     several = workers is not None and workers > 1

@@ -75,6 +75,6 @@ def longest_text(language_model: Any) -> int | None:
     """How many tokens a language model reads at most, by its configuration; None where that does not say."""
     config = language_model.config
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
-        if (length := getattr(config, name, None)) is not None:
+        if (length := getattr(config, name, None)) is not None and length > 0:  # XLNet says -1
             return int(length)
     return None

@@ -46,7 +46,8 @@ def build_policy(
             shape or lacks the state of the robot alone. None draws everything.
         corpus: texts from which the tokenizer is learned where there is no `start`.
         source: where `start` comes from, for messages.
-        seed: of what is drawn; the global random state is left as it was.
+        seed: of what is drawn; the global random state is left as it was. Without, what begins from nothing is drawn
+            from that state.
         init_head: whether the head of `start` is taken, too.
         vl_pretrained: whether its resampler and cross-attention are.
         trainable: what learns, see `rf_agent.finetuning.trainable`; the default is everything without a `start`, since

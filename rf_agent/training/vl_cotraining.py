@@ -88,7 +88,7 @@ class VisionLanguageData:
     ) -> None:
         self.samples, self.prompts = samples, prompts
         self.reader = ImageReader(samples.paths, policy.config.image)
-        self._tokenizer, self._max_tokens = policy.tokenizer, policy.config.language.max_tokens
+        self._tokenizer, self._max_tokens = policy.tokenizer, policy.prompt_tokens
 
     def draw(self, count: int, rng: np.random.Generator) -> VLBatch:
         """A batch of `count` different images or questions, as far as there are so many.

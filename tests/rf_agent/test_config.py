@@ -43,7 +43,6 @@ def test_json_round_trip(name, tmp_path):
         ({"loss": {"huber_delta": float("nan")}}, "loss.huber_delta"),
         ({"image": {"mean": [0.5, float("nan"), 0.5]}}, "image.mean"),
         ({"fps": -3.0}, "fps is -3"),
-        ({"views": ["front", "front"]}, "name every camera once"),
         ({"state": {"dim": -1}}, "state.dim is -1"),
         ({"state": {"dim": 4, "entries": [3, 3]}}, r"state.entries is \[3, 3\]: name every entry once"),
         ({"state": {"dim": 4, "entries": [3], "angles": [3, 3]}}, "state.angles"),

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rf_agent import preprocess
 from rf_agent.acting.compiled import bucketed
 from rf_agent.config import ConfigError
 from rf_agent.instructions import instructions
+from rf_agent.nn.language import longest_text
 from rf_agent.policy import RoboFlamingoPolicy
 from rf_agent.policy_model import TextInputs
 from rf_agent.presets import preset
@@ -242,6 +244,8 @@ def test_no_text_is_longer_than_the_language_model_reads(compiled):
     with pytest.warns(UserWarning, match="tokens, of which the policy reads the first 20"):
         action = policy.act(make_observation(0, instruction="please be so kind as to open the drawer for me now"))
     assert action.shape == (7,) and np.isfinite(action).all()
+    unlimited = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=-1))  # XLNet's
+    assert longest_text(unlimited) is None and longest_text(policy.language_model) == 20
     assert bucketed(TextInputs(torch.zeros(1, 18), torch.ones(1, 18)), 20).tokens.shape == (1, 20)
     assert bucketed(TextInputs(torch.zeros(1, 18), torch.ones(1, 18))).tokens.shape == (1, 32)
 

@@ -18,6 +18,8 @@ from rf_agent.config import RoboFlamingoConfig as AgentConfig
 from rf_agent.errors import ConfigError, UserError
 from rf_agent.presets import preset
 
+VLM_LR_SCALE = 0.3
+"""The factor of a vision-language model that is worth sparing."""
 DEFAULT_PRESET, AUTO = "roboflamingo-tiny", "auto"
 STATE = "state."
 """Beginning of the keys of the robot's state, which a data set describes first."""
@@ -68,8 +70,8 @@ class RoboFlamingoConfig(PreTrainedConfig):
     """The vision tower learns too (the paper freezes it)."""
     train_language: bool = False
     """The language model's own layers learn too (the paper freezes them)."""
-    vlm_lr_scale: float = 0.3
-    """Learning rate of the vision-language model as a factor of the head's."""
+    vlm_lr_scale: float = VLM_LR_SCALE
+    """Learning rate of the vision-language model as a factor of the head's; 1 of a new policy and its checkpoints."""
     optimizer_lr: float = 1e-3
     """Highest learning rate."""
     optimizer_weight_decay: float = 0.05

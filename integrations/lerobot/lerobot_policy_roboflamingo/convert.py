@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import tyro
 
 from lerobot_policy_roboflamingo.checkpoints import (
+    HUB_FILES,
     local_folder,
     read_agent_config,
     read_json,
@@ -98,12 +100,18 @@ def from_lerobot(source: str | Path, output: str | Path) -> Path:
 
 
 def _check_target(output: str | Path) -> Path:
-    """The folder to write to: it is free, or holds what this command, or `rf-agent`, has written before."""
+    """The folder to write to: it is free, or holds what this command, or `rf-agent`, has written before and no more."""
+    folder = Path(output)
     try:
-        read_agent_config(Path(output))
+        read_agent_config(folder)
     except (CheckpointError, ConfigError):
-        return checkpoint.check_target(output)
-    return Path(output)
+        return checkpoint.check_target(folder)
+    for entry in folder.iterdir():
+        if not any(fnmatch(entry.name, pattern) for pattern in HUB_FILES):
+            raise CheckpointError(
+                f"{folder} holds {entry.name}, too, which would be lost: choose another directory or empty it."
+            )
+    return folder
 
 
 def _card(directory: Path) -> str:

@@ -65,7 +65,7 @@ def robot_of(meta: Any, config: RoboFlamingoConfig, trained: bool) -> DatasetRob
     if config.cameras and not trained:
         agent = replace(agent, views=tuple(config.cameras))
     with lerobots_options():
-        reader = _open(root)
+        reader = _open(root, agent.head.proprioception)
         reader.layout = _layout(reader.layout, config, agent, trained, root)
         seen = agent
         if trained:
@@ -88,8 +88,8 @@ def robot_of(meta: Any, config: RoboFlamingoConfig, trained: bool) -> DatasetRob
     return DatasetRobot(agent, tuple(sorted({record.instruction for record in reader.records})), ends)
 
 
-def _open(root: Path) -> LeRobotReader:
-    """The reader of a data set whose tables were checked."""
+def _open(root: Path, reads_state: bool) -> LeRobotReader:
+    """The reader of a data set whose tables were checked, for a policy that reads the state or does not."""
     try:
         reader = LeRobotReader(root)
     except DemoError as error:
@@ -98,8 +98,8 @@ def _open(root: Path) -> LeRobotReader:
         raise DemoError(
             f"{error}; LeRobot copies only the files of --dataset.episodes, but the robot is read from all of them"
         ) from error
-    for key, known in ((reader.action_key, ACTION), (reader.state_key, OBS_STATE)):
-        if key not in (known, None):
+    for key, known, read in ((reader.action_key, ACTION, True), (reader.state_key, OBS_STATE, reads_state)):
+        if read and key not in (known, None):
             raise DemoError(
                 f"{root} calls {known!r} {key!r}, which LeRobot does not know: rename that feature, or train with "
                 "`rf-agent train`"

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from lerobot_policy_roboflamingo.batches import observation, sequences
 from lerobot_policy_roboflamingo.checkpoints import PREFIX, local_folder, read_agent, write_weights
-from lerobot_policy_roboflamingo.configuration_roboflamingo import RoboFlamingoConfig, agent_features
+from lerobot_policy_roboflamingo.configuration_roboflamingo import (
+    VLM_LR_SCALE,
+    RoboFlamingoConfig,
+    agent_features,
+)
 from lerobot_policy_roboflamingo.datasets import lerobots_options, robot_of
 from rf_agent import checkpoint
 from rf_agent.demos.windows import forget_states
@@ -82,6 +86,8 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
             if learned and not same_head(self.agent.head, start.head):
                 logger.warning("the head is drawn anew: that of the checkpoint has another shape")
         if start is None:
+            if config.vlm_lr_scale not in (VLM_LR_SCALE, 1.0):
+                logger.warning("policy.vlm_lr_scale has no effect on a new policy, all of which learns alike")
             # nothing is worth keeping, or sparing; a run that is resumed must find the same
             config.trainable, config.vlm_lr_scale = "full", 1.0
         self._vision_learns = any(parameter.requires_grad for parameter in self.agent.vlm.vision_encoder.parameters())
@@ -198,6 +204,7 @@ class RoboFlamingoPolicy(PreTrainedPolicy):
             overrides = options.pop("cli_overrides", [])
             config = PreTrainedConfig.from_pretrained(folder, cli_overrides=overrides)
         # what the options change may need other tensors, which only training brings in
-        start = read_agent(folder, config.agent_config if dataset_meta is None else None)
+        own = config.agent_config.changed(config.override) if dataset_meta is None else None
+        start = read_agent(folder, own)
         policy = cls(config, dataset_meta=dataset_meta, start=start)
         return policy.to(config.device).eval()

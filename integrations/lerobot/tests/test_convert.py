@@ -39,6 +39,10 @@ def test_a_checkpoint_that_was_converted_before_is_replaced(agent_folder, tmp_pa
     assert to_lerobot(agent_folder, target) == target
     assert RoboFlamingoPolicy.from_pretrained(target).agent.config == AgentConfig.load(agent_folder / "config.json")
     assert [path.name for path in tmp_path.iterdir()] == ["lerobot"]
+    (target / "train_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds train_config.json, too, which would be lost"):
+        to_lerobot(agent_folder, target)
+    (target / "train_config.json").unlink()
     edit(target, type="act")
     with pytest.raises(CheckpointError, match="exists and is no checkpoint of ours"):
         to_lerobot(agent_folder, target)

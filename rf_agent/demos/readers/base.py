@@ -103,10 +103,11 @@ class DemoReader(ABC):
             start=self.start(record),
         )
 
-    def _film(self, record: Record, camera: str, image_size: int | None) -> NDArray[np.uint8]:
-        """The images (F, H, W, 3) of a record. Raises DemoError where their sizes differ."""
+    def _film(self, record: Record, camera: str, image_size: int | None) -> NDArray[Any]:
+        """The images (F, H, W, 3) of a record, as they are. Raises DemoError where their sizes differ."""
         rows = self.frame_rows(record)
-        film, size = np.empty((len(rows), 0, 0, 3), np.uint8), (0, 0)
+        film: NDArray[Any] = np.empty((len(rows), 0, 0, 3), np.uint8)
+        size = (0, 0)
         for begin in range(0, len(rows), FILM_BLOCK):  # so that large images that become small ones fill no memory
             images = self.images(camera, rows[begin : begin + FILM_BLOCK])
             size = size if begin else images[0].shape[:2]
@@ -122,7 +123,9 @@ class DemoReader(ABC):
 
                 block = resize(block, image_size)
             if not begin:
-                film = np.empty((len(rows), *block.shape[1:]), np.uint8)
+                film = np.empty((len(rows), *block.shape[1:]), block.dtype)
+            elif block.dtype != film.dtype:  # no image is made another: what is wrong with it must stay to be seen
+                film = film.astype(np.promote_types(film.dtype, block.dtype))
             film[begin : begin + len(block)] = block
         return film
 

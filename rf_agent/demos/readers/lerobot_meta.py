@@ -10,6 +10,7 @@ wrote says in meta/roboflamingo.json what LeRobot's format has no place for.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -225,7 +226,14 @@ def _cameras(where: Path, features: dict[str, Feature]) -> dict[str, Feature]:
 
 
 def _first_vector(where: Path, features: dict[str, Feature], keys: Sequence[str]) -> Feature | None:
-    return next((found for key in keys if (found := _vector(where, features, key)) is not None), None)
+    """What the first of some names that is there stands for; of names that are not LeRobot's own if it can be that."""
+    if (found := _vector(where, features, keys[0])) is not None:
+        return found
+    for key in keys[1:]:
+        with contextlib.suppress(DemoError):  # something else of that name
+            if (found := _vector(where, features, key)) is not None:
+                return found
+    return None
 
 
 def _vector(where: Path, features: dict[str, Feature], key: str) -> Feature | None:

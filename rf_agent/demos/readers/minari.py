@@ -142,13 +142,17 @@ class MinariReader(HDF5Reader):
                     first_frame + first,
                     None if state is None else state[first:last],
                     _succeeded(group) if last == len(actions) else True,
-                    {"seed": int(group.attrs["seed"])} if "seed" in group.attrs else {},
+                    {"seed": int(group.attrs["seed"])} if "seed" in group.attrs and not first else {},
                 )
             )
         return found
 
     def _stored(self, record: Record) -> tuple[str, int]:
         return self._parts[record.name]
+
+    def start(self, record: Record) -> dict[str, Any]:
+        """As of `HDF5Reader`; nothing for parts of an episode that begin later."""
+        return {} if self._stored(record)[1] else super().start(record)
 
     def _instructions(self, group: h5py.Group, count: int) -> list[str]:
         """What was asked at each of `count` actions; nothing where it is not said."""
@@ -250,9 +254,12 @@ def _texts(group: h5py.Group, key: str) -> list[str]:
 
 
 def _texts_before(group: h5py.Group, key: str, count: int) -> list[str]:
-    """What `infos` said before each of `count` actions. They may begin with those of the reset or of the first step."""
+    """What `infos` said before each of `count` actions. They may begin with those of the reset or of the first step;
+    where there are fewer, the last one is said of the whole episode."""
     found = _texts(group, key)
-    return found[:count] if len(found) > count else [*found[:1], *found[: count - 1]] if len(found) == count else []
+    if len(found) < count:
+        return found[-1:] * count
+    return found[:count] if len(found) > count else [*found[:1], *found[: count - 1]]
 
 
 def _last_text(group: h5py.Group, key: str) -> str:

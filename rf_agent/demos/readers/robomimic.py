@@ -34,6 +34,7 @@ class RobomimicReader(HDF5Reader):
         filter_key: a list under `mask`, such as `train`: only its demonstrations are read.
         state: low-level observations that make up the state, one after the other; none by default.
         cameras: image observations; by default all of (T, H, W, 3) uint8.
+        skip_damaged: see `HDF5Reader`.
 
     Raises:
         FileNotFoundError, DemoError: there is no such file, it is damaged, or lacks what is asked of it.
@@ -48,11 +49,12 @@ class RobomimicReader(HDF5Reader):
         filter_key: str | None = None,
         state: str | Sequence[str] = (),
         cameras: Sequence[str] = (),
+        skip_damaged: bool = False,
     ) -> None:
         self._instruction, self._task, self._filter_key = instruction, task, filter_key
         self._state = (state,) if isinstance(state, str) else tuple(state)
         self._cameras = tuple(dict.fromkeys(cameras))
-        super().__init__(Path(path))
+        super().__init__(Path(path), skip_damaged=skip_damaged)
 
     def _layout(self, file: h5py.File) -> Layout:
         said = read_env_args(file)
@@ -82,7 +84,7 @@ class RobomimicReader(HDF5Reader):
 
     def _names(self, file: h5py.File) -> list[str]:
         with reading(self.path):
-            names = [name for name, group in file["data"].items() if isinstance(group, h5py.Group)]
+            names = [name for name in file["data"] if _is_group(file["data"], name)]
             masks = {key: value for key, value in file.get("mask", {}).items() if _is_dataset(value)}
         if self._filter_key is not None:
             if self._filter_key not in masks:
@@ -110,6 +112,7 @@ class RobomimicReader(HDF5Reader):
 
     def problems(self) -> Iterator[str]:
         """What stands in the way of training, each beginning with the name of its demonstration."""
+        yield from self._damaged
         for record in self.records:
             found = ((camera, self._file["data"][record.name].get(f"obs/{camera}")) for camera in self.layout.cameras)
             shapes = {camera: image_shape(images) for camera, images in found if images is not None}
@@ -125,8 +128,8 @@ def says_instructions(path: Path) -> bool:
     with open_hdf5(path) as file:
         if "cameras" in read_env_args(file):  # one of ours
             return False
-        groups = [group for group in file["data"].values() if isinstance(group, h5py.Group)]
         with reading(path):
+            groups = [group for group in file["data"].values() if isinstance(group, h5py.Group)]  # None if damaged
             return bool(groups) and all(_language(group) for group in groups)
 
 
@@ -146,6 +149,14 @@ def _language(group: h5py.Group) -> str:
 def _order(name: str) -> tuple[int, str]:
     number = name.rpartition("_")[2]
     return int(number) if number.isdigit() else 0, name
+
+
+def _is_group(data: h5py.Group, name: str) -> bool:
+    """Whether a demonstration lies under a name; what is damaged may be one, and is named when it is read."""
+    try:
+        return bool(data.get(name, getclass=True) is h5py.Group)
+    except Exception:  # h5py's errors for damaged files are of many kinds
+        return True
 
 
 def _is_dataset(value: Any) -> bool:

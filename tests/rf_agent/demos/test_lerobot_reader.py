@@ -135,6 +135,16 @@ def test_the_names_of_openpis_data_sets_are_known(tmp_path):
     assert np.array_equal(reader.records[1].state, make_episodes((3, 2))[1].state)
 
 
+@pytest.mark.parametrize("feature", [{"dtype": "string", "shape": [1]}, {"dtype": "float32", "shape": [4, 4]}])
+def test_something_else_called_state_is_no_state(tmp_path, feature):
+    root = write_v3(tmp_path, make_episodes((3, 2)))
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    del features["observation.state"]
+    edit_info(root, features=features | {"state": feature})
+    reader = open_demos(root)
+    assert reader.layout.state is None and len(reader.records) == 2
+
+
 def test_few_videos_are_open_at_a_time(tmp_path):
     reader = open_demos(write_v21(tmp_path, make_episodes((2,) * 9)))
     for camera in reader.layout.cameras:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rf_agent.demos.convert import convert
 from rf_agent.demos.files import DemoError
 from rf_agent.demos.readers import open_demos
 from rf_agent.demos.readers.minari import MinariReader
@@ -113,6 +114,8 @@ def test_an_episode_is_cut_where_its_instruction_changes(data, after_reset):
         assert not demo.problems(reader.layout)
     every = reader.images("small", np.arange(reader.frame_count))
     assert np.array_equal(np.stack(every[:6]), np.stack(buffers[0].observations["small"][:6]))
+    # the seed says where the first part begins, not where the second does
+    assert [record.attributes for record in reader.records] == [{"seed": 5}, {}, {"seed": 6}]
     whole = MinariReader(path, instruction="tidy up")
     assert [(r.name, r.instruction, len(r.actions)) for r in whole.records] == [
         ("episode_0", "tidy up", 6),
@@ -130,6 +133,30 @@ def test_instructions_of_the_infos(data):
     assert [(r.instruction, len(r.actions)) for r in reader.records] == [
         *(("open it", 3), ("push it", 3), ("open it", 3), ("push it", 1))
     ]
+
+
+def test_a_text_of_the_infos_may_stand_for_the_whole_episode(data):
+    path, _ = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        for name in ("episode_0", "episode_1"):
+            del file[name]["observations/instruction"]
+            write_texts(file[name], "infos/instruction", ["open it"])
+    assert [(r.instruction, len(r.actions)) for r in MinariReader(path).records] == [("open it", 6), ("open it", 4)]
+
+
+def test_images_of_another_number_format_are_refused(data, tmp_path):
+    """Made uint8 they would be black."""
+    path, buffers = data
+    with h5py.File(path / "data" / "main_data.hdf5", "r+") as file:
+        if file["episode_0/observations/small"].dtype != np.uint8:
+            pytest.skip("images are bytes of JPEG here")
+        shape = file["episode_0/observations/small"].shape
+        del file["episode_0/observations/small"]
+        file["episode_0/observations/small"] = np.full(shape, 0.5, np.float32)
+    reader = MinariReader(path)
+    assert reader.demonstration(reader.records[0]).images["small"].dtype == np.float32
+    with pytest.raises(DemoError, match=r"episode_0: images\['small'\] are float32"):
+        convert(reader, tmp_path / "d.hdf5")
 
 
 def test_success_of_several_entries_is_that_of_all(data):

@@ -146,6 +146,28 @@ def test_instructions_of_the_file_itself(path):
     assert not summary.problems and not summary.without_instruction and len(summary.tasks) == len(LENGTHS)
 
 
+@pytest.mark.parametrize("damage", ["header", "actions"])
+def test_damage_in_a_file_with_instructions_of_its_own_is_named(path, damage):
+    with h5py.File(path, "r+") as file:
+        for name in LENGTHS:
+            file["data"][name].attrs["ep_meta"] = json.dumps({"lang": f"lift the cube of {name}"})
+        place = h5py.h5o.get_info(file["data/demo_2"].id).addr
+        if damage == "actions":
+            del file["data/demo_2/actions"]
+    if damage == "header":
+        content = bytearray(path.read_bytes())
+        content[place : place + 16] = b"\xff" * 16
+        path.write_bytes(content)
+    with pytest.raises(DemoError, match="demo_2"):
+        open_demos(path)
+    if damage == "header":  # nothing is known of it, not even whether it is one
+        with pytest.raises(DemoError, match="demo_2 cannot be read, because the file is damaged"):
+            inspect(path)
+        return
+    summary = inspect(path)
+    assert summary.demos == 2 and any("demo_2" in problem for problem in summary.problems)
+
+
 def test_an_instruction_that_is_null_is_none(path):
     with h5py.File(path, "r+") as file:
         for name in LENGTHS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_env  # noqa: F401 (registers environments)
 import numpy as np
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from rf_agent.demos import write_demonstrations
 from rf_agent.demos.pack import pack
+from rf_agent.diagnosis.gains import unit_ratios
 from rf_agent.diagnosis.report import show
 from rf_agent.diagnosis.run import diagnose
 from rf_agent.errors import UserError
@@ -85,6 +87,19 @@ def test_reversed_axes_are_named_where_nobody_says_how_episodes_began(tmp_path, 
     said = f"entry {entries} of the actions moves the robot the other way in the environment than in the data"
     assert found.causes[0].evidence == [said]
     assert f"1.00 times as far as in the data; entry {entries} moves it the other way" in " ".join(shown(found).split())
+
+
+def test_an_entry_that_moves_nothing_in_the_environment_is_not_reversed():
+    """Its ratio would be one of noise."""
+    rng, episodes, states = np.random.default_rng(0), [], []
+    for _ in range(4):
+        actions = rng.uniform(-1, 1, (40, 2)).astype(np.float32)
+        moved = np.concatenate([np.zeros((1, 2)), 0.1 * actions[:-1].cumsum(axis=0)])
+        episodes.append(SimpleNamespace(executed=actions, state=moved.astype(np.float32)))
+        jitter = np.column_stack([moved[:, 0], 1e-4 * rng.normal(size=40)])
+        states.append(jitter.astype(np.float32))
+    ratios = unit_ratios(episodes, states, None)
+    assert ratios[0] == pytest.approx(1.0, abs=1e-3) and np.isnan(ratios[1])
 
 
 def test_without_a_state_success_and_images_tell(blind):
