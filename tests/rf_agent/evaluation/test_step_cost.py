@@ -120,8 +120,8 @@ def test_tables_show_every_figure(cost):
 
 def test_memory_is_that_of_the_process():
     before = reset_peak(torch.device("cpu"))
-    held = torch.ones(30_000_000)
-    assert before > 50e6 and peak_memory(held.device) >= before + 110e6
+    held = torch.ones(200_000_000)  # more than the process keeps of what it has freed
+    assert before > 50e6 and peak_memory(held.device) >= 800e6
 
 
 def test_the_command_needs_no_simulator(tmp_path):
