@@ -38,11 +38,11 @@ class ChainEnv(TableEnv):
 
     def __init__(self, *args: Any, chains: str = "evaluation", **arguments: Any):
         self._trains = check_choice("kind of chains", chains, ("evaluation", "training")) == "training"
+        super().__init__(*args, **arguments)
         if arguments.get("tasks") is not None:
             raise ValueError(
                 "Chains have tasks of their own: leave out tasks=, or take the environment of single tasks."
             )
-        super().__init__(*args, **arguments)
         if self._trains and self._annotations.by_chain:
             raise ValueError(
                 "The annotations have a sentence for each sub-task of the evaluation chains, but the training chains "
