@@ -264,12 +264,9 @@ class BasePolicy(PolicyModel):
         head = self.config.head
         overlap = 0 if head.ensemble is None else head.chunk_size
         if state is None:
-            if episode_start is not None and np.size(episode_start) != n:
-                raise ValueError(
-                    f"episode_start has {np.size(episode_start)} entries, but there are {n} environments: give {n}."
-                )
             blank = self.head.empty_history(n, self.frame_shape).memory.float().cpu().numpy()
-            return PolicyState.empty(texts, blank, self.config.action.dim, head.replan_every, overlap), single
+            begun = PolicyState.empty(texts, blank, self.config.action.dim, head.replan_every, overlap)
+            return begun.restart(texts, episode_start), single  # which checks the latter
         memory = PolicyState(*state)
         if memory.queue.shape[1] != head.replan_every:
             raise ValueError(
