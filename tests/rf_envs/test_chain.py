@@ -95,9 +95,9 @@ def test_a_sub_task_counts_from_where_it_was_given(chain_env, simulator, easy_ch
     assert chain_env.step(STAY)[4]["completed"] == 1
 
 
-def test_what_chains_do_not_have_is_refused(chain_env):
+def test_what_chains_do_not_have_is_refused(chain_env, make_env):
     with pytest.raises(ValueError, match="Chains have tasks of their own: leave out tasks="):
-        ChainEnv(tasks=["open_drawer"])
+        make_env(ChainEnv, tasks=["open_drawer"])
     with pytest.raises(ValueError, match="plays chains, which have no colour trials"):
         chain_env.color_trial(0, seed=0)
 
