@@ -20,12 +20,12 @@ from rf_agent.files import write_text
 from rf_agent.progress import RichReporter, duration
 from rf_agent.reproduce.costs import estimate
 from rf_agent.reproduce.measures import Table
-from rf_agent.reproduce.page import finished, page, table_lines
+from rf_agent.reproduce.page import ORDINALS, finished, page, table_lines
 from rf_agent.reproduce.recipe import Recipe, to_read
 from rf_agent.reproduce.results import FILE, Results
 from rf_agent.reproduce.run import Reproduction
 from rf_agent.reproduce.stages import Stage, in_order
-from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables
+from rf_agent.reproduce.tables import TABLES, make_tables, most_measured
 from rf_agent.training.engine import choose_precision
 
 
@@ -51,8 +51,9 @@ class Args(Recipe):
     """Where networks compute: auto, cpu, cuda, cuda:1, ..."""
     page: Path | None = None
     """Write what has been measured, of all tables, as a page of Markdown."""
-    results: Path | None = None
-    """Make that page of this file instead of OUTPUT/results.json."""
+    results: tuple[Path, ...] = ()
+    """Make that page of this file instead of OUTPUT/results.json. Of several, by the same recipe (of two machines,
+    say), each table is shown as the one has it that measured the most of it."""
     comments: Path | None = None
     """What you think of the paper's claims, for that page: JSON with a sentence by the text of a claim."""
 
@@ -68,10 +69,10 @@ def run(args: Args) -> None:
         raise UserError("--list prints what there is, and --page writes what was measured: give one of them")
     if args.comments is not None and args.page is None:
         raise UserError("--comments is for a page: give --page FILE with it")
-    if args.results is not None:
+    if args.results:
         if args.page is None or names:
             raise UserError("--results is for a page: give --page FILE with it, and no tables")
-        _write_page(args.page, Results.load(args.results), args.comments, console)
+        _write_page(args.page, _load(args.results), args.comments, console)
         return
     if not names or args.list:
         recipe = to_read(args.output, recipe)
@@ -109,12 +110,24 @@ def run(args: Args) -> None:
             reproduction.run([stage for table in tables for stage in table.stages], show_measured)
             show_measured()
     if args.page is not None:
-        _write_page(args.page, reproduction.results, args.comments, console)
+        _write_page(args.page, [reproduction.results], args.comments, console)
 
 
-def _write_page(path: Path, results: Results, comments: Path | None, console: Console) -> None:
-    tables = measured_tables(results)
-    write_text(path, page(tables, results, _read_comments(comments, tables)))
+def _load(paths: Sequence[Path]) -> list[Results]:
+    """Results of one recipe."""
+    if len(paths) > len(ORDINALS):
+        raise UserError(f"--results names {len(paths)} files: give {len(ORDINALS)} at most")
+    loaded = [Results.load(path) for path in paths]
+    budgets = [" ".join(results.recipe.options) or "the usual budget" for results in loaded]
+    for path, budget in zip(paths, budgets, strict=True):
+        if budget != budgets[0]:
+            raise UserError(f"{path} is of another recipe ({budget}) than {paths[0]} ({budgets[0]})")
+    return loaded
+
+
+def _write_page(path: Path, reproductions: Sequence[Results], comments: Path | None, console: Console) -> None:
+    measured = most_measured(reproductions)
+    write_text(path, page(reproductions, measured, _read_comments(comments, [entry.table for entry in measured])))
     console.print(f"page: {path}", markup=False)
 
 

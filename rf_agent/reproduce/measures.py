@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from rf_agent.evaluation.metrics import wilson_interval
-from rf_agent.reproduce.results import Results, average, difference, rates
+from rf_agent.reproduce.results import Results, average_with_interval, difference, rates
 from rf_agent.reproduce.stages import Stage
 
 MISSING = "–"
@@ -52,9 +52,8 @@ class AverageLength:
         completed = results.completed(self.stages)
         if completed is None:
             return [MISSING]
-        mean, (low, high) = average(completed)
         each = f" ({', '.join(f'{np.mean(row):.2f}' for row in completed)})" if len(completed) > 1 else ""
-        return [f"{mean:.2f} [{low:.2f}, {high:.2f}]{each}"]
+        return [average_with_interval(completed) + each]
 
 
 @dataclass(frozen=True)
@@ -296,3 +295,11 @@ class Table:
         """All that its rows and claims need."""
         claimed = [stage for claim in self.claims for stage in claim.stages]
         return [*(stage for row in self.rows for stage in row.stages), *claimed]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A table, and the reproduction that all of its rows are of."""
+
+    table: Table
+    results: Results

@@ -98,6 +98,12 @@ def average(completed: Sequence[Sequence[int]]) -> tuple[float, tuple[float, flo
     return float(lengths.mean()), _interval(lengths)
 
 
+def average_with_interval(completed: Sequence[Sequence[int]]) -> str:
+    """As "2.19 [1.90, 2.49]"."""
+    mean, (low, high) = average(completed)
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def rates(completed: Sequence[Sequence[int]]) -> list[float]:
     """Shares of chains that got 1 to 5 sub-tasks far."""
     return [float((np.asarray(completed) >= needed).mean()) for needed in range(1, CHAIN_LENGTH + 1)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rf_agent.reproduce import method_tables as methods
 from rf_agent.reproduce import model_tables as models
-from rf_agent.reproduce.measures import Table
+from rf_agent.reproduce.measures import Measured, Table
 from rf_agent.reproduce.page import finished
 from rf_agent.reproduce.plan import Plan
 from rf_agent.reproduce.policies import Plans
@@ -42,6 +42,18 @@ def make_tables(names: Sequence[str], recipe: Recipe, seeds: Sequence[int]) -> l
     plans = [Plan(recipe, seed) for seed in seeds]
     tables = [TABLES[name](plans) for name in dict.fromkeys(names)]
     return [replace(table, seeds=tuple(seeds[:1] if table.one_seed else seeds)) for table in tables]
+
+
+def most_measured(reproductions: Sequence[Results]) -> list[Measured]:
+    """All tables, each of the reproduction in which the most of it was measured: of rows, then of single numbers."""
+
+    def progress(entry: Measured) -> tuple[int, int]:
+        stages = {stage.folder: stage for stage in entry.table.stages}.values()
+        single = sum(entry.results.facts(stage) is not None for stage in stages)
+        return finished(entry.table, entry.results)[0], single
+
+    each = [[Measured(table, results) for table in measured_tables(results)] for results in reproductions]
+    return [max(entries, key=progress) for entries in zip(*each, strict=True)]
 
 
 def measured_tables(results: Results) -> list[Table]:

@@ -10,13 +10,24 @@ from rf_agent.errors import UserError
 from rf_agent.evaluation.metrics import bootstrap_interval
 from rf_agent.reporting import paper
 from rf_agent.reproduce.costs import IMAGE, estimate
-from rf_agent.reproduce.measures import MISSING, AverageLength, BestAndMean, Claim, Curve, Fact, FactClaim, Least
-from rf_agent.reproduce.page import finished, page, table_lines
+from rf_agent.reproduce.measures import (
+    MISSING,
+    AverageLength,
+    BestAndMean,
+    Claim,
+    Curve,
+    Fact,
+    FactClaim,
+    Least,
+    Measured,
+)
+from rf_agent.reproduce.page import finished, table_lines
+from rf_agent.reproduce.page import page as page_of
 from rf_agent.reproduce.plan import RATES, TRIED_RATES, Plan
 from rf_agent.reproduce.recipe import KEPT, Recipe
 from rf_agent.reproduce.results import Results, average, difference
 from rf_agent.reproduce.stages import Stage, in_order
-from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables
+from rf_agent.reproduce.tables import TABLES, make_tables, measured_tables, most_measured
 
 RECIPE = Recipe()
 DOCS = Path(__file__).parents[3] / "docs"
@@ -46,6 +57,11 @@ def everything(seed: int = 0) -> Results:
                 facts = {"pose_error": 0.2}
             results.add(stage, 60.0, facts)
     return results
+
+
+def page(tables, results, comments=None):
+    """The page of one reproduction."""
+    return page_of([results], [Measured(table, results) for table in tables], comments)
 
 
 @pytest.fixture(scope="module")
@@ -255,12 +271,55 @@ def test_a_page_has_every_table_with_its_claims_and_commands(full):
     assert "0 of 12 rows are measured" in empty and "not measured yet" in empty and "rf-agent train" not in empty
 
 
+def test_each_table_is_of_the_reproduction_that_has_most_of_it(full):
+    fig3a, fig3b = make_tables(["fig3a", "fig3b"], RECIPE, (0,))
+    some = [stage.folder for stage in in_order(fig3a.stages)]
+    first = Results(RECIPE, {folder: full.stages[folder] for folder in some}, {"cores": 2})
+    second = Results(RECIPE, {stage.folder: full.stages[stage.folder] for stage in in_order(fig3b.stages)})
+    found = {entry.table.name: entry.results for entry in most_measured([first, second])}
+    assert found["fig3a"] is first and found["fig3b"] is second
+    assert found["fig3c"] is first  # of which both have the same: that of the first
+    text = page_of([first, second], most_measured([first, second]))
+    assert "`rf-agent reproduce fig3a`.\n" in text
+    assert "`rf-agent reproduce fig3b`. In the second reproduction.\n" in text
+    commands = text.partition("## Commands\n")[2].partition(
+        "In the second reproduction, in its folder, with the minutes"
+    )
+    assert "policies/L-IFT-gpt_ABCD" in commands[0] and "policies/L-IFT-gpt_ABCD" not in commands[2]
+    assert "policies/L-IFT-no-pretraining_ABCD" in commands[2] and "evaluations/L-IFT_ABCD" in commands[2]
+    assert "of 2 reproductions by the same recipe" in text and "reproduction" not in page([fig3a], first).split("##")[2]
+    again = text.partition("## Measured more than once\n")[2].partition("\n## ")[0]
+    mean, (low, high) = average([full.stages["evaluations/L-IFT_ABCD"]["facts"]["completed"]])
+    shown = f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    assert again.count("\n| `") == 1 and f"| `L-IFT_ABCD` | {shown} | {shown} |" in again
+    assert "Measured more than once" not in page([fig3a], first)
+    # where no row is measured in full single numbers count: two of the third, one (RoboFlamingo's end) of the first
+    steps = [stage.folder for stage in EVERY[-1].stages if "_step" in stage.folder][:2]
+    third = Results(RECIPE, {folder: full.stages[folder] for folder in steps})
+    assert {entry.table.name: entry.results for entry in most_measured([first, third])}["fig9"] is third
+
+
+def test_results_of_two_recipes_make_no_page(tmp_path, capfd):
+    for name, recipe in (("a", RECIPE), ("b", Recipe(steps=600))):
+        (tmp_path / name).mkdir()
+        Results(recipe).save(tmp_path / name)
+    files = [str(tmp_path / name / "results.json") for name in "ab"]
+    for given, said in (
+        (files, f"{files[1]} is of another recipe (--steps 600) than {files[0]} (the usual budget)"),
+        (files[:1] * 6, "--results names 6 files: give 5 at most"),
+        ([files[0], str(tmp_path / "none.json")], "there is no "),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["reproduce", "--results", *given, "--page", str(tmp_path / "p.md")])
+        assert stop.value.code == 1 and said in capfd.readouterr().err and not (tmp_path / "p.md").exists()
+
+
 def test_the_published_page_is_what_the_published_results_say(tmp_path):
     made = tmp_path / "results.md"
     with pytest.raises(SystemExit, match="0"):
         given = [
             "--results",
-            str(DOCS / "results" / "reproduce.json"),
+            *(str(DOCS / "results" / name) for name in ("reproduce.json", "reproduce-2.json")),
             "--comments",
             str(DOCS / "results" / "comments.json"),
         ]
