@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from rf_agent.reporting.paper import SOURCE
-from rf_agent.reproduce.measures import MISSING, Measured, Table
+from rf_agent.reproduce.measures import MISSING, Claim, FactClaim, Measured, Table
 from rf_agent.reproduce.results import Results, average_with_interval
 from rf_agent.reproduce.stages import in_order
 
@@ -59,7 +59,8 @@ AGAIN = " [How much that changes](#measured-more-than-once) stands below."
 TWICE = """## Measured more than once
 
 The same commands in several reproductions: pre-trained, trained and evaluated anew, from the first step on. By so much
-two runs of one method can differ, which the brackets of a single run do not say.
+two runs of one method can differ, by chance and by what changed in the code in between; the brackets of a single run do
+not say that.
 """
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
@@ -102,6 +103,11 @@ def finished(table: Table, results: Results) -> tuple[int, int]:
     return done, len(rows)
 
 
+def judged_claims(table: Table, results: Results) -> list[Claim | FactClaim]:
+    """Claims of which both sides are measured."""
+    return [claim for claim in table.claims if all(results.facts(stage) is not None for stage in claim.stages)]
+
+
 def _which(reproductions: Sequence[Results], results: Results) -> str:
     """Of which of several reproductions something is, in words; nothing of the first."""
     number = next(number for number, other in enumerate(reproductions) if other is results)
@@ -110,9 +116,9 @@ def _which(reproductions: Sequence[Results], results: Results) -> str:
 
 def _judged(measured: Sequence[Measured]) -> str:
     """How many of the paper's claims can be judged, in a sentence."""
-    claims = [(claim, entry.results) for entry in measured for claim in entry.table.claims if claim.of_paper]
-    done = sum(all(results.facts(stage) is not None for stage in claim.stages) for claim, results in claims)
-    return f"{done} of the paper's {len(claims)} claims can be judged so far."
+    claims = [claim for entry in measured for claim in entry.table.claims if claim.of_paper]
+    done = [claim for entry in measured for claim in judged_claims(entry.table, entry.results) if claim.of_paper]
+    return f"{len(done)} of the paper's {len(claims)} claims can be judged so far."
 
 
 def _budget(reproductions: Sequence[Results]) -> str:

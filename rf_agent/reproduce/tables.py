@@ -9,7 +9,7 @@ from dataclasses import replace
 from rf_agent.reproduce import method_tables as methods
 from rf_agent.reproduce import model_tables as models
 from rf_agent.reproduce.measures import Measured, Table
-from rf_agent.reproduce.page import finished
+from rf_agent.reproduce.page import finished, judged_claims
 from rf_agent.reproduce.plan import Plan
 from rf_agent.reproduce.policies import Plans
 from rf_agent.reproduce.recipe import Recipe
@@ -45,12 +45,13 @@ def make_tables(names: Sequence[str], recipe: Recipe, seeds: Sequence[int]) -> l
 
 
 def most_measured(reproductions: Sequence[Results]) -> list[Measured]:
-    """All tables, each of the reproduction in which the most of it was measured: of rows, then of single numbers."""
+    """All tables, each of the reproduction that has the most of it: of claims, then of rows, then of single numbers."""
 
-    def progress(entry: Measured) -> tuple[int, int]:
-        stages = {stage.folder: stage for stage in entry.table.stages}.values()
-        single = sum(entry.results.facts(stage) is not None for stage in stages)
-        return finished(entry.table, entry.results)[0], single
+    def progress(entry: Measured) -> tuple[int, int, int]:
+        table, results = entry.table, entry.results
+        stages = {stage.folder: stage for stage in table.stages}.values()
+        single = sum(results.facts(stage) is not None for stage in stages)
+        return len(judged_claims(table, results)), finished(table, results)[0], single
 
     each = [[Measured(table, results) for table in measured_tables(results)] for results in reproductions]
     return [max(entries, key=progress) for entries in zip(*each, strict=True)]

@@ -293,6 +293,12 @@ def test_each_table_is_of_the_reproduction_that_has_most_of_it(full):
     shown = f"{mean:.2f} [{low:.2f}, {high:.2f}]"
     assert again.count("\n| `") == 1 and f"| `L-IFT_ABCD` | {shown} | {shown} |" in again
     assert "Measured more than once" not in page([fig3a], first)
+    # claims come before rows: Table 5 with one claim judged before another with three of six rows
+    (table5,) = make_tables(["table5"], RECIPE, (0,))
+    rows = [stage.folder for row in table5.rows if row.label[0] == "fine-tuned" for stage in row.stages]
+    one = [stage.folder for stage in table5.claims[0].stages]
+    those, these = (Results(RECIPE, {folder: full.stages[folder] for folder in folders}) for folders in (rows, one))
+    assert {entry.table.name: entry.results for entry in most_measured([those, these])}["table5"] is these
     # where no row is measured in full single numbers count: two of the third, one (RoboFlamingo's end) of the first
     steps = [stage.folder for stage in EVERY[-1].stages if "_step" in stage.folder][:2]
     third = Results(RECIPE, {folder: full.stages[folder] for folder in steps})
