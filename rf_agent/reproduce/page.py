@@ -109,9 +109,9 @@ def judged_claims(table: Table, results: Results) -> list[Claim | FactClaim]:
 
 
 def _which(reproductions: Sequence[Results], results: Results) -> str:
-    """Of which of several reproductions something is, in words; nothing of the first."""
+    """Of which of several reproductions something is, in words; empty for the first."""
     number = next(number for number, other in enumerate(reproductions) if other is results)
-    return f"In the {ORDINALS[number]} reproduction" if number else ""
+    return f"the {ORDINALS[number]} reproduction" if number else ""
 
 
 def _judged(measured: Sequence[Measured]) -> str:
@@ -125,7 +125,7 @@ def _budget(reproductions: Sequence[Results]) -> str:
     made = []
     for results in reproductions:
         which = _which(reproductions, results)
-        made.append(f"{which}, machine: {_made(results)}" if which else f"Machine: {_made(results)}")
+        made.append(f"Machine{f' of {which}' if which else ''}: {_made(results)}")
     return BUDGET.format(**dataclasses.asdict(reproductions[0].recipe), made="\n".join(made))
 
 
@@ -150,7 +150,7 @@ def _section(entry: Measured, which: str, comments: Mapping[str, str]) -> str:
     lines = [f"## {table.title}", "", f"{table.source[0].upper()}{table.source[1:]}. `{command}`"]
     lines[-1] += "." if done == rows else f": {done} of {rows} rows are measured in full."
     if which:
-        lines[-1] += f" {which}."
+        lines[-1] += f" In {which}."
     if table.notes:
         lines += ["", table.notes]
     lines += ["", *table_lines(table, results)]
@@ -189,8 +189,8 @@ def _commands(tables: Sequence[Table], results: Results, which: str) -> list[str
     measured = [stage for stage in stages if results.facts(stage) is not None]
     if not measured:
         return []
-    where = f"{which}, in its folder" if which else "In the folder of the reproduction"
-    lines = [f"{where}, with the minutes that each took:", "", "```bash"]
+    where = which or "the reproduction"
+    lines = [f"In the folder of {where}, with the minutes that each took:", "", "```bash"]
     for stage in measured:
         lines += [f"# {results.stages[stage.folder]['seconds'] / 60:.0f} min", stage.command]
     return [*lines, "```", ""]

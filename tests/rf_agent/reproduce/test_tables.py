@@ -282,9 +282,7 @@ def test_each_table_is_of_the_reproduction_that_has_most_of_it(full):
     text = page_of([first, second], most_measured([first, second]))
     assert "`rf-agent reproduce fig3a`.\n" in text
     assert "`rf-agent reproduce fig3b`. In the second reproduction.\n" in text
-    commands = text.partition("## Commands\n")[2].partition(
-        "In the second reproduction, in its folder, with the minutes"
-    )
+    commands = text.partition("## Commands\n")[2].partition("In the folder of the second reproduction, with")
     assert "policies/L-IFT-gpt_ABCD" in commands[0] and "policies/L-IFT-gpt_ABCD" not in commands[2]
     assert "policies/L-IFT-no-pretraining_ABCD" in commands[2] and "evaluations/L-IFT_ABCD" in commands[2]
     assert "of 2 reproductions by the same recipe" in text and "reproduction" not in page([fig3a], first).split("##")[2]
