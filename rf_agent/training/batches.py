@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -164,8 +164,8 @@ class StepBatches(Dataset[Any]):
         """(M, V, S, S, 3) of sequences, if the model needs images."""
         return torch.from_numpy(self.demos.frames.get(chunks.frames.numpy())) if self.loads_images else None
 
-    def iterate(self, first_step: int, workers: int) -> Iterator[list[ImitationBatch]]:
-        """The batches of one step after another, without end.
+    def iterate(self, first_step: int, workers: int) -> Generator[list[ImitationBatch], None, None]:
+        """The batches of one step after another, without end; closed, it leaves no process behind.
 
         Args:
             first_step: where to begin.
@@ -179,17 +179,23 @@ class StepBatches(Dataset[Any]):
             persistent_workers=workers > 0,
             worker_init_fn=_begin_worker,
         )
-        batches_of_steps = iter(loader)
-        while True:
-            try:
-                batches = next(batches_of_steps)
-            except Exception as error:
-                if workers and is_lost_worker(error):
-                    raise lost_worker(error) from error
-                raise
-            if isinstance(batches, UserError):
-                raise batches
-            yield batches
+        batches_of_steps: Any = iter(loader)
+        try:
+            while True:
+                try:
+                    batches = next(batches_of_steps)
+                except Exception as error:
+                    if workers and is_lost_worker(error):
+                        raise lost_worker(error) from error
+                    raise
+                if isinstance(batches, UserError):
+                    raise batches
+                yield batches
+        finally:
+            # Left to the interpreter's end, as happens where a traceback holds on to them, they would be sent SIGTERM
+            # and waited for without limit: see `_begin_worker`.
+            if workers:
+                batches_of_steps._shutdown_workers()
 
 
 def is_lost_worker(error: BaseException) -> bool:
@@ -252,5 +258,6 @@ def validation_batches(
 def _begin_worker(_: int) -> None:
     torch.set_num_threads(1)  # the processes themselves are what runs in parallel
     # Clusters send it to all processes of a run: the main one saves a checkpoint then, which a worker's death disturbs.
-    # So it counts from the second time on: at its end the main process sends it to workers that are left, too.
+    # So it counts from the second time on: where a worker does not end by itself, the main process sends it, too. Two
+    # that arrive at once are one for the operating system, so this may not be the only way to end.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

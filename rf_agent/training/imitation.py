@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,14 +215,14 @@ class Imitation:
         found = f", {kept:.0%} of them from earlier runs" if kept else ""
         reporter.log(f"vision tokens of {len(frames)} frames are kept in {folder}{found}")
 
-    def iterate(self, first_step: int) -> Iterator[list[tuple[ImitationBatch, float]]]:
+    def iterate(self, first_step: int) -> Generator[list[tuple[ImitationBatch, float]], None, None]:
         """For each step from one on, its batches here and their shares of it."""
         reads_images = self.batches.loads_images or bool(self.batches.cotraining.data)
-        steps = self.batches.iterate(first_step, self.workers if reads_images else 0)
-        for step, parts in enumerate(steps, first_step):
-            self.skipped = max(self.skipped, *(part.skipped for part in parts))
-            self._add_scenes(step, parts)
-            yield [(self._with_tokens(part), part.share) for part in parts]
+        with contextlib.closing(self.batches.iterate(first_step, self.workers if reads_images else 0)) as steps:
+            for step, parts in enumerate(steps, first_step):
+                self.skipped = max(self.skipped, *(part.skipped for part in parts))
+                self._add_scenes(step, parts)
+                yield [(self._with_tokens(part), part.share) for part in parts]
 
     @torch.no_grad()
     def evaluate(self, objective: nn.Module) -> dict[str, float]:

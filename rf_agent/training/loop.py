@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, NoReturn
 
@@ -69,7 +69,7 @@ class Loop:
             and scalars. Its frozen parameters are neither optimised nor saved in checkpoints. It must lie on the
             accelerator's device.
         batches: from a step on, what this process computes in each step: one or several pairs of a batch and its
-            share of the whole step, over all processes.
+            share of the whole step, over all processes. It is closed when the run ends.
         evaluate: scalars on held-out data, by calling the module it is given; called with the averaged weights.
         reporter: where progress goes.
         accelerator: see `make_accelerator`.
@@ -83,7 +83,7 @@ class Loop:
         self,
         config: LoopConfig,
         module: nn.Module,
-        batches: Callable[[int], Iterator[Sequence[tuple[Any, float]]]],
+        batches: Callable[[int], Generator[Sequence[tuple[Any, float]], None, None]],
         evaluate: Callable[[nn.Module], dict[str, float]],
         reporter: Reporter,
         accelerator: Any,
@@ -170,6 +170,7 @@ class Loop:
         finally:
             if curves is not None:
                 curves.close()
+            batches.close()
         if self.ema:
             self.ema.copy_to_model()
         self.module.eval()

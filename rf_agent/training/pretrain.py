@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
     share = dataclasses.replace(config, batch_size=config.batch_size // accelerator.num_processes)
     objective = PretrainObjective(share, policy, data)
 
-    def batches(first_step: int) -> Iterator[list[tuple[list[int], float]]]:
+    def batches(first_step: int) -> Generator[list[tuple[list[int], float]], None, None]:
         """Of each step and process the seed of the generator with which it draws its images."""
         rank, count = accelerator.process_index, accelerator.num_processes
         for step in itertools.count(first_step):

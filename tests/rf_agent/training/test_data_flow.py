@@ -130,6 +130,24 @@ class TestReadingAhead:
         with pytest.raises(UserError, match=r"reads images ahead was ended from outside .* fewer --workers"):
             train(config(demos, tmp_path / "run", steps=200, workers=1), callbacks=[Kill()])
 
+    def test_none_outlives_a_run_that_is_stopped(self, demos, tmp_path):
+        """The traceback, which is still there, holds on to everything; the interpreter's end could wait for ever."""
+
+        class Stop(Callback):
+            def on_step(self, step, metrics):
+                assert multiprocessing.active_children()
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt) as stop:
+            train(config(demos, tmp_path / "run", workers=2), callbacks=[Stop()])
+        assert stop.tb and not multiprocessing.active_children()
+
+    def test_none_outlives_data_that_cannot_be_read(self, demos, monkeypatch):
+        monkeypatch.setattr(batches.StepBatches, "draw", lambda self, step: (_ for _ in ()).throw(UserError("damaged")))
+        with pytest.raises(UserError, match="damaged") as stop:
+            next(objective(demos, workers=2).iterate(0))
+        assert stop.tb and not multiprocessing.active_children()
+
     def test_errors_of_lost_processes_are_told_from_others(self):
         lost = [
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
