@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from rf_agent.evaluation.video import Recorder
 
 ALL_CHAINS = 1000
 """Chains of the benchmark."""
+LONG = 10_000
+"""Steps after which an episode is said not to have ended: eleven minutes of a robot that acts 15 times in a second."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,12 @@ def play(env: Any, agent: Agent, item: Item, recorder: Recorder | None = None, c
             raise UserError(f"{item.key}, step {steps}: the environment gave a reward that is not finite, {reward}")
         steps, attempt_steps, total = steps + 1, attempt_steps + 1, total + float(reward)
         over = terminated or truncated
+        if steps == LONG and not over:
+            warnings.warn(
+                f"{where} has not ended after {LONG:,} steps: if nothing ends the environment's episodes, register it "
+                "with max_episode_steps",
+                stacklevel=2,
+            )
         success = bool(reward > 0) if by_reward else info.get("is_success", info.get("success")) if over else None
         if success or (over and success is not None):
             attempts.append(Attempt(task, bool(success), attempt_steps, instruction))

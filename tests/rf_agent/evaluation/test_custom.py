@@ -244,3 +244,12 @@ def test_a_reward_that_is_no_number_is_refused():
     gym.register("fake/Unpaid-v0", Unpaid)
     with pytest.raises(UserError, match="step 0: the environment gave a reward that is not finite, nan"):
         evaluate_agent("random", "fake/Unpaid-v0", episodes_per_task=1)
+
+
+def test_an_episode_without_end_is_told(monkeypatch):
+    """The default of `gymnasium.register` has no limit; an evaluation would wait, and say nothing."""
+    monkeypatch.setattr("rf_agent.evaluation.episode.LONG", 15)
+    said = r"fake/Task-v0, go_far/0, has not ended after 15 steps: .* register it with max_episode_steps"
+    with pytest.warns(UserWarning, match=said) as warnings:
+        evaluate_agent(fake_agents.Walker(), TASK, episodes_per_task=1, tasks=["go_far"])
+    assert len(warnings) == 1
