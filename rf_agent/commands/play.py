@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,20 @@ def _serve(args: Args, listener: socket.socket, tables: Tables) -> None:
         console.print("Everybody who reaches this address can play and record; there is no password.")
     if args.open:
         threading.Timer(0.5, webbrowser.open, (url,)).start()
+    reasons: list[str] = []
+    threading.Thread(target=_end_without_table, args=(server, tables, reasons), daemon=True).start()
     server.run(sockets=[listener])
+    if reasons:
+        raise UserError(reasons[0])
+
+
+def _end_without_table(server: uvicorn.Server, tables: Tables, reasons: list[str]) -> None:
+    """What is wrong with an option that only a table's process can try is said here, not only on a page."""
+    while not server.should_exit:
+        if tables.cannot_begin:
+            reasons.append(tables.cannot_begin)
+            server.should_exit = True
+        time.sleep(0.2)
 
 
 def _server(args: Args, tables: Tables) -> uvicorn.Server:

@@ -160,6 +160,11 @@ class Tables:
         if self._spare is None and not self._closed and len(self._open) < self.limit and self._has_room():
             self._spare = self._make()
 
+    @property
+    def cannot_begin(self) -> str:
+        """Why the first table could not begin, if nobody has asked for one yet; then none can."""
+        return self._spare.fatal if self._count == 1 and self._spare is not None and self._spare.ended else ""
+
     def make_room(self) -> bool:
         """Whether a tab need not wait for its table until processes of closed ones have ended.
 

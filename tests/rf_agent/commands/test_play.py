@@ -35,6 +35,18 @@ def test_what_cannot_be_served_is_refused(changes, match, capsys):
     assert "http" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"env_options": ("nonsense=1",)}, "cannot be made with nonsense: .* it takes .*image_size"),
+        ({"env_options": ("image_size=[3]",)}, r"image_size is \[3\]; expected two edges"),
+    ],
+)
+def test_what_no_table_can_begin_with_ends_it(changes, match):
+    with pytest.raises(UserError, match=match):
+        run(Args(**{"policy": "expert", "port": 0} | changes))
+
+
 def test_a_policy_of_another_robot_is_refused(tmp_path):
     policy = make_policy(0, 'views=["front"]').save_pretrained(tmp_path / "policy")
     with pytest.raises(UserError, match="sees the camera 'front', which rf/PlayTableD-v0 does not have"):
