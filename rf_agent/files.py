@@ -47,23 +47,24 @@ def check_result_path(path: Path) -> None:
     _check_place(path)
 
 
-def check_result_folder(path: Path) -> None:
-    """The same for a folder, which may exist."""
+def check_result_folder(path: Path, option: str = "--output") -> None:
+    """The same for a folder, which may exist; `option` is what the user knows it by."""
     if path.exists() and not path.is_dir():
-        raise UserError(f"--output {path} is a file: give a folder")
-    _check_place(path)
+        raise UserError(f"{option} {path} is a file: give a folder")
+    _check_place(path, option)
 
 
-def _check_place(path: Path) -> None:
-    """Raise UserError if nothing can be written where a path lies; nothing is left there."""
-    place = next(parent for parent in path.absolute().parents if parent.exists())
+def _check_place(path: Path, option: str = "--output") -> None:
+    """Raise UserError if nothing can be written in a folder, or where a path lies; nothing is left there."""
+    path = path.absolute()
+    place = next(place for place in (path, *path.parents) if place.exists() and (place != path or place.is_dir()))
     if not place.is_dir():
-        raise UserError(f"--output {path} lies in {place}, which is a file: give another name")
+        raise UserError(f"{option} {path} lies in {place}, which is a file: give another name")
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise UserError(f"--output {path} cannot be written ({error.strerror or error}): give another") from error
+        raise UserError(f"{option} {path} cannot be written ({error.strerror or error}): give another") from error
 
 
 @contextlib.contextmanager

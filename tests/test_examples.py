@@ -25,6 +25,7 @@ from rf_agent.demos.pack import pack
 from rf_agent.evaluation import evaluate_agent
 from rf_agent.evaluation.benchmark_episodes import BenchmarkEpisodes, chain_items, divide_episodes
 from rf_agent.reproduce.stages import in_order
+from rf_agent.serving.server import PolicyServer
 
 ROOT = Path(__file__).parents[1]
 simulated = pytest.mark.skipif(importlib.util.find_spec("pybullet") is None, reason="PyBullet is not installed")
@@ -53,6 +54,14 @@ def test_custom_env_from_demonstrations_to_a_score(tmp_path):
     small = ["--demos", "12", "--steps", "3", "--episodes", "2", "--output", tmp_path]
     said = run(tmp_path, example("custom_env"), *small)
     assert "the policy:" in said and (tmp_path / "run" / "policy" / "model.safetensors").exists()
+
+
+@simulated
+def test_a_robots_loop_does_without_openpis_client(tmp_path):
+    """By the path of its file, as users run it: a script that had the client's name would import itself."""
+    with PolicyServer(RoboFlamingoPolicy.from_pretrained("roboflamingo-tiny"), port=0) as server:
+        said = run(tmp_path, example("openpi_robot"), "--port", server.port, "--episodes", "1")
+    assert "openpi-client is not installed" in said and "0  open_drawer: success\n1 of 1" in said
 
 
 @pytest.mark.slow

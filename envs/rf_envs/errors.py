@@ -38,5 +38,5 @@ def check_choice(what: str, given: object, known: Iterable[str], remedy: str = "
         return given
     close = difflib.get_close_matches(str(given), names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
-    remedy = remedy or f"Choose one of {', '.join(repr(name) for name in names)}."
+    remedy = remedy or f"choose one of {', '.join(repr(name) for name in names)}."
     raise ValueError(f"Unknown {what} {given!r}; {hint}{remedy}")

@@ -19,6 +19,7 @@ from rf_agent.environments import check_registered, is_ours
 from rf_agent.errors import UserError, require
 from rf_agent.evaluation.agents import find_policy, has_network
 from rf_agent.evaluation.options import parse_options
+from rf_agent.files import check_result_folder
 
 if TYPE_CHECKING:
     import uvicorn
@@ -61,6 +62,7 @@ def run(args: Args) -> None:
     from rf_agent.play.tables import Tables
 
     check_port(args.port)
+    check_result_folder(args.recordings, "--recordings")
     if has_network(args.policy):
         views = read_config(find_policy(args.policy)).views  # whether it can act otherwise shows when it is loaded
         lacking = [view for view in views if view not in CALVIN_VIEWS]

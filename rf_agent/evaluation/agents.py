@@ -10,6 +10,7 @@ import copy
 import functools
 import hashlib
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -169,6 +170,10 @@ def _load(name: str, device: str, execution: Execution) -> Any:
 
     chosen = execution.resolved(name)
     policy = load(find_policy(name), device, chosen.dtype, chosen.compile)
+    if not policy.config.trained:
+        warnings.warn(
+            f"the policy {name!r} has not learned to act: train it with `rf-agent train --init {name}`", stacklevel=2
+        )
     policy.set_execution(chosen.n_action_steps or 1, chosen.repeat or 1, chosen.ensemble)
     return policy
 

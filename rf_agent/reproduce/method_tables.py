@@ -217,7 +217,7 @@ def table_8(plans: Plans) -> Table:
         Row(("RoboFlamingo",), (ChainRates(usual),), (str(paper.TABLE_8["RoboFlamingo"]),)),
     )
     claims = (Claim("Training everything is worse", usual, full),)
-    notes = "Both rows have the same steps; one in which the vision tower learns, too, takes two to three times as long."
+    notes = "Both rows have the same steps; with a vision tower that learns, too, they take two to three times as long."
     return Table("table8", "Full fine-tuning", "Table 8", ("training", *CHAINS, "paper"), rows, claims, notes)
 
 

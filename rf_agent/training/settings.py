@@ -18,6 +18,7 @@ NOT_NEGATIVE = (
     *("vlm_lr_scale", "vl_caption_weight", "vl_question_weight", "workers", "gradient_checkpointing"),
     "language_weight",
 )
+SHARES = ("validation_fraction", "ema_decay", "warmup")
 """Numbers that are checked, by name; some belong to one kind of training alone."""
 
 
@@ -85,8 +86,9 @@ class LoopConfig:
             value = getattr(self, name, 0)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: give zero or more")
-        if not 0 <= self.validation_fraction < 1 or not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
-            raise ValueError("validation_fraction, ema_decay and warmup are shares: give numbers from 0 to below 1")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
         check_precision(self.mixed_precision)
 
 

@@ -128,7 +128,9 @@ class TrainConfig(LoopConfig, CoTrainingConfig, SceneCoTrainingConfig):
         if self.color_jitter is not None and not self.color_jitter >= 0:
             raise ValueError(f"color_jitter is {self.color_jitter}: give a number from 0 on")
         shifts = self.random_shift * (len(views) if len(self.random_shift) == 1 else 1)
-        if shifts and (len(shifts) != len(views) or min(shifts) < 0):
+        if min(shifts, default=0) < 0:
+            raise ValueError(f"random_shift is {list(self.random_shift)}: give numbers of pixels from 0 on")
+        if shifts and len(shifts) != len(views):
             raise ValueError(
                 f"random_shift is {list(self.random_shift)}, but the policy sees {', '.join(views)}: give a number of "
                 "pixels for each of these, or one for all"

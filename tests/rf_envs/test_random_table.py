@@ -163,7 +163,7 @@ def test_trials_of_colour_words_keep_their_layout(env):
 
 
 def test_chains_are_of_calvins_scenes(env):
-    with pytest.raises(ValueError, match="Unknown scene of chains 'R11'; .*Choose one of 'A', 'B'"):
+    with pytest.raises(ValueError, match="Unknown scene of chains 'R11'; .*choose one of 'A', 'B'"):
         env.unwrapped.chain_start(0, "R11")
 
 

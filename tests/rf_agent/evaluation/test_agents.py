@@ -49,6 +49,15 @@ def test_a_checkpoint_that_was_written_anew_is_read_anew(tmp_path):
     assert bias == [0.0, 1.0]
 
 
+def test_a_policy_that_has_not_learned_to_act_is_named(tmp_path, recwarn):
+    """Such as what `rf-agent pretrain` leaves."""
+    load_policy(TINY, keep=False)
+    assert not [warning for warning in recwarn if "learned to act" in str(warning.message)]
+    policy = RoboFlamingoPolicy.from_preset("roboflamingo-test", ["open"]).save_pretrained(tmp_path / "vlm")
+    with pytest.warns(UserWarning, match="vlm' has not learned to act: train it with `rf-agent train --init .*vlm`"):
+        load_policy(str(policy), keep=False)
+
+
 def test_compiling_reaches_the_policy():
     plain = type(load_policy(TINY)._step)
     assert type(load_policy(TINY, "cpu", Execution(compile=True))._step) is not plain

@@ -95,6 +95,8 @@ def test_random_shift_encodes_each_frame_anew_and_can_be_resumed(demos, tmp_path
     assert plain.scalars != whole.scalars
     with pytest.raises(ValueError, match="random_shift is .* a number of pixels for each"):
         train(run_settings(demos, tmp_path / "bad", init=start, random_shift=(1, 2, 3)))
+    with pytest.raises(ValueError, match=r"random_shift is \[-1\]: give numbers of pixels from 0 on"):
+        train(run_settings(demos, tmp_path / "bad", init=start, random_shift=(-1,)))
 
 
 def test_a_batch_of_half_the_steps_is_not_another_one(demos, tmp_path):

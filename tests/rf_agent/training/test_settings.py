@@ -23,6 +23,12 @@ def test_command_names_what_is_not_the_default():
     )
 
 
+@pytest.mark.parametrize(("name", "value"), [("ema_decay", 1.5), ("validation_fraction", 1.0), ("warmup", -0.1)])
+def test_a_share_that_is_none_is_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}: give a share from 0 to below 1"):
+        TrainConfig(demos=(Path("a.hdf5"),), output=Path("x"), **{name: value})
+
+
 def test_a_model_card_does_not_say_where_files_lie(tmp_path):
     def words(init):
         return command("train", TrainConfig(demos=(Path("a.hdf5"),), output=Path("runs/x"), init=init))

@@ -1,11 +1,11 @@
 """A robot's loop with `openpi-client`, which knows nothing of this project; the robot is that of the play table.
 
     rf-agent serve --policy roboflamingo-tiny             # in one terminal
-    python examples/openpi_client.py --episodes 20        # in another one
+    python examples/openpi_robot.py --episodes 20         # in another one
 
-With `pip install openpi-client typing_extensions` (it wants numpy<2, so an environment of its own, which needs this
-project for the table) the loop is that of any robot that talks to an openpi server. Without it the same loop runs
-through our own `RemotePolicy`.
+With `pip install openpi-client typing_extensions` the loop is that of any robot that talks to an openpi server. That
+needs numpy<2, so an environment of its own, and there this project for the table: `pip install -e .`, without the
+newer NumPy of constraints.txt. Where it is not installed the same loop runs through our own `RemotePolicy`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
     try:
         act = (through_ours if args.client == "ours" else through_openpi)(args.host, args.port)
     except ModuleNotFoundError as error:
-        if args.client == "openpi" or error.name != "openpi_client":
+        if args.client == "openpi" or (error.name or "").partition(".")[0] != "openpi_client":
             raise
         print("openpi-client is not installed: the client is that of this project")
         act = through_ours(args.host, args.port)
