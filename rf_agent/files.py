@@ -56,8 +56,8 @@ def check_result_folder(path: Path, option: str = "--output") -> None:
 
 def _check_place(path: Path, option: str = "--output") -> None:
     """Raise UserError if nothing can be written in a folder, or where a path lies; nothing is left there."""
-    path = path.absolute()
-    place = next(place for place in (path, *path.parents) if place.exists() and (place != path or place.is_dir()))
+    folders = path.absolute().parents if not path.is_dir() else [path]
+    place = next(folder for folder in folders if folder.exists())
     if not place.is_dir():
         raise UserError(f"{option} {path} lies in {place}, which is a file: give another name")
     try:

@@ -111,11 +111,11 @@ def _serve(args: Args, listener: socket.socket, tables: Tables) -> None:
 
 def _end_without_table(server: uvicorn.Server, tables: Tables, reasons: list[str]) -> None:
     """What is wrong with an option that only a table's process can try is said here, not only on a page."""
-    while not server.should_exit:
-        if tables.cannot_begin:
-            reasons.append(tables.cannot_begin)
-            server.should_exit = True
+    while (reason := tables.cannot_begin) == "" and not server.should_exit:
         time.sleep(0.2)
+    if reason:
+        reasons.append(reason)
+        server.should_exit = True
 
 
 def _server(args: Args, tables: Tables) -> uvicorn.Server:

@@ -161,9 +161,9 @@ class Tables:
             self._spare = self._make()
 
     @property
-    def cannot_begin(self) -> str:
-        """Why the first table could not begin, if nobody has asked for one yet; then none can."""
-        return self._spare.fatal if self._count == 1 and self._spare is not None and self._spare.ended else ""
+    def cannot_begin(self) -> str | None:
+        """Why the first table could not begin, so that none can; empty as long as it may, None once a tab has it."""
+        return self._spare.fatal if self._count == 1 and self._spare is not None else None
 
     def make_room(self) -> bool:
         """Whether a tab need not wait for its table until processes of closed ones have ended.

@@ -47,11 +47,17 @@ def test_what_no_table_can_begin_with_ends_it(changes, match):
         run(Args(**{"policy": "expert", "port": 0} | changes))
 
 
-def test_a_folder_that_cannot_hold_recordings_is_refused_before_anything_is_recorded(tmp_path):
+def test_a_folder_that_cannot_hold_recordings_is_refused_before_anything_is_recorded(tmp_path, monkeypatch):
+    def full(dir):
+        raise OSError(28, f"no room in {dir}")
+
     (tmp_path / "file").touch()
     for folder, said in ((tmp_path / "file", "is a file: give a folder"), (tmp_path / "file" / "in", "lies in .*file")):
         with pytest.raises(UserError, match=f"--recordings .* {said}"):
             run(Args(policy="expert", port=0, recordings=folder))
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(UserError, match=rf"--recordings .* cannot be written \(no room in {tmp_path}\)"):
+        run(Args(policy="expert", port=0, recordings=tmp_path))
 
 
 def test_a_policy_of_another_robot_is_refused(tmp_path):

@@ -143,7 +143,10 @@ class TestReadingAhead:
         assert stop.tb and not multiprocessing.active_children()
 
     def test_none_outlives_data_that_cannot_be_read(self, demos, monkeypatch):
-        monkeypatch.setattr(batches.StepBatches, "draw", lambda self, step: (_ for _ in ()).throw(UserError("damaged")))
+        def damaged(self, step):
+            raise UserError("damaged")
+
+        monkeypatch.setattr(batches.StepBatches, "draw", damaged)
         with pytest.raises(UserError, match="damaged") as stop:
             next(objective(demos, workers=2).iterate(0))
         assert stop.tb and not multiprocessing.active_children()
